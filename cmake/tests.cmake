@@ -1,0 +1,32 @@
+# tests/NAME.c makes test-NAME. Op tests share op_test.c; unit tests use cmocka and link the library's objects, so that they reach
+# what isn't exported.
+pkg_check_modules(CMOCKA REQUIRED IMPORTED_TARGET cmocka)
+add_library(clformer_internal STATIC ${clformer_objects_all})
+target_include_directories(clformer_internal PUBLIC include)
+target_link_libraries(clformer_internal PUBLIC ${clformer_private})
+add_library(clformer_test_support OBJECT tests/op_test.c)
+target_include_directories(clformer_test_support PRIVATE include)
+target_link_libraries(clformer_test_support PRIVATE clformer_flags)
+
+file(STRINGS lib/ops/ops.def ops REGEX "^CLF_OP")
+list(TRANSFORM ops REPLACE "CLF_OP\\((.*)\\)" "\\1")
+foreach(op IN LISTS ops)
+    if(EXISTS ${PROJECT_SOURCE_DIR}/tests/${op}.c)
+        add_executable(test-${op} tests/${op}.c $<TARGET_OBJECTS:clformer_test_support>)
+        target_link_libraries(test-${op} PRIVATE clformer clformer_flags m)
+        add_test(NAME ${op} COMMAND test-${op})
+        set_tests_properties(${op} PROPERTIES SKIP_RETURN_CODE 77)
+    endif()
+endforeach()
+
+# unit(NAME [SOURCES...]): test-NAME from tests/NAME.c with cmocka and the library's internals
+function(unit name)
+    add_executable(test-${name} tests/${name}.c ${ARGN})
+    target_link_libraries(test-${name} PRIVATE clformer_internal clformer_flags PkgConfig::CMOCKA)
+    add_test(NAME ${name} COMMAND test-${name} WORKING_DIRECTORY ${PROJECT_SOURCE_DIR}/tests)
+    set_tests_properties(${name} PROPERTIES SKIP_RETURN_CODE 77)
+endfunction()
+file(GLOB unit_lists CONFIGURE_DEPENDS cmake/tests/*.cmake)
+foreach(list IN LISTS unit_lists)
+    include(${list})
+endforeach()

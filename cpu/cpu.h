@@ -1,0 +1,38 @@
+/* cpu.h: what every file of this room shares. Each OP.c is compiled once per instruction set with -DCLF_ISA=avx2 and so
+ * on; CPU_FN(rms_norm) is then clf_rms_norm_avx2. Headers hold only static functions, so no vector code leaks into
+ * scalar objects. */
+#ifndef CLF_CPU_H
+#define CLF_CPU_H
+
+#include <omp.h>
+
+#include <clformer/ops.h>
+
+#include "../lib/core/context.h"
+#include "../lib/core/tensor.h"
+#include "simd.h"
+
+#define CLF_PASTE_(a, b, c) a##b##c
+#define CLF_PASTE(a, b, c)  CLF_PASTE_(a, b, c)
+#define CPU_FN(op)          CLF_PASTE(clf_##op, _, CLF_ISA)
+
+#define CLF_OP(op) __attribute__((weak)) clf_status CPU_FN(op)(clf_context * ctx, const clf_##op##_args *args);
+#include "../lib/ops/ops.def"
+#undef CLF_OP
+
+/* Rows [*begin, *end) of thread `t` of `n`: even shares, the same for the same n, so results don't depend on timing. */
+static inline void cpu_share(int64_t rows, int t, int n, int64_t *begin, int64_t *end) {
+    *begin = rows * t / n;
+    *end = rows * (t + 1) / n;
+}
+
+/* Threads worth starting for `bytes` of traffic: a small op is done sooner by one. */
+static inline int cpu_threads(const clf_context *ctx, int64_t rows, int64_t bytes) {
+    const int64_t most = bytes / 32768 + 1;
+    int64_t n = ctx->threads;
+    if (n > rows) n = rows;
+    if (n > most) n = most;
+    return n > 1 ? (int)n : 1;
+}
+
+#endif

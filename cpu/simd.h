@@ -1,0 +1,377 @@
+/* simd.h: the one vector vocabulary. vf is VL floats: AVX-512 (16), AVX2+FMA+F16C (8), NEON (4) or plain float (1);
+ * nothing here allocates or branches. Loads and stores are unaligned; v_load_n and v_store_n touch only the first n of
+ * VL elements (the rest read as 0). 16-bit stores round to nearest even. */
+#ifndef CLF_CPU_SIMD_H
+#define CLF_CPU_SIMD_H
+
+#include <math.h>
+#include <stdint.h>
+#include <string.h>
+
+#include "../lib/core/dtype.h"
+
+#define INLINE static inline __attribute__((always_inline))
+
+/* Full unrolling, so that accumulator arrays become registers. clang ignores gcc's spelling without a word. */
+#if defined(__clang__)
+#define UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define UNROLL _Pragma("GCC unroll 64")
+#endif
+
+#if defined(__AVX2__)
+#include <immintrin.h>
+#endif
+
+#if defined(__AVX512F__)
+enum { VL = 16 };
+typedef __m512 vf;
+INLINE vf v_set1(float a) {
+    return _mm512_set1_ps(a);
+}
+INLINE vf v_load(const float *p) {
+    return _mm512_loadu_ps(p);
+}
+INLINE void v_store(float *p, vf a) {
+    _mm512_storeu_ps(p, a);
+}
+INLINE vf v_load_n(const float *p, int n) {
+    return _mm512_maskz_loadu_ps((__mmask16)((1u << n) - 1), p);
+}
+INLINE void v_store_n(float *p, vf a, int n) {
+    _mm512_mask_storeu_ps(p, (__mmask16)((1u << n) - 1), a);
+}
+INLINE vf v_fma(vf a, vf b, vf c) {
+    return _mm512_fmadd_ps(a, b, c);
+}
+INLINE vf v_add(vf a, vf b) {
+    return _mm512_add_ps(a, b);
+}
+INLINE vf v_sub(vf a, vf b) {
+    return _mm512_sub_ps(a, b);
+}
+INLINE vf v_mul(vf a, vf b) {
+    return _mm512_mul_ps(a, b);
+}
+INLINE vf v_div(vf a, vf b) {
+    return _mm512_div_ps(a, b);
+}
+INLINE vf v_max(vf a, vf b) {
+    return _mm512_max_ps(a, b);
+}
+INLINE vf v_min(vf a, vf b) {
+    return _mm512_min_ps(a, b);
+}
+INLINE vf v_abs(vf a) {
+    return _mm512_abs_ps(a);
+}
+/* a >= b ? x : y */
+INLINE vf v_ge_or(vf a, vf b, vf x, vf y) {
+    return _mm512_mask_blend_ps(_mm512_cmp_ps_mask(a, b, _CMP_GE_OQ), y, x);
+}
+INLINE float v_hsum(vf a) {
+    return _mm512_reduce_add_ps(a);
+}
+INLINE float v_hmax(vf a) {
+    return _mm512_reduce_max_ps(a);
+}
+/* p · 2^k where t = k + 1.5·2^23 */
+INLINE vf v_shift_exp(vf p, vf t) {
+    return _mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(p), _mm512_slli_epi32(_mm512_castps_si512(t), 23)));
+}
+INLINE vf v_load_f16(const uint16_t *p) {
+    return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p));
+}
+INLINE void v_store_f16(uint16_t *p, vf a) {
+    _mm256_storeu_si256((__m256i *)p, _mm512_cvtps_ph(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+}
+INLINE vf v_load_bf16(const uint16_t *p) {
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)p)), 16));
+}
+INLINE void v_store_bf16(uint16_t *p, vf a) {
+    const __m512i u = _mm512_castps_si512(a);
+    const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(u, 16), _mm512_set1_epi32(1));
+    const __m512i rounded =
+        _mm512_srli_epi32(_mm512_add_epi32(u, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff))), 16);
+    const __m512i nan = _mm512_or_si512(_mm512_srli_epi32(u, 16), _mm512_set1_epi32(0x40));
+    const __mmask16 is_nan = _mm512_cmp_ps_mask(a, a, _CMP_UNORD_Q);
+    _mm256_storeu_si256((__m256i *)p, _mm512_cvtepi32_epi16(_mm512_mask_blend_epi32(is_nan, rounded, nan)));
+}
+
+#elif defined(__AVX2__)
+enum { VL = 8 };
+typedef __m256 vf;
+INLINE __m256i v_mask_n(int n) {
+    return _mm256_cmpgt_epi32(_mm256_set1_epi32(n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+}
+INLINE vf v_set1(float a) {
+    return _mm256_set1_ps(a);
+}
+INLINE vf v_load(const float *p) {
+    return _mm256_loadu_ps(p);
+}
+INLINE void v_store(float *p, vf a) {
+    _mm256_storeu_ps(p, a);
+}
+INLINE vf v_load_n(const float *p, int n) {
+    return _mm256_maskload_ps(p, v_mask_n(n));
+}
+INLINE void v_store_n(float *p, vf a, int n) {
+    _mm256_maskstore_ps(p, v_mask_n(n), a);
+}
+INLINE vf v_fma(vf a, vf b, vf c) {
+    return _mm256_fmadd_ps(a, b, c);
+}
+INLINE vf v_add(vf a, vf b) {
+    return _mm256_add_ps(a, b);
+}
+INLINE vf v_sub(vf a, vf b) {
+    return _mm256_sub_ps(a, b);
+}
+INLINE vf v_mul(vf a, vf b) {
+    return _mm256_mul_ps(a, b);
+}
+INLINE vf v_div(vf a, vf b) {
+    return _mm256_div_ps(a, b);
+}
+INLINE vf v_max(vf a, vf b) {
+    return _mm256_max_ps(a, b);
+}
+INLINE vf v_min(vf a, vf b) {
+    return _mm256_min_ps(a, b);
+}
+INLINE vf v_abs(vf a) {
+    return _mm256_andnot_ps(_mm256_set1_ps(-0.f), a);
+}
+INLINE vf v_ge_or(vf a, vf b, vf x, vf y) {
+    return _mm256_blendv_ps(y, x, _mm256_cmp_ps(a, b, _CMP_GE_OQ));
+}
+INLINE float v_hsum(vf a) {
+    __m128 s = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
+    s = _mm_add_ps(s, _mm_movehl_ps(s, s));
+    return _mm_cvtss_f32(_mm_add_ss(s, _mm_movehdup_ps(s)));
+}
+INLINE float v_hmax(vf a) {
+    __m128 s = _mm_max_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
+    s = _mm_max_ps(s, _mm_movehl_ps(s, s));
+    return _mm_cvtss_f32(_mm_max_ss(s, _mm_movehdup_ps(s)));
+}
+INLINE vf v_shift_exp(vf p, vf t) {
+    return _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(p), _mm256_slli_epi32(_mm256_castps_si256(t), 23)));
+}
+INLINE vf v_load_f16(const uint16_t *p) {
+    return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p));
+}
+INLINE void v_store_f16(uint16_t *p, vf a) {
+    _mm_storeu_si128((__m128i *)p, _mm256_cvtps_ph(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+}
+INLINE vf v_load_bf16(const uint16_t *p) {
+    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)p)), 16));
+}
+INLINE void v_store_bf16(uint16_t *p, vf a) {
+    const __m256i u = _mm256_castps_si256(a);
+    const __m256i odd = _mm256_and_si256(_mm256_srli_epi32(u, 16), _mm256_set1_epi32(1));
+    const __m256i rounded =
+        _mm256_srli_epi32(_mm256_add_epi32(u, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff))), 16);
+    const __m256i nan = _mm256_or_si256(_mm256_srli_epi32(u, 16), _mm256_set1_epi32(0x40));
+    const __m256i is_nan = _mm256_castps_si256(_mm256_cmp_ps(a, a, _CMP_UNORD_Q));
+    const __m256i r = _mm256_blendv_epi8(rounded, nan, is_nan);
+    _mm_storeu_si128((__m128i *)p, _mm_packus_epi32(_mm256_castsi256_si128(r), _mm256_extracti128_si256(r, 1)));
+}
+
+#elif defined(__ARM_NEON) && defined(__aarch64__) && !defined(CLF_SIMD_OFF)
+#include <arm_neon.h>
+enum { VL = 4 };
+typedef float32x4_t vf;
+INLINE vf v_set1(float a) {
+    return vdupq_n_f32(a);
+}
+INLINE vf v_load(const float *p) {
+    return vld1q_f32(p);
+}
+INLINE void v_store(float *p, vf a) {
+    vst1q_f32(p, a);
+}
+INLINE vf v_load_n(const float *p, int n) {
+    float t[4] = {0};
+    memcpy(t, p, (size_t)n * sizeof *t);
+    return vld1q_f32(t);
+}
+INLINE void v_store_n(float *p, vf a, int n) {
+    float t[4];
+    vst1q_f32(t, a);
+    memcpy(p, t, (size_t)n * sizeof *t);
+}
+INLINE vf v_fma(vf a, vf b, vf c) {
+    return vfmaq_f32(c, a, b);
+}
+INLINE vf v_add(vf a, vf b) {
+    return vaddq_f32(a, b);
+}
+INLINE vf v_sub(vf a, vf b) {
+    return vsubq_f32(a, b);
+}
+INLINE vf v_mul(vf a, vf b) {
+    return vmulq_f32(a, b);
+}
+INLINE vf v_div(vf a, vf b) {
+    return vdivq_f32(a, b);
+}
+INLINE vf v_max(vf a, vf b) {
+    return vmaxq_f32(a, b);
+}
+INLINE vf v_min(vf a, vf b) {
+    return vminq_f32(a, b);
+}
+INLINE vf v_abs(vf a) {
+    return vabsq_f32(a);
+}
+INLINE vf v_ge_or(vf a, vf b, vf x, vf y) {
+    return vbslq_f32(vcgeq_f32(a, b), x, y);
+}
+INLINE float v_hsum(vf a) {
+    return vaddvq_f32(a);
+}
+INLINE float v_hmax(vf a) {
+    return vmaxvq_f32(a);
+}
+INLINE vf v_shift_exp(vf p, vf t) {
+    return vreinterpretq_f32_s32(vaddq_s32(vreinterpretq_s32_f32(p), vshlq_n_s32(vreinterpretq_s32_f32(t), 23)));
+}
+INLINE vf v_load_f16(const uint16_t *p) {
+    return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p)));
+}
+INLINE void v_store_f16(uint16_t *p, vf a) {
+    vst1_u16(p, vreinterpret_u16_f16(vcvt_f16_f32(a)));
+}
+INLINE vf v_load_bf16(const uint16_t *p) {
+    return vreinterpretq_f32_u32(vshll_n_u16(vld1_u16(p), 16));
+}
+INLINE void v_store_bf16(uint16_t *p, vf a) {
+    const uint32x4_t u = vreinterpretq_u32_f32(a);
+    const uint32x4_t odd = vandq_u32(vshrq_n_u32(u, 16), vdupq_n_u32(1));
+    const uint32x4_t rounded = vshrq_n_u32(vaddq_u32(u, vaddq_u32(odd, vdupq_n_u32(0x7fff))), 16);
+    const uint32x4_t nan = vorrq_u32(vshrq_n_u32(u, 16), vdupq_n_u32(0x40));
+    vst1_u16(p, vmovn_u32(vbslq_u32(vceqq_f32(a, a), rounded, nan)));
+}
+
+#else
+enum { VL = 1 };
+typedef float vf;
+INLINE vf v_set1(float a) {
+    return a;
+}
+INLINE vf v_load(const float *p) {
+    return *p;
+}
+INLINE void v_store(float *p, vf a) {
+    *p = a;
+}
+INLINE vf v_load_n(const float *p, int n) {
+    return n ? *p : 0;
+}
+INLINE void v_store_n(float *p, vf a, int n) {
+    if (n) *p = a;
+}
+INLINE vf v_fma(vf a, vf b, vf c) {
+    return a * b + c;
+}
+INLINE vf v_add(vf a, vf b) {
+    return a + b;
+}
+INLINE vf v_sub(vf a, vf b) {
+    return a - b;
+}
+INLINE vf v_mul(vf a, vf b) {
+    return a * b;
+}
+INLINE vf v_div(vf a, vf b) {
+    return a / b;
+}
+INLINE vf v_max(vf a, vf b) {
+    return a > b ? a : b;
+}
+INLINE vf v_min(vf a, vf b) {
+    return a < b ? a : b;
+}
+INLINE vf v_abs(vf a) {
+    return fabsf(a);
+}
+INLINE vf v_ge_or(vf a, vf b, vf x, vf y) {
+    return a >= b ? x : y;
+}
+INLINE float v_hsum(vf a) {
+    return a;
+}
+INLINE float v_hmax(vf a) {
+    return a;
+}
+INLINE vf v_shift_exp(vf p, vf t) {
+    uint32_t i, j;
+    memcpy(&i, &p, 4);
+    memcpy(&j, &t, 4);
+    i += j << 23;
+    memcpy(&p, &i, 4);
+    return p;
+}
+INLINE vf v_load_f16(const uint16_t *p) {
+    return clf_f16_to_f32(*p);
+}
+INLINE void v_store_f16(uint16_t *p, vf a) {
+    *p = clf_f32_to_f16(a);
+}
+INLINE vf v_load_bf16(const uint16_t *p) {
+    return clf_bf16_to_f32(*p);
+}
+INLINE void v_store_bf16(uint16_t *p, vf a) {
+    *p = clf_f32_to_bf16(a);
+}
+#endif
+
+/* 2^x for x ≤ 127, error below 1 ulp; x ≤ −127 (also −inf) gives exactly 0, results below 2^−126 are not meaningful.
+ * Degree-6 minimax polynomial on [−½, ½] with p(0) = 1. */
+INLINE vf v_exp2(vf x) {
+    const vf magic = v_set1(0x1.8p23f);
+    x = v_max(x, v_set1(-127.f));
+    const vf t = v_add(x, magic), r = v_sub(x, v_sub(t, magic));
+    vf p = v_set1(0.00015353362f);
+    p = v_fma(p, r, v_set1(0.0013398875f));
+    p = v_fma(p, r, v_set1(0.00961843692f));
+    p = v_fma(p, r, v_set1(0.0555033237f));
+    p = v_fma(p, r, v_set1(0.240226477f));
+    p = v_fma(p, r, v_set1(0.693147182f));
+    p = v_fma(p, r, v_set1(1.f));
+    return v_shift_exp(p, t);
+}
+
+/* VL elements, or the first n, of a float tensor of any dtype; `p` addresses the first, `dtype` is a constant where it
+ * counts. */
+INLINE vf v_load_as(const void *p, clf_dtype dtype) {
+    if (dtype == CLF_F32) return v_load(p);
+    return dtype == CLF_F16 ? v_load_f16(p) : v_load_bf16(p);
+}
+INLINE void v_store_as(void *p, vf a, clf_dtype dtype) {
+    if (dtype == CLF_F32)
+        v_store(p, a);
+    else if (dtype == CLF_F16)
+        v_store_f16(p, a);
+    else
+        v_store_bf16(p, a);
+}
+INLINE vf v_load_as_n(const void *p, int n, clf_dtype dtype) {
+    if (dtype == CLF_F32) return v_load_n(p, n);
+    uint16_t t[VL] = {0};
+    memcpy(t, p, (size_t)n * sizeof *t);
+    return v_load_as(t, dtype);
+}
+INLINE void v_store_as_n(void *p, vf a, int n, clf_dtype dtype) {
+    if (dtype == CLF_F32) {
+        v_store_n(p, a, n);
+    } else {
+        uint16_t t[VL];
+        v_store_as(t, a, dtype);
+        memcpy(p, t, (size_t)n * sizeof *t);
+    }
+}
+
+#endif

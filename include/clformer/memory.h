@@ -1,0 +1,61 @@
+/** @file memory.h
+ *  What a context's pool holds, and estimates made before anything is allocated. All figures are bytes. */
+#ifndef CLFORMER_MEMORY_H
+#define CLFORMER_MEMORY_H
+
+#include "base.h"
+#include "tensor.h"
+
+/** Transfers of one direction. */
+typedef struct clf_transfers {
+    uint64_t count; /**< how many copies */
+    uint64_t bytes; /**< how much in all */
+} clf_transfers;
+
+/** Statistics of one context's pool. Freed memory stays in the pool for reuse until clf_memory_trim(). */
+typedef struct clf_memory_stats {
+    uint64_t limit;                    /**< hard limit on `held`; UINT64_MAX: none */
+    uint64_t held;                     /**< taken from the device, in use or kept for reuse */
+    uint64_t in_use;                   /**< handed out, as size classes */
+    uint64_t asked;                    /**< handed out, as asked for */
+    uint64_t peak_held;                /**< most of `held` since creation or clf_memory_reset_peak() */
+    uint64_t peak_asked;               /**< most of `asked` */
+    uint64_t mapped;                   /**< host memory used without a copy (mapped weights); not in `held` */
+    uint64_t allocations;              /**< blocks handed out so far */
+    uint64_t reused;                   /**< of which came from the pool */
+    double efficiency;                 /**< asked ÷ in_use; 1 when empty */
+    uint64_t tag_asked[CLF_TAG_COUNT]; /**< `asked` by tag */
+    uint64_t tag_peak[CLF_TAG_COUNT];  /**< peak of each */
+    clf_transfers to_device;           /**< host to device */
+    clf_transfers to_host;             /**< device to host */
+    clf_transfers between;             /**< from another context's device to this one */
+} clf_memory_stats;
+
+/** Reads the statistics of `ctx`. */
+CLF_API clf_status clf_memory_get_stats(const clf_context *ctx, clf_memory_stats *out);
+/** Sets the peaks to the present figures. */
+CLF_API clf_status clf_memory_reset_peak(clf_context *ctx);
+/** Returns everything that is kept for reuse to the device. */
+CLF_API clf_status clf_memory_trim(clf_context *ctx);
+/** "weights", "kv cache" … */
+CLF_API const char *clf_memory_tag_name(clf_memory_tag tag);
+
+/** Shape of an attention call, for the estimate. */
+typedef struct clf_attention_estimate_args {
+    int64_t batch, heads, kv_heads, queries, keys, head_dim, v_dim; /**< v_dim 0: head_dim */
+    clf_dtype dtype;                                                /**< of q, k, v and out */
+    int threads;                                                    /**< scratch is per thread; 0: 1 */
+} clf_attention_estimate_args;
+
+/** Memory of one attention call, inputs and output apart from scratch. */
+typedef struct clf_attention_estimate {
+    uint64_t inputs;        /**< q, k, v */
+    uint64_t output;        /**< out and lse */
+    uint64_t flash_scratch; /**< beyond inputs and output, blocked as clf_attention() does it */
+    uint64_t naive_scratch; /**< beyond them when scores and probabilities are stored: 2 · batch·heads·queries·keys */
+} clf_attention_estimate;
+
+/** Estimates clf_attention(). @return CLF_INVALID_ARGUMENT for negative sizes or products beyond 64 bits */
+CLF_API clf_status clf_estimate_attention(clf_attention_estimate *out, const clf_attention_estimate_args *args);
+
+#endif

@@ -1,0 +1,194 @@
+/** @file ops.h
+ *  Ops: functions of tensors, without state. All tensors of a call live on its context.
+ *
+ *  Common to all: the last dimension of every float tensor is contiguous, other strides are free (a view may repeat
+ * with stride 0 where it is only read). "Float" means F32, F16 or BF16; unless said, the float tensors of one call
+ * share a dtype. Inside, arithmetic is float32, and 16-bit results are rounded once, to nearest even. A zero field
+ * means the default stated at it. An output may be the very same view as an input where "may alias" says so and may not
+ * overlap any input otherwise. Empty tensors are valid. Ops on a CPU context return finished; on others they are
+ * enqueued (clf_sync() waits).
+ *
+ *  @return of each: CLF_INVALID_ARGUMENT names op, argument, expected and got; CLF_UNSUPPORTED: this table lacks
+ *  it; CLF_OUT_OF_MEMORY: scratch. Nothing is written when the arguments are refused. Formulas: docs/ops.md. */
+#ifndef CLFORMER_OPS_H
+#define CLFORMER_OPS_H
+
+#include "base.h"
+#include "tensor.h"
+
+/** Activation of a gated unit. */
+typedef enum clf_activation {
+    CLF_ACTIVATION_NONE,     /**< no gate */
+    CLF_ACTIVATION_SILU,     /**< x·σ(x), as in SwiGLU */
+    CLF_ACTIVATION_GELU,     /**< x·Φ(x), exact (erf) */
+    CLF_ACTIVATION_GELU_TANH /**< its tanh approximation, as in Gemma */
+} clf_activation;
+
+/** Arguments of clf_embedding(). */
+typedef struct clf_embedding_args {
+    const clf_tensor *weight; /**< [vocab, dim], any dtype: blocks are decoded */
+    const clf_tensor *ids;    /**< i32 [...], each in [0, vocab) */
+    float scale;              /**< multiplies the rows; 0: 1 */
+    clf_tensor *out;          /**< [..., dim], float: ids' dimensions and one more */
+} clf_embedding_args;
+
+/** out[..., :] = scale · weight[ids[...], :]. On the CPU an id out of range is CLF_INVALID_ARGUMENT and nothing is
+ * written; where ids lie on another device its row becomes NaN. */
+CLF_API clf_status clf_embedding(clf_context *ctx, const clf_embedding_args *args);
+
+/** Arguments of clf_rms_norm(). */
+typedef struct clf_rms_norm_args {
+    const clf_tensor *x;        /**< [..., dim] float */
+    const clf_tensor *residual; /**< as x, added to x first; NULL: none */
+    const clf_tensor *weight;   /**< [dim], F32 or x's dtype; NULL: all ones */
+    float weight_offset;        /**< added to each weight: 1 for Gemma's (1 + w) */
+    float eps;                  /**< taken as given */
+    clf_tensor *sum; /**< receives x + residual, rounded to x's dtype; the norm is taken of the rounded sum; may alias x
+                        or residual; NULL: not stored */
+    clf_tensor *rstd; /**< [...] F32: receives 1/√(mean + eps), for the backward pass; NULL: not stored */
+    clf_tensor *out;  /**< as x; may alias x or, without `sum`, residual */
+} clf_rms_norm_args;
+
+/** s = x + residual; out = s / √(mean(s²) + eps) · (weight_offset + weight), over the last dimension.
+ *  Zhang and Sennrich, arXiv:1910.07467. */
+CLF_API clf_status clf_rms_norm(clf_context *ctx, const clf_rms_norm_args *args);
+
+/** Which elements rotate together. */
+typedef enum clf_rope_pairing {
+    CLF_ROPE_HALVES,     /**< (i, i + n/2): Hugging Face, GPT-NeoX */
+    CLF_ROPE_INTERLEAVED /**< (2i, 2i + 1): the paper, LLaMA in GGUF */
+} clf_rope_pairing;
+
+/** How rotary frequencies are stretched beyond the trained context. */
+typedef enum clf_rope_scaling {
+    CLF_ROPE_SCALING_NONE,   /**< base^(−2i/n) as it is */
+    CLF_ROPE_SCALING_LINEAR, /**< positions ÷ factor */
+    CLF_ROPE_SCALING_LLAMA3, /**< long waves ÷ factor, short ones kept, a ramp between (LLaMA 3.1) */
+    CLF_ROPE_SCALING_YARN, /**< ramp between kept and ÷ factor, and magnitudes × attention_factor (arXiv:2309.00071) */
+    CLF_ROPE_SCALING_LONGROPE /**< frequencies ÷ freq_factors, magnitudes × attention_factor (Phi 3) */
+} clf_rope_scaling;
+
+/** Arguments of clf_rope(). */
+typedef struct clf_rope_args {
+    const clf_tensor *x;         /**< [heads, seq, head_dim] or [batch, heads, seq, head_dim] float, any strides */
+    const clf_tensor *positions; /**< i32 [seq] or [batch, seq], each ≥ 0; NULL: 0, 1, 2 … */
+    int64_t position;            /**< added to every position, ≥ 0 */
+    int n_dims;                  /**< leading elements of a head that rotate, even; the rest are copied; 0: head_dim */
+    clf_rope_pairing pairing;    /**< zero is CLF_ROPE_HALVES */
+    double base;                 /**< θ; 0: 10000 */
+    clf_rope_scaling scaling;    /**< zero is none */
+    float factor;                /**< of LINEAR, LLAMA3, YARN; 0: 1 */
+    int64_t original_context;    /**< trained context; of LLAMA3 and YARN, where it must be positive */
+    float low_freq_factor;       /**< of LLAMA3; 0: 1 */
+    float high_freq_factor;      /**< of LLAMA3; 0: 4 */
+    float beta_fast;             /**< of YARN; 0: 32 */
+    float beta_slow;             /**< of YARN; 0: 1 */
+    float attention_factor;      /**< of YARN and LONGROPE; 0: YARN 0.1·ln(factor) + 1, LONGROPE 1 */
+    const float *freq_factors;   /**< host, [n_dims/2]: each frequency is divided by it, with any scaling; NULL: ones */
+    bool inverse;                /**< rotate back: the gradient of the forward rotation */
+    clf_tensor *out;             /**< as x; may alias x */
+} clf_rope_args;
+
+/** Rotates pairs of elements by position · frequency (arXiv:2104.09864). Angles are reduced exactly, so that large
+ * positions lose nothing. */
+CLF_API clf_status clf_rope(clf_context *ctx, const clf_rope_args *args);
+
+/** What a table may do to the activations of clf_linear() when the weight has a block dtype. */
+typedef enum clf_linear_precision {
+    CLF_LINEAR_FAST, /**< it may round them to int8, a scale per 32 values (amax/127), if that is faster */
+    CLF_LINEAR_EXACT /**< they stay float: training, comparisons */
+} clf_linear_precision;
+
+#define CLF_LINEAR_MAX 3 /**< products of one x in one call */
+
+/** Arguments of clf_linear(). One product uses entry 0; query, key and value projections use three; gate and up use
+ * two. */
+typedef struct clf_linear_args {
+    const clf_tensor *x;                      /**< [..., k] float */
+    const clf_tensor *weight[CLF_LINEAR_MAX]; /**< [n, k], any float or block dtype, x's or not; NULL ends the list */
+    const clf_tensor *bias[CLF_LINEAR_MAX];   /**< [n] F32 or x's dtype; NULL: none */
+    const clf_tensor *residual; /**< as out[0], added to it; one product or a gate only; may alias out[0]; NULL: none */
+    clf_activation glu; /**< not NONE: out[0] = activation(x·W₀ᵀ + b₀) · (x·W₁ᵀ + b₁), nothing else stored */
+    clf_linear_precision precision; /**< zero is CLF_LINEAR_FAST */
+    clf_tensor
+        *out[CLF_LINEAR_MAX]; /**< [..., n] of x's dtype, or F32 whatever x is; one per weight, or one with `glu` */
+} clf_linear_args;
+
+/** out[i] = x · weight[i]ᵀ + bias[i] (+ residual). */
+CLF_API clf_status clf_linear(clf_context *ctx, const clf_linear_args *args);
+
+/** Arguments of clf_glu(). */
+typedef struct clf_glu_args {
+    const clf_tensor *gate;    /**< [..., dim] float */
+    const clf_tensor *up;      /**< as gate */
+    clf_activation activation; /**< not CLF_ACTIVATION_NONE */
+    clf_tensor *out;           /**< as gate; may alias gate or up */
+} clf_glu_args;
+
+/** out = activation(gate) · up (arXiv:2002.05202). */
+CLF_API clf_status clf_glu(clf_context *ctx, const clf_glu_args *args);
+
+/** Arguments of clf_attention(). Query i of n_q stands at key position i + n_k − n_q: the last query at the last key.
+ */
+typedef struct clf_attention_args {
+    const clf_tensor *query; /**< [batch, heads, n_q, head_dim] float, head_dim ≤ 256 */
+    const clf_tensor *key; /**< [batch, kv_heads, n_k, head_dim], kv_heads divides heads; any float dtype, as value's */
+    const clf_tensor *value;        /**< [batch, kv_heads, n_k, v_dim], v_dim ≤ 256 */
+    float scale;                    /**< multiplies q·k; 0: 1/√head_dim */
+    float softcap;                  /**< c·tanh(score/c) after the scale; 0: none */
+    const clf_tensor *alibi_slopes; /**< F32 [heads], ≥ 0: slope × distance is subtracted; NULL: none */
+    const clf_tensor *mask;         /**< float [1|batch, 1|heads, 1|n_q, 1|n_k], added; −inf hides; NULL: none */
+    bool causal;                    /**< keys after the query's position are hidden */
+    int64_t window; /**< keys seen looking back, itself included: key > position − window; 0: unlimited */
+    const clf_tensor
+        *key_lengths;        /**< i32 [batch]: keys from it on are hidden; positions stay as they are; NULL: all */
+    const clf_tensor *sinks; /**< F32 [heads]: exp(sink) joins the softmax's sum, without a value; NULL: none */
+    clf_tensor *lse;         /**< F32 [batch, heads, n_q]: receives log Σ exp (sink included); NULL: not stored */
+    clf_tensor *out;         /**< [batch, heads, n_q, v_dim] of query's dtype; may not alias */
+} clf_attention_args;
+
+/** out = softmax(mask(softcap(scale · q·kᵀ) − alibi + mask)) · v; every field combines with every other. A query that
+ * sees no key yields 0, with lse −inf (the sink's, if there are sinks). Scores are never stored: arXiv:2205.14135,
+ * 2112.05682. */
+CLF_API clf_status clf_attention(clf_context *ctx, const clf_attention_args *args);
+
+/** Arguments of clf_add(). */
+typedef struct clf_add_args {
+    const clf_tensor *a; /**< [...] float */
+    const clf_tensor *b; /**< as a, or [dim], a's last dimension, added to every row */
+    clf_tensor *out;     /**< as a; may alias a, or b of a's shape */
+} clf_add_args;
+
+/** out = a + b. */
+CLF_API clf_status clf_add(clf_context *ctx, const clf_add_args *args);
+
+/** Arguments of clf_convert(). */
+typedef struct clf_convert_args {
+    const clf_tensor *x; /**< any dtype, any strides (block dtypes: whole rows) */
+    clf_tensor *out;     /**< same shape, F32, F16, BF16 or I32; may not alias */
+} clf_convert_args;
+
+/** Copies, changing dtype and layout. Float to I32 truncates towards zero and saturates; NaN becomes 0. Blocks are
+ *  decoded. */
+CLF_API clf_status clf_convert(clf_context *ctx, const clf_convert_args *args);
+
+/** Arguments of clf_softcap(). */
+typedef struct clf_softcap_args {
+    const clf_tensor *x; /**< [...] float */
+    float cap;           /**< positive */
+    clf_tensor *out;     /**< as x; may alias x */
+} clf_softcap_args;
+
+/** out = cap · tanh(x / cap). */
+CLF_API clf_status clf_softcap(clf_context *ctx, const clf_softcap_args *args);
+
+/** Arguments of clf_argmax(). */
+typedef struct clf_argmax_args {
+    const clf_tensor *x; /**< [..., dim] float, dim ≥ 1 */
+    clf_tensor *out;     /**< i32 [...] */
+} clf_argmax_args;
+
+/** Index of the greatest element of each row; the first of equals; the first NaN if there is one. */
+CLF_API clf_status clf_argmax(clf_context *ctx, const clf_argmax_args *args);
+
+#endif

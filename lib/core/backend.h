@@ -1,0 +1,57 @@
+/* backend.h: a backend is a const table of functions, one slot per op. The registry knows them all, best first; nothing
+ * else in lib/ names one. `abi` guards the OpenCL module, which is loaded at run time. */
+#ifndef CLF_CORE_BACKEND_H
+#define CLF_CORE_BACKEND_H
+
+#include <clformer/context.h>
+#include <clformer/ops.h>
+
+#include "status.h"
+
+/* Device memory: a host address (CPU tables) or a handle of the backend's (cl_mem). */
+typedef struct clf_memory {
+    void *host;
+    void *handle;
+    size_t size;
+} clf_memory;
+
+typedef struct clf_backend {
+    uint32_t abi;     /* CLF_BACKEND_ABI of the build that made it */
+    const char *name; /* "cpu-avx2", "opencl" */
+    bool host;        /* tensors are host memory: views, DLPack and wrapping work */
+
+    /* Writes up to `capacity` devices, best first, and their number to *count. Never fails for want of a device: an
+     * entry that isn't usable says why. */
+    void (*devices)(clf_device_info *infos, int capacity, int *count);
+    /* Opens device `index` into ctx->device_state; messages into ctx->error. */
+    clf_status (*open)(clf_context *ctx, int index);
+    void (*close)(clf_context *ctx);
+
+    /* Raw memory, for the pool only: no rounding, no statistics. At least 64-byte aligned. */
+    clf_status (*alloc)(clf_context *ctx, size_t bytes, clf_memory *out);
+    void (*free)(clf_context *ctx, clf_memory *memory);
+    /* Bytes between the host and memory + offset, in order with the ops; read returns when the data is there, write
+     * when `data` may be changed. */
+    clf_status (*write)(clf_context *ctx, const clf_memory *memory, size_t offset, const void *data, size_t bytes);
+    clf_status (*read)(clf_context *ctx, const clf_memory *memory, size_t offset, void *data, size_t bytes);
+    clf_status (*sync)(clf_context *ctx);
+
+#define CLF_OP(op) clf_status (*op)(clf_context *, const clf_##op##_args *);
+#include "../ops/ops.def"
+#undef CLF_OP
+} clf_backend;
+
+#define CLF_BACKEND_ABI ((uint32_t)sizeof(clf_backend) << 8 | 1)
+/* The OpenCL module's one symbol: const clf_backend clf_backend_opencl. */
+#define CLF_MODULE_SYMBOL "clf_backend_opencl"
+
+/* The tables linked into the library, best first, NULL at the end; those whose instruction set this CPU lacks are in
+ * it. */
+extern const clf_backend *const clf_cpu_backends[];
+/* Whether this CPU and OS run the table; if not, *reason says what is missing. */
+bool clf_cpu_usable(const clf_backend *backend, const char **reason);
+
+/* Finds the table and device that `device` names. */
+clf_status clf_registry_find(const char *device, const clf_backend **backend, int *index, clf_error *err);
+
+#endif

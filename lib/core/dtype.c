@@ -1,0 +1,54 @@
+/* dtype.c: what base.h says about dtypes, from CLF_DTYPES; and how sizes are written for people. */
+#include "dtype.h"
+
+#include <stdio.h>
+#include <strings.h>
+
+typedef struct dtype_row {
+    const char *name;
+    int gguf, values;
+    size_t bytes;
+} dtype_row;
+
+static const dtype_row table[CLF_DTYPE_COUNT] = {
+#define DTYPE_ROW(name, text, gguf, values, bytes) {text, gguf, values, bytes},
+    CLF_DTYPES(DTYPE_ROW)};
+
+static bool known(clf_dtype dtype) {
+    return (unsigned)dtype < CLF_DTYPE_COUNT;
+}
+
+const char *clf_dtype_name(clf_dtype dtype) {
+    return known(dtype) ? table[dtype].name : "?";
+}
+int clf_dtype_block_values(clf_dtype dtype) {
+    return known(dtype) ? table[dtype].values : 0;
+}
+size_t clf_dtype_block_bytes(clf_dtype dtype) {
+    return known(dtype) ? table[dtype].bytes : 0;
+}
+
+clf_status clf_dtype_from_name(clf_dtype *out, const char *name) {
+    for (int i = 0; out && name && i < CLF_DTYPE_COUNT; i++)
+        if (!strcasecmp(table[i].name, name)) return *out = (clf_dtype)i, CLF_OK;
+    return CLF_NOT_FOUND;
+}
+
+bool clf_dtype_from_gguf(uint32_t type, clf_dtype *out) {
+    for (int i = 0; i < CLF_DTYPE_COUNT; i++)
+        if (table[i].gguf >= 0 && (uint32_t)table[i].gguf == type) return *out = (clf_dtype)i, true;
+    return false;
+}
+
+int clf_dtype_to_gguf(clf_dtype dtype) {
+    return known(dtype) ? table[dtype].gguf : -1;
+}
+
+char *clf_format_bytes(char *text, size_t size, uint64_t bytes) {
+    static const char *const units[] = {"B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"};
+    int unit = 0;
+    double value = (double)bytes;
+    while (value >= 1023.995 && unit < 6) value /= 1024, unit++;
+    if (text && size) snprintf(text, size, unit ? "%.2f %s" : "%.0f %s", value, units[unit]);
+    return text;
+}

@@ -1,0 +1,46 @@
+/* config.h: what a decoder must know, from GGUF keys or config.json alike; architectures differ by these data alone. */
+#ifndef CLF_MODEL_CONFIG_H
+#define CLF_MODEL_CONFIG_H
+
+#include <clformer/ops.h>
+
+#include "../core/status.h"
+
+enum { CLF_MAX_LAYERS = 1024, CLF_MAX_ROPE_PAIRS = 128 };
+
+typedef struct clf_rope_config {
+    double base;
+    int n_dims; /* elements of a head that rotate */
+    clf_rope_pairing pairing;
+    clf_rope_scaling scaling;
+    float factor, low_freq_factor, high_freq_factor, beta_fast, beta_slow, attention_factor;
+    int64_t original_context;
+    bool has_freq_factors;
+    float freq_factors[CLF_MAX_ROPE_PAIRS];      /* GGUF's rope_freqs.weight, longrope's short_factor */
+    float long_freq_factors[CLF_MAX_ROPE_PAIRS]; /* longrope: contexts beyond original_context */
+} clf_rope_config;
+
+typedef struct clf_config {
+    char architecture[32]; /* a name of architecture.c's table: "llama", "mistral", "qwen2", "qwen3", "gemma2",
+                              "gemma3", "phi3" */
+    char name[96];
+    int64_t trained_context;
+    int32_t vocab_size, hidden_size, ffn_size, n_layers, n_heads, n_kv_heads, head_dim, v_dim;
+    float norm_eps;
+    float norm_offset;     /* 1: weights are stored less one (Gemma's safetensors; its GGUFs have it added) */
+    float embedding_scale; /* 0: 1 */
+    float attention_scale; /* 0: 1/√head_dim */
+    float attention_softcap, logit_softcap; /* 0: none */
+    clf_activation activation;
+    bool qk_norm;                     /* RMSNorm over each query and key head, before RoPE */
+    bool post_norms;                  /* a norm after attention and after the gated unit too (Gemma 2, 3) */
+    bool tied_output;                 /* no output matrix: the embedding's */
+    int64_t window;                   /* sliding window; 0: none */
+    uint8_t windowed[CLF_MAX_LAYERS]; /* [n_layers] 1: this layer slides and, where rope_local is set, uses it */
+    clf_rope_config rope;
+    bool has_rope_local;
+    clf_rope_config rope_local; /* Gemma 3: of the layers that slide */
+    int32_t bos, eos;           /* -1: none */
+} clf_config;
+
+#endif

@@ -1,0 +1,49 @@
+/* gguf.h: GGUF v2 and v3, read and written. Every size that comes from the file goes through checked.h; arrays of
+ * strings are indexed once, so that asking for element i is O(1). */
+#ifndef CLF_MODEL_GGUF_H
+#define CLF_MODEL_GGUF_H
+
+#include "model_file.h"
+
+typedef enum clf_gguf_type {
+    CLF_GGUF_U8,
+    CLF_GGUF_I8,
+    CLF_GGUF_U16,
+    CLF_GGUF_I16,
+    CLF_GGUF_U32,
+    CLF_GGUF_I32,
+    CLF_GGUF_F32,
+    CLF_GGUF_BOOL,
+    CLF_GGUF_STRING,
+    CLF_GGUF_ARRAY,
+    CLF_GGUF_U64,
+    CLF_GGUF_I64,
+    CLF_GGUF_F64
+} clf_gguf_type;
+
+/* Bytes in the file, not terminated. */
+typedef struct clf_string {
+    const char *data;
+    uint64_t length;
+} clf_string;
+
+clf_status clf_gguf_open(clf_gguf **out, const clf_model_file_args *args, clf_error *err);
+void clf_gguf_close(clf_gguf *gguf);
+int64_t clf_gguf_tensor_count(const clf_gguf *gguf);
+const clf_file_tensor *clf_gguf_tensor(const clf_gguf *gguf, int64_t index);
+
+/* Values by key. Each returns false where the key is absent or its type doesn't convert without loss; `type_error`, if
+ * not NULL, tells the two apart. Integers of any width convert when the value fits. */
+bool clf_gguf_has(const clf_gguf *gguf, const char *key);
+bool clf_gguf_get_u64(const clf_gguf *gguf, const char *key, uint64_t *out);
+bool clf_gguf_get_i64(const clf_gguf *gguf, const char *key, int64_t *out);
+bool clf_gguf_get_f64(const clf_gguf *gguf, const char *key, double *out);
+bool clf_gguf_get_bool(const clf_gguf *gguf, const char *key, bool *out);
+bool clf_gguf_get_string(const clf_gguf *gguf, const char *key, clf_string *out);
+/* Arrays: element type and count; false if `key` is no array. */
+bool clf_gguf_get_array(const clf_gguf *gguf, const char *key, clf_gguf_type *type, uint64_t *count);
+bool clf_gguf_array_string(const clf_gguf *gguf, const char *key, uint64_t index, clf_string *out);
+bool clf_gguf_array_i64(const clf_gguf *gguf, const char *key, uint64_t index, int64_t *out);
+bool clf_gguf_array_f64(const clf_gguf *gguf, const char *key, uint64_t index, double *out);
+
+#endif

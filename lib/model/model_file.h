@@ -1,0 +1,43 @@
+/* model_file.h: named tensors, configuration and tokenizer data of one model, whatever format they came in. Names are
+ * GGUF's
+ * ("blk.0.attn_q.weight"): the safetensors reader translates Hugging Face's, splits phi3's fused matrices into row
+ * ranges, and says by `rope.pairing` that query and key rows are not permuted. */
+#ifndef CLF_MODEL_FILE_H
+#define CLF_MODEL_FILE_H
+
+#include "../core/status.h"
+#include "config.h"
+
+typedef struct clf_file_tensor {
+    const char *name;
+    clf_dtype dtype;
+    int ndim;                    /* at most 4 */
+    int64_t shape[CLF_MAX_DIMS]; /* C order: [rows, columns] for a matrix */
+    const void *data; /* nbytes of it, mapped or read; aligned as the file has it (perhaps not to the element) */
+    uint64_t nbytes;
+} clf_file_tensor;
+
+typedef struct clf_model_file clf_model_file;
+typedef struct clf_gguf clf_gguf; /* gguf.h */
+
+typedef struct clf_model_file_args {
+    const char *path; /* GGUF file or shard, or folder */
+    const void *data; /* or a GGUF in memory */
+    size_t data_size;
+    bool mmap;
+    bool metadata_only; /* tensors' data stay NULL */
+} clf_model_file_args;
+
+clf_status clf_model_file_open(clf_model_file **out, const clf_model_file_args *args, clf_error *err);
+void clf_model_file_close(clf_model_file *file); /* NULL is accepted; tensors' data go with it */
+const clf_config *clf_model_file_config(const clf_model_file *file);
+const char *clf_model_file_format(const clf_model_file *file); /* "gguf", "safetensors" */
+int64_t clf_model_file_count(const clf_model_file *file);
+const clf_file_tensor *clf_model_file_at(const clf_model_file *file, int64_t index);
+/* The tensor called `name`, or NULL. Hashed. */
+const clf_file_tensor *clf_model_file_find(const clf_model_file *file, const char *name);
+/* The GGUF behind it, for its tokenizer keys; NULL for a folder, whose path is clf_model_file_path(). */
+const clf_gguf *clf_model_file_gguf(const clf_model_file *file);
+const char *clf_model_file_path(const clf_model_file *file);
+
+#endif

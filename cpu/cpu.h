@@ -26,13 +26,11 @@ static inline void cpu_share(int64_t rows, int t, int n, int64_t *begin, int64_t
     *end = rows * (t + 1) / n;
 }
 
-/* Threads worth starting for `bytes` of traffic: a small op is done sooner by one. */
+/* Threads for an op of `rows` shares and `bytes` of traffic: one for a small op, else all of the context's. Nothing
+ * between: OpenMP runtimes end and recreate threads when the team's size changes, which costs more than an idle share
+ * and loses their places. */
 static inline int cpu_threads(const clf_context *ctx, int64_t rows, int64_t bytes) {
-    const int64_t most = bytes / 32768 + 1;
-    int64_t n = ctx->threads;
-    if (n > rows) n = rows;
-    if (n > most) n = most;
-    return n > 1 ? (int)n : 1;
+    return rows > 1 && bytes > 32768 ? ctx->threads : 1;
 }
 
 #endif

@@ -54,6 +54,20 @@ CLF_API const char *clf_context_backend(const clf_context *ctx);
 /** Number of CPU threads that ops use; 1 on other devices. */
 CLF_API int clf_context_threads(const clf_context *ctx);
 
+/** Where one thread of a CPU context runs. */
+typedef struct clf_thread_place {
+    int cpu;    /**< the system's number of the logical CPU planned for it; -1: none, the system decides */
+    int core;   /**< number of its physical core; -1: unknown */
+    int node;   /**< number of its NUMA node; -1: unknown */
+    bool bound; /**< it is bound there; not the caller's own thread (entry 0), which keeps the mask its owner gave it */
+} clf_thread_place;
+
+/** Lists the places of a CPU context's threads: at most `capacity` entries; their number to `*count` (0 on other
+ * devices). */
+CLF_API clf_status clf_context_placement(const clf_context *ctx, clf_thread_place *places, int capacity, int *count);
+/** Why the threads are where they are, in words: "2 cores, one thread each", "OMP_PROC_BIND is set: obeyed" … */
+CLF_API const char *clf_context_placement_reason(const clf_context *ctx);
+
 /** One device that clf_context_create() could open, or why it couldn't. */
 typedef struct clf_device_info {
     char name[64];    /**< what to pass as `device`: "cpu-avx2", "opencl:0" */

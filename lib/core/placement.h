@@ -4,7 +4,13 @@
 
 #include "context.h"
 
-/* Plans ctx->threads and their places; `threads` 0: as the environment or the machine says. */
+struct clf_placement {
+    int n_nodes;               /* NUMA nodes among the places */
+    char reason[160];          /* in words */
+    clf_thread_place places[]; /* [ctx->threads] */
+};
+
+/* Plans ctx->threads and their places, and binds the threads; `threads` 0: as the environment or the machine says. */
 clf_status clf_placement_create(clf_context *ctx, int threads);
 void clf_placement_destroy(clf_context *ctx);
 

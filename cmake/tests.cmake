@@ -7,6 +7,10 @@ target_link_libraries(clformer_internal PUBLIC ${clformer_private})
 add_library(clformer_test_support OBJECT tests/op_test.c)
 target_include_directories(clformer_test_support PRIVATE include)
 target_link_libraries(clformer_test_support PRIVATE clformer_flags)
+# reads the golden data: safetensors, with jansson alone
+add_library(clformer_golden STATIC tests/golden.c)
+target_include_directories(clformer_golden PUBLIC tests)
+target_link_libraries(clformer_golden PUBLIC PkgConfig::JANSSON PRIVATE clformer_flags m)
 
 file(STRINGS lib/ops/ops.def ops REGEX "^CLF_OP")
 list(TRANSFORM ops REPLACE "CLF_OP\\((.*)\\)" "\\1")

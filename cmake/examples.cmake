@@ -1,5 +1,6 @@
 # examples/NAME.c makes clformer-NAME.
 file(GLOB example_sources CONFIGURE_DEPENDS examples/*.c)
+set(CMAKE_INSTALL_RPATH "$ORIGIN/../${CMAKE_INSTALL_LIBDIR}")
 foreach(source IN LISTS example_sources)
     get_filename_component(name ${source} NAME_WE)
     add_executable(clformer-${name} ${source})

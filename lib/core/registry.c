@@ -18,16 +18,18 @@
 #define CLF_MODULE_DIR ""
 #endif
 
-/* Opens the module: CLFORMER_MODULE_DIR, beside this library or program, the installed place. It stays loaded. */
+/* Opens the module: CLFORMER_MODULE_DIR, beside this library, clformer/ beside it, the installed place. It stays
+ * loaded. */
 static const clf_backend *load_opencl(const char **reason) {
     static _Thread_local char message[256];
     Dl_info self;
-    char beside[PATH_MAX] = "";
+    char beside[PATH_MAX] = "", below[PATH_MAX + 16] = "";
     if (dladdr((void *)(uintptr_t)load_opencl, &self) && self.dli_fname) {
         const char *slash = strrchr(self.dli_fname, '/');
         if (slash) snprintf(beside, sizeof beside, "%.*s", (int)(slash - self.dli_fname), self.dli_fname);
+        if (slash) snprintf(below, sizeof below, "%s/clformer", beside);
     }
-    const char *const dirs[] = {getenv("CLFORMER_MODULE_DIR"), beside, CLF_MODULE_DIR};
+    const char *const dirs[] = {getenv("CLFORMER_MODULE_DIR"), beside, below, CLF_MODULE_DIR};
     snprintf(message, sizeof message, "no %s beside the library", CLF_MODULE_NAME);
     *reason = message;
     for (size_t i = 0; i < sizeof dirs / sizeof *dirs; i++) {

@@ -1,0 +1,17 @@
+#!/usr/bin/env bash
+# examples.sh: every example runs, in a pipe, with sane exit codes.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+bin=build/bin
+for program in "$bin"/clformer-*; do
+    "$program" --help >/dev/null
+    if "$program" --no-such-option >/dev/null 2>&1; then echo "$program accepts any option" >&2; exit 1; fi
+done
+$bin/clformer-info
+$bin/clformer-info --placement
+$bin/clformer-info --model tests/golden/models/llama --ctx 64
+$bin/clformer-generate --prompt "Once upon a time" --tokens 20 --temperature 0 | grep -q '^Once upon a time'
+$bin/clformer-generate --prompt "Once upon a time" --tokens 20 --seed 3 --json | python3 -m json.tool >/dev/null
+! $bin/clformer-generate --model /no/such/file --prompt x --tokens 1 2>/dev/null
+echo "Once upon a time" | $bin/clformer-tokenize --model tests/golden/tokenizers/llama3-bpe --count

@@ -7,6 +7,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/** C linkage, in either language. */
 #ifdef __cplusplus
 #define CLF_EXTERN extern "C"
 #else

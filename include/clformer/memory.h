@@ -42,9 +42,15 @@ CLF_API const char *clf_memory_tag_name(clf_memory_tag tag);
 
 /** Shape of an attention call, for the estimate. */
 typedef struct clf_attention_estimate_args {
-    int64_t batch, heads, kv_heads, queries, keys, head_dim, v_dim; /**< v_dim 0: head_dim */
-    clf_dtype dtype;                                                /**< of q, k, v and out */
-    int threads;                                                    /**< scratch is per thread; 0: 1 */
+    int64_t batch;    /**< sequences */
+    int64_t heads;    /**< query heads */
+    int64_t kv_heads; /**< key and value heads */
+    int64_t queries;  /**< queries of a sequence */
+    int64_t keys;     /**< keys of a sequence */
+    int64_t head_dim; /**< width of queries and keys */
+    int64_t v_dim;    /**< width of values; 0: head_dim */
+    clf_dtype dtype;  /**< of q, k, v and out */
+    int threads;      /**< scratch is per thread; 0: 1 */
 } clf_attention_estimate_args;
 
 /** Memory of one attention call, inputs and output apart from scratch. */

@@ -4,7 +4,7 @@ pkg_check_modules(CMOCKA REQUIRED IMPORTED_TARGET cmocka)
 add_library(clformer_internal STATIC ${clformer_objects_all})
 target_include_directories(clformer_internal PUBLIC include)
 target_link_libraries(clformer_internal PUBLIC ${clformer_private})
-add_library(clformer_test_support OBJECT tests/op_test.c)
+add_library(clformer_test_support OBJECT tests/op_test.c tests/op_run.c tests/op_decode.c)
 target_include_directories(clformer_test_support PRIVATE include)
 target_link_libraries(clformer_test_support PRIVATE clformer_flags)
 # reads the golden data: safetensors, with jansson alone

@@ -1,5 +1,5 @@
 /* op_case.h: what one op is, told once. tests/OP.c describes inputs, call, double-precision reference, tolerance and
- * cost as an op_case; op_test.c checks every usable table against it, bench/ times it. */
+ * cost as an op_case; op_test.c checks every usable table against it, bench/ times it. op_run.c makes the runs. */
 #ifndef CLF_TESTS_OP_CASE_H
 #define CLF_TESTS_OP_CASE_H
 
@@ -15,9 +15,12 @@ typedef struct op_tensor {
     int ndim;
     int64_t shape[CLF_MAX_DIMS];
     bool output;
-    int alias;          /* output written in place of this input; -1: storage of its own */
-    double *value;      /* op_elements() of them */
-    clf_tensor *tensor; /* on the device, made by the runner, with guard bands and, in some runs, padded strides */
+    int alias;           /* output written in place of this input; -1: storage of its own */
+    int repeat;          /* input that is the same along this dimension: stride 0 in the strided runs; -1: none */
+    double *value;       /* op_elements() of them */
+    void *blocks;        /* bytes of an input of a block dtype; NULL otherwise */
+    clf_tensor *storage; /* on the device: guard band, elements (with gaps, in the strided runs), guard band */
+    clf_tensor *tensor;  /* the view of it that the op is called with */
 } op_tensor;
 
 /* One run of an op: variant × dtype × seed. */
@@ -25,6 +28,7 @@ typedef struct op_run {
     clf_context *ctx;
     int variant;
     clf_dtype dtype; /* of the activations */
+    bool backward;   /* the backward function: make() declares the gradients too */
     uint64_t random; /* state of op_random() */
     int n_tensors;
     op_tensor t[OP_MAX_TENSORS];
@@ -58,37 +62,66 @@ typedef struct op_case {
     clf_status (*call)(op_run *run);
     /* Outputs' `value` from the inputs' `value`, in double. */
     void (*reference)(op_run *run);
-    /* Largest rms-relative error √(Σ(a−b)²/Σb²) allowed for output t; docs/numerics.md says why. Element-wise 16-bit
-     * outputs are also held to one unit in the last place where `ulp` is set. */
+    /* Largest rms-relative error √(Σ(a−b)²/Σb²) allowed for output t, b being the reference rounded to t's dtype;
+     * docs/numerics.md says why. NULL: op_tolerance(). 16-bit outputs are also held to one unit in the last place, each
+     * element, where `ulp` is set. */
     double (*tolerance)(const op_run *run, const op_tensor *t);
     bool ulp;
     double (*flops)(const op_run *run);
     double (*bytes)(const op_run *run); /* least traffic: each input read once, each output written once */
 
-    /* For backward functions, NULL where an op has none: the same shape, with gradients as further tensors. */
+    /* The backward function, NULL where an op has none: called with run->backward set when make() ran. */
     clf_status (*call_backward)(op_run *run);
     void (*reference_backward)(op_run *run);
 
-    /* Calls with wrong arguments: returns the number of failures after printing each. NULL: none. */
+    /* Calls with wrong arguments: returns the number of failures after printing each (op_rejected does). NULL: none. */
     int (*rejects)(clf_context *ctx);
 } op_case;
 
 /* In make(): adds a tensor. Inputs get uniform values in [low, high), rounded to dtype; integers are whole numbers. For
- * block dtypes random valid blocks are made and `value` is what they decode to. Returns its index. */
+ * block dtypes random valid blocks are made, |value| ≤ about `high`, and `value` is what they decode to. make() may
+ * overwrite `value` of other inputs by numbers that the dtype holds. Returns its index. */
 int op_input(op_run *run, const char *name, clf_dtype dtype, int ndim, const int64_t *shape, double low, double high);
 int op_output(op_run *run, const char *name, clf_dtype dtype, int ndim, const int64_t *shape);
 int op_output_over(op_run *run, const char *name, int input); /* in place of an input */
+/* Makes an input the same along `dim`; the strided runs give it stride 0 there. */
+void op_repeat(op_run *run, int input, int dim);
+
+/* By name; NULL where make() declared none. */
+op_tensor *op_find(op_run *run, const char *name);
+clf_tensor *op_device(op_run *run, const char *name);
+double *op_value(op_run *run, const char *name);
 
 int64_t op_elements(const op_tensor *t);
+size_t op_bytes(const op_tensor *t);            /* of its elements, laid contiguously */
+double op_traffic(const op_run *run);           /* for bytes(): inputs read once, outputs written once */
 double op_random(op_run *run);                  /* uniform in [0, 1) */
 int64_t op_random_int(op_run *run, int64_t n);  /* uniform in 0 … n − 1 */
 double op_round(double value, clf_dtype dtype); /* to nearest even in F32, F16 or BF16 */
-/* Decodes n values of any dtype into doubles: the tests' own decoder, written from the format, not the library's. */
-void op_decode(clf_dtype dtype, const void *blocks, int64_t n, double *out);
+/* Element-wise ops: F32 1e-6, F16 1e-4, BF16 1e-3. */
+double op_tolerance(const op_run *run, const op_tensor *t);
 
-/* Runs a case over every usable device, or those of --device; returns the exit code. Flags: --device D (repeatable),
- * --dtype T,
- * --variant N, --seed N, --list, --verbose. The last line is "N passed, N failed, N skipped". */
+/* op_decode.c: the tests' own decoder, written from the formats, not the library's. n values of any dtype as doubles;
+ * plain values as bytes; blocks with random contents and finite scales that bring |value| up to about `high`. */
+void op_decode(clf_dtype dtype, const void *blocks, int64_t n, double *out);
+void op_encode(clf_dtype dtype, const double *value, int64_t n, void *out);
+void op_random_blocks(op_run *run, clf_dtype dtype, int64_t n, double high, void *out);
+
+/* A run's life: begin makes the tensors (false: the variant doesn't exist), place puts them on a device, fill writes
+ * inputs and NaN elsewhere, unplace takes them off it, end frees the rest. */
+bool op_begin(op_run *run, const op_case *c, int variant, clf_dtype dtype, bool backward, uint64_t seed);
+clf_status op_place(op_run *run, clf_context *ctx, bool strided);
+clf_status op_fill(op_run *run, uint32_t poison);
+void op_unplace(op_run *run);
+void op_end(op_run *run);
+
+/* In rejects(): whether a call was refused with `expected` and a message that holds `part`. Returns the number of
+ * failures, 0 or 1, after printing. */
+int op_rejected(clf_context *ctx, clf_status got, clf_status expected, const char *part);
+
+/* Runs a case over every usable device, or those of --device. Flags: --device D (repeatable), --dtype T, --variant N,
+ * --seed N, --list, --verbose. The last line is "N passed, N failed, N skipped". Returns the exit code: 0, 1 if
+ * anything failed, 77 if nothing but skips ran, 2 for wrong flags. */
 int op_main(int argc, char **argv, const op_case *c);
 
 #endif

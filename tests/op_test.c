@@ -1,3 +1,345 @@
-/* op_test.c: the runner over op_case.h. */
+/* op_test.c: the runner. Each variant of a case, in each dtype, is computed once in double and compared with what every
+ * usable device makes of it: contiguous and strided, with 1 and 2 threads, twice each with different poison around and
+ * under the results. A call must give the same bits both times, change nothing but its outputs' elements, and be as
+ * near the reference as the case says. */
 #include "op_case.h"
-int op_main(int argc, char **argv, const op_case *c) { (void)argc, (void)argv, (void)c; return 77; }
+
+#include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { MAX_DEVICES = 32, MAX_CONTEXTS = 2 };
+
+typedef struct device {
+    char name[64];
+    clf_context *ctx[MAX_CONTEXTS]; /* 1 thread, 2 threads; one where threads mean nothing */
+    int n;
+} device;
+
+typedef struct runner {
+    const op_case *c;
+    const char *asked[MAX_DEVICES];
+    int n_asked, variant; /* variant −1: all */
+    int dtype;            /* −1: the case's */
+    uint64_t seed;
+    bool list, verbose;
+    device devices[MAX_DEVICES];
+    int n_devices, passed, failed, skipped;
+} runner;
+
+static const uint32_t poisons[2] = {0xffffffff, 0x7fc1ffc1}; /* NaN in f32, f16 and bf16; as integers never right */
+
+/* ---- comparison ---- */
+
+/* A 16-bit float's place among all of them, ±0 being one. */
+static int place16(double v, clf_dtype dtype) {
+    uint16_t u;
+    op_encode(dtype, &v, 1, &u);
+    return u & 0x8000 ? -(int)(u & 0x7fff) : (int)u;
+}
+
+/* Writes what is wrong with `got` for output t into `text`; empty if nothing is. Returns the rms-relative error. */
+static double compare(const runner *r, const op_run *run, const op_tensor *t, const double *got, char *text,
+                      size_t size) {
+    const bool is16 = t->dtype == CLF_F16 || t->dtype == CLF_BF16, ulp = r->c->ulp && is16;
+    const int64_t n = op_elements(t);
+    double error = 0, norm = 0;
+    text[0] = 0;
+    for (int64_t i = 0; i < n; i++) {
+        const double want = op_round(t->value[i], t->dtype);
+        if (isfinite(want)) norm += want * want;
+    }
+    const double cancelled = 1e-6 * sqrt(norm / (double)(n ? n : 1));
+    for (int64_t i = 0; i < n; i++) {
+        const double want = op_round(t->value[i], t->dtype);
+        const double difference = got[i] - want;
+        bool right = true;
+        if (isnan(want) || isnan(got[i]))
+            right = isnan(want) && isnan(got[i]);
+        else if (r->c->exact)
+            right = got[i] == want;
+        else if (ulp) /* where terms cancel, float32 arithmetic leaves more than a unit of the little that remains */
+            right = abs(place16(got[i], t->dtype) - place16(want, t->dtype)) <= 1 ||
+                    fabs(got[i] - t->value[i]) <= cancelled;
+        else if (isinf(want) || isinf(got[i]))
+            right = got[i] == want;
+        if (!right) {
+            snprintf(text, size, "%s[%lld]: expected %.9g, got %.9g", t->name, (long long)i, t->value[i], got[i]);
+            return INFINITY;
+        }
+        if (isfinite(difference)) error += difference * difference;
+    }
+    error = norm > 0 ? sqrt(error / norm) : error > 0 ? INFINITY : 0;
+    const double tolerance = r->c->exact ? 0 : r->c->tolerance ? r->c->tolerance(run, t) : op_tolerance(run, t);
+    if (!(error <= tolerance)) snprintf(text, size, "%s: error %.3g, tolerance %.3g", t->name, error, tolerance);
+    return error;
+}
+
+/* ---- one call ---- */
+
+/* The storages of a run, read back. */
+typedef struct snapshot {
+    uint8_t *data[OP_MAX_TENSORS];
+} snapshot;
+
+static void snapshot_free(snapshot *s) {
+    for (int i = 0; i < OP_MAX_TENSORS; i++) {
+        free(s->data[i]);
+        s->data[i] = NULL;
+    }
+}
+
+static clf_status snapshot_take(snapshot *s, const op_run *run) {
+    for (int i = 0; i < run->n_tensors; i++) {
+        const op_tensor *t = &run->t[i];
+        if (t->alias >= 0) continue;
+        const size_t bytes = clf_tensor_bytes(t->storage);
+        s->data[i] = malloc(bytes);
+        if (!s->data[i]) return CLF_OUT_OF_MEMORY;
+        const clf_status st = clf_tensor_read(t->storage, s->data[i], bytes);
+        if (st != CLF_OK) return st;
+    }
+    return CLF_OK;
+}
+
+/* Whether input i is also an output's place. */
+static bool written(const op_run *run, int i) {
+    if (run->t[i].output) return true;
+    for (int k = 0; k < run->n_tensors; k++)
+        if (run->t[k].alias == i) return true;
+    return false;
+}
+
+/* Finds a byte that changed and isn't an element of an output: the elements are overwritten in both snapshots by way of
+ * the device, which alone knows where they lie. */
+static clf_status check_untouched(const op_run *run, const snapshot *before, const snapshot *after, char *text,
+                                  size_t size) {
+    for (int i = 0; i < run->n_tensors; i++) {
+        const op_tensor *t = &run->t[i];
+        if (t->alias >= 0) continue;
+        const size_t all = clf_tensor_bytes(t->storage), bytes = op_bytes(t);
+        uint8_t *expected = malloc(all + 1), *elements = malloc(bytes + 1);
+        clf_status st = expected && elements ? CLF_OK : CLF_OUT_OF_MEMORY;
+        if (st == CLF_OK) memcpy(expected, before->data[i], all);
+        if (st == CLF_OK && written(run, i)) { /* what was there before, with the output's elements over it */
+            st = clf_tensor_read(t->tensor, elements, bytes);
+            if (st == CLF_OK) st = clf_tensor_write(t->storage, before->data[i], all);
+            if (st == CLF_OK) st = clf_tensor_write(t->tensor, elements, bytes);
+            if (st == CLF_OK) st = clf_tensor_read(t->storage, expected, all);
+        }
+        for (size_t b = 0; st == CLF_OK && b < all && !*text; b++)
+            if (expected[b] != after->data[i][b])
+                snprintf(text, size, "%s: byte %zu of its storage was changed%s", t->name, b,
+                         written(run, i) ? ", outside its elements" : "");
+        free(expected);
+        free(elements);
+        if (st != CLF_OK) return st;
+    }
+    return CLF_OK;
+}
+
+/* Fills, calls, checks what was left alone, and reads the outputs' bytes into `out`. */
+static clf_status call_once(const runner *r, op_run *run, uint32_t poison, uint8_t **out, char *text, size_t size) {
+    snapshot before = {0}, after = {0};
+    clf_status st = op_fill(run, poison);
+    if (st == CLF_OK) st = snapshot_take(&before, run);
+    if (st == CLF_OK) {
+        st = run->backward ? r->c->call_backward(run) : r->c->call(run);
+        if (st == CLF_OK) st = clf_sync(run->ctx);
+        if (st != CLF_OK) snprintf(text, size, "%s: %s", clf_status_string(st), clf_error_message(run->ctx));
+    }
+    if (st == CLF_OK) st = snapshot_take(&after, run);
+    for (int i = 0; i < run->n_tensors && st == CLF_OK; i++)
+        if (run->t[i].output) st = clf_tensor_read(run->t[i].tensor, out[i], op_bytes(&run->t[i]));
+    if (st == CLF_OK) st = check_untouched(run, &before, &after, text, size);
+    if (st != CLF_OK && !*text) snprintf(text, size, "harness: %s", clf_status_string(st));
+    snapshot_free(&before);
+    snapshot_free(&after);
+    return st;
+}
+
+/* Places the run on ctx, calls twice, compares. `text` says what is wrong. */
+static clf_status check_placed(const runner *r, op_run *run, clf_context *ctx, bool strided, double *worst, char *text,
+                               size_t size) {
+    uint8_t *out[2][OP_MAX_TENSORS] = {{0}};
+    double *got = NULL;
+    clf_status st = op_place(run, ctx, strided);
+    if (st != CLF_OK) snprintf(text, size, "harness: %s: %s", clf_status_string(st), clf_error_message(ctx));
+    for (int k = 0; k < 2 && st == CLF_OK && !*text; k++) {
+        for (int i = 0; i < run->n_tensors && st == CLF_OK; i++)
+            if (run->t[i].output && !(out[k][i] = malloc(op_bytes(&run->t[i]) + 1))) st = CLF_OUT_OF_MEMORY;
+        if (st == CLF_OK) st = call_once(r, run, poisons[k], out[k], text, size);
+    }
+    for (int i = 0; i < run->n_tensors && st == CLF_OK && !*text; i++) {
+        const op_tensor *t = &run->t[i];
+        if (!t->output) continue;
+        const int64_t n = op_elements(t);
+        got = malloc(((size_t)n + 1) * sizeof *got);
+        if (!got) {
+            st = CLF_OUT_OF_MEMORY;
+            break;
+        }
+        op_decode(t->dtype, out[0][i], n, got);
+        const double error = compare(r, run, t, got, text, size);
+        if (error > *worst) *worst = error;
+        if (!*text && memcmp(out[0][i], out[1][i], op_bytes(t)))
+            snprintf(text, size, "%s: two calls gave different bits", t->name);
+        free(got);
+    }
+    for (int k = 0; k < 2; k++)
+        for (int i = 0; i < OP_MAX_TENSORS; i++) free(out[k][i]);
+    op_unplace(run);
+    if (st != CLF_OK && !*text) snprintf(text, size, "harness: %s", clf_status_string(st));
+    return st;
+}
+
+/* ---- all of them ---- */
+
+static void check_on(runner *r, op_run *run, const device *d) {
+    char text[640] = "";
+    double worst = 0;
+    for (int k = 0; k < 2 * d->n; k++) {
+        clf_context *ctx = d->ctx[k / 2];
+        const bool strided = k % 2, host = !strncmp(d->name, "cpu", 3);
+        const clf_status st = check_placed(r, run, ctx, strided, &worst, text, sizeof text);
+        if (st == CLF_UNSUPPORTED && !host) { /* a CPU table has every op */
+            printf("skip %s, %s, variant %d%s (%s): %s\n", d->name, clf_dtype_name(run->dtype), run->variant,
+                   run->backward ? ", backward" : "", run->text, text);
+            r->skipped++;
+            return;
+        }
+        if (*text) {
+            printf("FAIL test-%s --device %s --dtype %s --variant %d --seed %llu  (%s%s; %s, %d thread%s): %s\n",
+                   r->c->name, d->name, clf_dtype_name(run->dtype), run->variant, (unsigned long long)r->seed,
+                   run->text, run->backward ? ", backward" : "", strided ? "strided" : "contiguous",
+                   clf_context_threads(ctx), clf_context_threads(ctx) == 1 ? "" : "s", text);
+            r->failed++;
+            return;
+        }
+    }
+    if (r->verbose)
+        printf("pass %s, %s, variant %d%s (%s): error %.3g\n", d->name, clf_dtype_name(run->dtype), run->variant,
+               run->backward ? ", backward" : "", run->text, worst);
+    r->passed++;
+}
+
+static void check_variants(runner *r, clf_dtype dtype) {
+    const op_case *c = r->c;
+    const int first = r->variant < 0 ? 0 : r->variant;
+    const int last = r->variant < 0 ? c->variants - c->bench_variants - 1 : r->variant;
+    for (int variant = first; variant <= last; variant++)
+        for (int backward = 0; backward <= (c->call_backward != NULL); backward++) {
+            op_run run;
+            if (op_begin(&run, c, variant, dtype, backward, r->seed)) {
+                if (r->list) {
+                    printf("%s --dtype %s --variant %d%s: %s\n", c->name, clf_dtype_name(dtype), variant,
+                           backward ? ", backward" : "", run.text);
+                } else {
+                    backward ? c->reference_backward(&run) : c->reference(&run);
+                    for (int i = 0; i < r->n_devices; i++) check_on(r, &run, &r->devices[i]);
+                }
+            }
+            op_end(&run);
+        }
+}
+
+static void check_rejects(runner *r) {
+    for (int i = 0; i < r->n_devices; i++) {
+        const int failures = r->c->rejects(r->devices[i].ctx[0]);
+        if (failures)
+            r->failed += failures;
+        else
+            r->passed++;
+        if (r->verbose) printf("%s %s, wrong arguments\n", failures ? "FAIL" : "pass", r->devices[i].name);
+    }
+}
+
+/* Opens a device with 1 and 2 threads, or counts why not. */
+static void open_device(runner *r, const char *name) {
+    device *d = &r->devices[r->n_devices];
+    *d = (device){.n = 0};
+    snprintf(d->name, sizeof d->name, "%s", name);
+    for (int threads = 1; threads <= MAX_CONTEXTS; threads++) {
+        char error[400];
+        const clf_context_args args = {.device = name, .threads = threads, .error = error, .error_size = sizeof error};
+        const clf_status st = clf_context_create(&d->ctx[d->n], &args);
+        if (st != CLF_OK) {
+            printf("%s %s: %s\n", st == CLF_NOT_FOUND ? "skip" : "FAIL", name, error);
+            *(st == CLF_NOT_FOUND ? &r->skipped : &r->failed) += 1;
+            for (int i = 0; i < d->n; i++) clf_context_destroy(d->ctx[i]);
+            return;
+        }
+        d->n++;
+        if (clf_context_threads(d->ctx[0]) != 1 || strncmp(clf_context_backend(d->ctx[0]), "cpu", 3)) break;
+    }
+    r->n_devices++;
+}
+
+static void open_devices(runner *r) {
+    clf_device_info info[MAX_DEVICES];
+    int n = 0;
+    for (int i = 0; i < r->n_asked; i++) open_device(r, r->asked[i]);
+    if (r->n_asked) return;
+    if (clf_devices(info, MAX_DEVICES, &n) != CLF_OK) n = 0;
+    for (int i = 0; i < n && i < MAX_DEVICES; i++) {
+        if (info[i].usable) {
+            open_device(r, info[i].name);
+        } else {
+            printf("skip %s: %s\n", info[i].name, info[i].reason);
+            r->skipped++;
+        }
+    }
+}
+
+static int usage(const char *program) {
+    fprintf(stderr, "usage: %s [--device D]... [--dtype T] [--variant N] [--seed N] [--list] [--verbose]\n", program);
+    return 2;
+}
+
+static bool parse(runner *r, int argc, char **argv) {
+    for (int i = 1; i < argc; i++) {
+        const char *flag = argv[i], *value = i + 1 < argc ? argv[i + 1] : NULL;
+        char *end = NULL;
+        clf_dtype dtype;
+        if (!strcmp(flag, "--list")) {
+            r->list = true;
+            continue;
+        }
+        if (!strcmp(flag, "--verbose")) {
+            r->verbose = true;
+            continue;
+        }
+        if (!value) return false;
+        i++;
+        if (!strcmp(flag, "--device") && r->n_asked < MAX_DEVICES)
+            r->asked[r->n_asked++] = value;
+        else if (!strcmp(flag, "--dtype") && clf_dtype_from_name(&dtype, value) == CLF_OK)
+            r->dtype = (int)dtype;
+        else if (!strcmp(flag, "--variant"))
+            r->variant = (int)strtol(value, &end, 10);
+        else if (!strcmp(flag, "--seed"))
+            r->seed = strtoull(value, &end, 10);
+        else
+            return false;
+        if (end && (*end || end == value)) return false;
+    }
+    return r->variant >= -1 && r->variant < r->c->variants;
+}
+
+int op_main(int argc, char **argv, const op_case *c) {
+    static runner r;
+    r = (runner){.c = c, .variant = -1, .dtype = -1, .seed = 42};
+    if (!parse(&r, argc, argv)) return usage(argv[0]);
+    if (!r.list) open_devices(&r);
+    const uint32_t dtypes = c->dtypes ? c->dtypes : 1u << CLF_F32 | 1u << CLF_F16 | 1u << CLF_BF16;
+    for (int d = 0; d < CLF_DTYPE_COUNT; d++)
+        if (r.dtype < 0 ? dtypes >> d & 1 : d == r.dtype) check_variants(&r, (clf_dtype)d);
+    if (c->rejects && !r.list && r.variant < 0 && r.dtype < 0) check_rejects(&r);
+    for (int i = 0; i < r.n_devices; i++)
+        for (int k = 0; k < r.devices[i].n; k++) clf_context_destroy(r.devices[i].ctx[k]);
+    if (r.list) return 0;
+    printf("%d passed, %d failed, %d skipped\n", r.passed, r.failed, r.skipped);
+    return r.failed ? 1 : r.passed ? 0 : 77;
+}

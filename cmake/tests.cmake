@@ -14,6 +14,7 @@ target_link_libraries(clformer_golden PUBLIC PkgConfig::JANSSON PRIVATE clformer
 
 file(STRINGS lib/ops/ops.def ops REGEX "^CLF_OP")
 list(TRANSFORM ops REPLACE "CLF_OP\\((.*)\\)" "\\1")
+file(GLOB test_sources CONFIGURE_DEPENDS tests/*.c) # so that a new one is seen
 foreach(op IN LISTS ops)
     if(EXISTS ${PROJECT_SOURCE_DIR}/tests/${op}.c)
         add_executable(test-${op} tests/${op}.c $<TARGET_OBJECTS:clformer_test_support>)

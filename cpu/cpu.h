@@ -16,6 +16,21 @@
 #define CLF_PASTE(a, b, c)  CLF_PASTE_(a, b, c)
 #define CPU_FN(op)          CLF_PASTE(clf_##op, _, CLF_ISA)
 
+/* Runs the statement with DTYPE the constant that `dtype`, a float dtype, is: one compiled body each. */
+#define CPU_FOR_DTYPE(DTYPE, dtype, ...)                                                                               \
+    do {                                                                                                               \
+        if ((dtype) == CLF_F32) {                                                                                      \
+            const clf_dtype DTYPE = CLF_F32;                                                                           \
+            __VA_ARGS__;                                                                                               \
+        } else if ((dtype) == CLF_F16) {                                                                               \
+            const clf_dtype DTYPE = CLF_F16;                                                                           \
+            __VA_ARGS__;                                                                                               \
+        } else {                                                                                                       \
+            const clf_dtype DTYPE = CLF_BF16;                                                                          \
+            __VA_ARGS__;                                                                                               \
+        }                                                                                                              \
+    } while (0)
+
 #define CLF_OP(op) __attribute__((weak)) clf_status CPU_FN(op)(clf_context * ctx, const clf_##op##_args *args);
 #include "../lib/ops/ops.def"
 #undef CLF_OP
@@ -31,6 +46,17 @@ static inline void cpu_share(int64_t rows, int t, int n, int64_t *begin, int64_t
  * and loses their places. */
 static inline int cpu_threads(const clf_context *ctx, int64_t rows, int64_t bytes) {
     return rows > 1 && bytes > 32768 ? ctx->threads : 1;
+}
+
+/* Bytes an element of a float dtype, a constant where dtype is. */
+static inline size_t cpu_bytes(clf_dtype dtype) {
+    return dtype == CLF_F32 ? 4 : 2;
+}
+
+/* Address of element `i`, counted in C order. */
+static inline void *cpu_element(const clf_tensor *t, int64_t i) {
+    const int64_t last = clf_last(t);
+    return (char *)clf_row(t, i / last) + clf_dtype_bytes(t->dtype, i % last);
 }
 
 #endif

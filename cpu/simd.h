@@ -79,23 +79,46 @@ INLINE float v_hmax(vf a) {
 INLINE vf v_shift_exp(vf p, vf t) {
     return _mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(p), _mm512_slli_epi32(_mm512_castps_si512(t), 23)));
 }
-INLINE vf v_load_f16(const uint16_t *p) {
-    return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p));
+typedef __m256i vh; /* VL halves or bfloat16s */
+INLINE vh vh_load(const uint16_t *p) {
+    return _mm256_loadu_si256((const __m256i *)p);
 }
-INLINE void v_store_f16(uint16_t *p, vf a) {
-    _mm256_storeu_si256((__m256i *)p, _mm512_cvtps_ph(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+INLINE void vh_store(uint16_t *p, vh a) {
+    _mm256_storeu_si256((__m256i *)p, a);
 }
-INLINE vf v_load_bf16(const uint16_t *p) {
-    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)p)), 16));
+INLINE vh vh_load_n(const uint16_t *p, int n) {
+    return _mm256_maskz_loadu_epi16((__mmask16)((1u << n) - 1), p);
 }
-INLINE void v_store_bf16(uint16_t *p, vf a) {
+INLINE void vh_store_n(uint16_t *p, vh a, int n) {
+    _mm256_mask_storeu_epi16(p, (__mmask16)((1u << n) - 1), a);
+}
+INLINE vf v_from_f16(vh a) {
+    return _mm512_cvtph_ps(a);
+}
+INLINE vh v_to_f16(vf a) {
+    return _mm512_cvtps_ph(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+}
+INLINE vf v_from_bf16(vh a) {
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(a), 16));
+}
+INLINE vh v_to_bf16(vf a) {
     const __m512i u = _mm512_castps_si512(a);
     const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(u, 16), _mm512_set1_epi32(1));
     const __m512i rounded =
         _mm512_srli_epi32(_mm512_add_epi32(u, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff))), 16);
     const __m512i nan = _mm512_or_si512(_mm512_srli_epi32(u, 16), _mm512_set1_epi32(0x40));
     const __mmask16 is_nan = _mm512_cmp_ps_mask(a, a, _CMP_UNORD_Q);
-    _mm256_storeu_si256((__m256i *)p, _mm512_cvtepi32_epi16(_mm512_mask_blend_epi32(is_nan, rounded, nan)));
+    return _mm512_cvtepi32_epi16(_mm512_mask_blend_epi32(is_nan, rounded, nan));
+}
+/* Past the caches, to a multiple of 64 bytes (32 for halves); v_stream_end() makes it visible to other threads. */
+INLINE void v_stream(float *p, vf a) {
+    _mm512_stream_ps(p, a);
+}
+INLINE void vh_stream(uint16_t *p, vh a) {
+    _mm256_stream_si256((__m256i *)p, a);
+}
+INLINE void v_stream_end(void) {
+    _mm_sfence();
 }
 
 #elif defined(__AVX2__)
@@ -159,16 +182,33 @@ INLINE float v_hmax(vf a) {
 INLINE vf v_shift_exp(vf p, vf t) {
     return _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(p), _mm256_slli_epi32(_mm256_castps_si256(t), 23)));
 }
-INLINE vf v_load_f16(const uint16_t *p) {
-    return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p));
+typedef __m128i vh;
+INLINE vh vh_load(const uint16_t *p) {
+    return _mm_loadu_si128((const __m128i *)p);
 }
-INLINE void v_store_f16(uint16_t *p, vf a) {
-    _mm_storeu_si128((__m128i *)p, _mm256_cvtps_ph(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+INLINE void vh_store(uint16_t *p, vh a) {
+    _mm_storeu_si128((__m128i *)p, a);
 }
-INLINE vf v_load_bf16(const uint16_t *p) {
-    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)p)), 16));
+INLINE vh vh_load_n(const uint16_t *p, int n) {
+    uint16_t t[8] = {0};
+    memcpy(t, p, (size_t)n * sizeof *t);
+    return vh_load(t);
 }
-INLINE void v_store_bf16(uint16_t *p, vf a) {
+INLINE void vh_store_n(uint16_t *p, vh a, int n) {
+    uint16_t t[8];
+    vh_store(t, a);
+    memcpy(p, t, (size_t)n * sizeof *t);
+}
+INLINE vf v_from_f16(vh a) {
+    return _mm256_cvtph_ps(a);
+}
+INLINE vh v_to_f16(vf a) {
+    return _mm256_cvtps_ph(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+}
+INLINE vf v_from_bf16(vh a) {
+    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(a), 16));
+}
+INLINE vh v_to_bf16(vf a) {
     const __m256i u = _mm256_castps_si256(a);
     const __m256i odd = _mm256_and_si256(_mm256_srli_epi32(u, 16), _mm256_set1_epi32(1));
     const __m256i rounded =
@@ -176,7 +216,16 @@ INLINE void v_store_bf16(uint16_t *p, vf a) {
     const __m256i nan = _mm256_or_si256(_mm256_srli_epi32(u, 16), _mm256_set1_epi32(0x40));
     const __m256i is_nan = _mm256_castps_si256(_mm256_cmp_ps(a, a, _CMP_UNORD_Q));
     const __m256i r = _mm256_blendv_epi8(rounded, nan, is_nan);
-    _mm_storeu_si128((__m128i *)p, _mm_packus_epi32(_mm256_castsi256_si128(r), _mm256_extracti128_si256(r, 1)));
+    return _mm_packus_epi32(_mm256_castsi256_si128(r), _mm256_extracti128_si256(r, 1));
+}
+INLINE void v_stream(float *p, vf a) {
+    _mm256_stream_ps(p, a);
+}
+INLINE void vh_stream(uint16_t *p, vh a) {
+    _mm_stream_si128((__m128i *)p, a);
+}
+INLINE void v_stream_end(void) {
+    _mm_sfence();
 }
 
 #elif defined(__ARM_NEON) && defined(__aarch64__) && !defined(CLF_SIMD_OFF)
@@ -238,22 +287,46 @@ INLINE float v_hmax(vf a) {
 INLINE vf v_shift_exp(vf p, vf t) {
     return vreinterpretq_f32_s32(vaddq_s32(vreinterpretq_s32_f32(p), vshlq_n_s32(vreinterpretq_s32_f32(t), 23)));
 }
-INLINE vf v_load_f16(const uint16_t *p) {
-    return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p)));
+typedef uint16x4_t vh;
+INLINE vh vh_load(const uint16_t *p) {
+    return vld1_u16(p);
 }
-INLINE void v_store_f16(uint16_t *p, vf a) {
-    vst1_u16(p, vreinterpret_u16_f16(vcvt_f16_f32(a)));
+INLINE void vh_store(uint16_t *p, vh a) {
+    vst1_u16(p, a);
 }
-INLINE vf v_load_bf16(const uint16_t *p) {
-    return vreinterpretq_f32_u32(vshll_n_u16(vld1_u16(p), 16));
+INLINE vh vh_load_n(const uint16_t *p, int n) {
+    uint16_t t[4] = {0};
+    memcpy(t, p, (size_t)n * sizeof *t);
+    return vh_load(t);
 }
-INLINE void v_store_bf16(uint16_t *p, vf a) {
+INLINE void vh_store_n(uint16_t *p, vh a, int n) {
+    uint16_t t[4];
+    vh_store(t, a);
+    memcpy(p, t, (size_t)n * sizeof *t);
+}
+INLINE vf v_from_f16(vh a) {
+    return vcvt_f32_f16(vreinterpret_f16_u16(a));
+}
+INLINE vh v_to_f16(vf a) {
+    return vreinterpret_u16_f16(vcvt_f16_f32(a));
+}
+INLINE vf v_from_bf16(vh a) {
+    return vreinterpretq_f32_u32(vshll_n_u16(a, 16));
+}
+INLINE vh v_to_bf16(vf a) {
     const uint32x4_t u = vreinterpretq_u32_f32(a);
     const uint32x4_t odd = vandq_u32(vshrq_n_u32(u, 16), vdupq_n_u32(1));
     const uint32x4_t rounded = vshrq_n_u32(vaddq_u32(u, vaddq_u32(odd, vdupq_n_u32(0x7fff))), 16);
     const uint32x4_t nan = vorrq_u32(vshrq_n_u32(u, 16), vdupq_n_u32(0x40));
-    vst1_u16(p, vmovn_u32(vbslq_u32(vceqq_f32(a, a), rounded, nan)));
+    return vmovn_u32(vbslq_u32(vceqq_f32(a, a), rounded, nan));
 }
+INLINE void v_stream(float *p, vf a) {
+    vst1q_f32(p, a);
+}
+INLINE void vh_stream(uint16_t *p, vh a) {
+    vh_store(p, a);
+}
+INLINE void v_stream_end(void) {}
 
 #else
 enum { VL = 1 };
@@ -314,18 +387,38 @@ INLINE vf v_shift_exp(vf p, vf t) {
     memcpy(&p, &i, 4);
     return p;
 }
-INLINE vf v_load_f16(const uint16_t *p) {
-    return clf_f16_to_f32(*p);
+typedef uint16_t vh;
+INLINE vh vh_load(const uint16_t *p) {
+    return *p;
 }
-INLINE void v_store_f16(uint16_t *p, vf a) {
-    *p = clf_f32_to_f16(a);
+INLINE void vh_store(uint16_t *p, vh a) {
+    *p = a;
 }
-INLINE vf v_load_bf16(const uint16_t *p) {
-    return clf_bf16_to_f32(*p);
+INLINE vh vh_load_n(const uint16_t *p, int n) {
+    return n ? *p : 0;
 }
-INLINE void v_store_bf16(uint16_t *p, vf a) {
-    *p = clf_f32_to_bf16(a);
+INLINE void vh_store_n(uint16_t *p, vh a, int n) {
+    if (n) *p = a;
 }
+INLINE vf v_from_f16(vh a) {
+    return clf_f16_to_f32(a);
+}
+INLINE vh v_to_f16(vf a) {
+    return clf_f32_to_f16(a);
+}
+INLINE vf v_from_bf16(vh a) {
+    return clf_bf16_to_f32(a);
+}
+INLINE vh v_to_bf16(vf a) {
+    return clf_f32_to_bf16(a);
+}
+INLINE void v_stream(float *p, vf a) {
+    *p = a;
+}
+INLINE void vh_stream(uint16_t *p, vh a) {
+    *p = a;
+}
+INLINE void v_stream_end(void) {}
 #endif
 
 /* 2^x for x ≤ 127, error below 1 ulp; x ≤ −127 (also −inf) gives exactly 0, results below 2^−126 are not meaningful.
@@ -344,6 +437,19 @@ INLINE vf v_exp2(vf x) {
     return v_shift_exp(p, t);
 }
 
+INLINE vf v_load_f16(const uint16_t *p) {
+    return v_from_f16(vh_load(p));
+}
+INLINE void v_store_f16(uint16_t *p, vf a) {
+    vh_store(p, v_to_f16(a));
+}
+INLINE vf v_load_bf16(const uint16_t *p) {
+    return v_from_bf16(vh_load(p));
+}
+INLINE void v_store_bf16(uint16_t *p, vf a) {
+    vh_store(p, v_to_bf16(a));
+}
+
 /* VL elements, or the first n, of a float tensor of any dtype; `p` addresses the first, `dtype` is a constant where it
  * counts. */
 INLINE vf v_load_as(const void *p, clf_dtype dtype) {
@@ -353,25 +459,29 @@ INLINE vf v_load_as(const void *p, clf_dtype dtype) {
 INLINE void v_store_as(void *p, vf a, clf_dtype dtype) {
     if (dtype == CLF_F32)
         v_store(p, a);
-    else if (dtype == CLF_F16)
-        v_store_f16(p, a);
     else
-        v_store_bf16(p, a);
+        vh_store(p, dtype == CLF_F16 ? v_to_f16(a) : v_to_bf16(a));
 }
 INLINE vf v_load_as_n(const void *p, int n, clf_dtype dtype) {
     if (dtype == CLF_F32) return v_load_n(p, n);
-    uint16_t t[VL] = {0};
-    memcpy(t, p, (size_t)n * sizeof *t);
-    return v_load_as(t, dtype);
+    return dtype == CLF_F16 ? v_from_f16(vh_load_n(p, n)) : v_from_bf16(vh_load_n(p, n));
 }
 INLINE void v_store_as_n(void *p, vf a, int n, clf_dtype dtype) {
-    if (dtype == CLF_F32) {
+    if (dtype == CLF_F32)
         v_store_n(p, a, n);
-    } else {
-        uint16_t t[VL];
-        v_store_as(t, a, dtype);
-        memcpy(p, t, (size_t)n * sizeof *t);
-    }
+    else
+        vh_store_n(p, dtype == CLF_F16 ? v_to_f16(a) : v_to_bf16(a), n);
+}
+INLINE void v_stream_as(void *p, vf a, clf_dtype dtype) {
+    if (dtype == CLF_F32)
+        v_stream(p, a);
+    else
+        vh_stream(p, dtype == CLF_F16 ? v_to_f16(a) : v_to_bf16(a));
+}
+/* What storing and loading makes of it. */
+INLINE vf v_round_as(vf a, clf_dtype dtype) {
+    if (dtype == CLF_F32) return a;
+    return dtype == CLF_F16 ? v_from_f16(v_to_f16(a)) : v_from_bf16(v_to_bf16(a));
 }
 
 #endif

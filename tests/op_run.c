@@ -183,7 +183,7 @@ clf_status op_fill(op_run *run, uint32_t poison) {
         const op_tensor *t = &run->t[i];
         if (t->alias >= 0) continue;
         const size_t all = clf_tensor_bytes(t->storage), bytes = op_bytes(t);
-        uint8_t *data = allocate(all, 1);
+        uint8_t *data = allocate(all > bytes ? all : bytes, 1); /* a repeated input has more elements than storage */
         for (size_t b = 0; b < all; b++) data[b] = (uint8_t)(poison >> b % 4 * 8);
         st = clf_tensor_write(t->storage, data, all);
         if (st == CLF_OK && !t->output) {

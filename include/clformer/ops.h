@@ -45,8 +45,8 @@ typedef struct clf_rms_norm_args {
     float eps;                  /**< taken as given */
     clf_tensor *sum; /**< receives x + residual, rounded to x's dtype; the norm is taken of the rounded sum; may alias x
                         or residual; NULL: not stored */
-    clf_tensor *rstd; /**< [...] F32: receives 1/√(mean + eps), for the backward pass; NULL: not stored */
-    clf_tensor *out;  /**< as x; may alias x or, without `sum`, residual */
+    clf_tensor *rstd; /**< [...] F32: receives 1/√(mean + eps), for the backward pass; then dim ≥ 1; NULL: not stored */
+    clf_tensor *out; /**< as x; may alias x or, without `sum`, residual */
 } clf_rms_norm_args;
 
 /** s = x + residual; out = s / √(mean(s²) + eps) · (weight_offset + weight), over the last dimension.

@@ -30,6 +30,8 @@ static clf_status check(clf_context *ctx, clf_rms_norm_args *a) {
     if (a->rstd) {
         CLF_TRY(clf_check_tensor(ctx, OP, "rstd", a->rstd, CLF_DTYPE_BIT(CLF_F32), 0, CLF_MAX_DIMS));
         CLF_TRY(clf_check_shape(ctx, OP, "rstd", a->rstd, a->x->ndim - 1, a->x->shape));
+        CLF_CHECK(&ctx->error, clf_last(a->x) > 0 || !clf_elements(a->rstd), CLF_INVALID_ARGUMENT,
+                  OP ": rstd: expected rows of x that have elements, got dim 0");
         CLF_TRY(clf_check_output(ctx, OP, "rstd", a->rstd, "x", a->x, false));
         CLF_TRY(clf_check_output(ctx, OP, "rstd", a->rstd, "out", a->out, false));
     }

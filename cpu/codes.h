@@ -1,0 +1,112 @@
+/* codes.h: rows of the block dtypes that meet int8 activations, taken apart into
+ *
+ *     w[i] = scale[i / group] · (code[i] − offset) − min[i / 32]
+ *
+ * with unsigned codes below 64 (Q8_0: signed bytes + I_SIGNED_OFFSET), so that integer products serve all of them.
+ * Layouts: ggml's. */
+#ifndef CLF_CPU_CODES_H
+#define CLF_CPU_CODES_H
+
+#include "simd_int8.h"
+
+/* What is constant of a dtype. */
+typedef struct code_format {
+    int group;  /* codes a scale: 32 or 16 */
+    int offset; /* subtracted from each code */
+    bool min;   /* there are minimums */
+} code_format;
+
+INLINE bool code_has(clf_dtype dtype) {
+    return dtype == CLF_Q8_0 || dtype == CLF_Q4_0 || dtype == CLF_Q4_K || dtype == CLF_Q5_K || dtype == CLF_Q6_K;
+}
+
+INLINE code_format code_format_of(clf_dtype dtype) {
+    if (dtype == CLF_Q8_0) return (code_format){.group = 32, .offset = I_SIGNED_OFFSET};
+    if (dtype == CLF_Q4_0) return (code_format){.group = 32, .offset = 8};
+    if (dtype == CLF_Q6_K) return (code_format){.group = 16, .offset = 32};
+    return (code_format){.group = 32, .min = true}; /* Q4_K, Q5_K */
+}
+
+INLINE float code_half(const uint8_t *p) {
+    uint16_t h;
+    memcpy(&h, p, 2);
+#if defined(__F16C__)
+    return _cvtsh_ss(h);
+#else
+    return clf_f16_to_f32(h);
+#endif
+}
+
+/* The 6-bit scales and minimums of Q4_K and Q5_K, from their 12 bytes. */
+INLINE void code_scales_k(const uint8_t *p, uint8_t scale[8], uint8_t min[8]) {
+    for (int j = 0; j < 4; j++) {
+        scale[j] = p[j] & 63;
+        min[j] = p[j + 4] & 63;
+        scale[j + 4] = (uint8_t)((p[j + 8] & 15) | p[j] >> 6 << 4);
+        min[j + 4] = (uint8_t)(p[j + 8] >> 4 | p[j + 4] >> 6 << 4);
+    }
+}
+
+INLINE void code_q8_0(const uint8_t *p, int64_t n, uint8_t *code, float *scale) {
+    for (int64_t b = 0; b < n / 32; b++, p += 34) {
+        for (int j = 0; j < 32; j++) code[32 * b + j] = p[2 + j] ^ I_SIGNED_OFFSET;
+        scale[b] = code_half(p);
+    }
+}
+
+INLINE void code_q4_0(const uint8_t *p, int64_t n, uint8_t *code, float *scale) {
+    for (int64_t b = 0; b < n / 32; b++, p += 18, code += 32) {
+        for (int j = 0; j < 16; j++) code[j] = p[2 + j] & 15;
+        for (int j = 0; j < 16; j++) code[16 + j] = p[2 + j] >> 4;
+        scale[b] = code_half(p);
+    }
+}
+
+INLINE void code_q45_k(const uint8_t *p, int64_t n, uint8_t *code, float *scale, float *min, bool five) {
+    for (int64_t b = 0; b < n / 256; b++, p += five ? 176 : 144) {
+        uint8_t sc[8], mn[8];
+        code_scales_k(p + 4, sc, mn);
+        const float d = code_half(p), dmin = code_half(p + 2);
+        for (int j = 0; j < 8; j++) scale[8 * b + j] = d * sc[j];
+        for (int j = 0; j < 8; j++) min[8 * b + j] = dmin * mn[j];
+        const uint8_t *high = p + 16, *low = p + (five ? 48 : 16);
+        for (int g = 0; g < 4; g++, low += 32, code += 64)
+            for (int j = 0; j < 32; j++) {
+                code[j] = low[j] & 15;
+                code[32 + j] = low[j] >> 4;
+                if (five) {
+                    code[j] |= (uint8_t)((high[j] >> 2 * g & 1) << 4);
+                    code[32 + j] |= (uint8_t)((high[j] >> (2 * g + 1) & 1) << 4);
+                }
+            }
+    }
+}
+
+INLINE void code_q6_k(const uint8_t *p, int64_t n, uint8_t *code, float *scale) {
+    for (int64_t b = 0; b < n / 256; b++, p += 210) {
+        const float d = code_half(p + 208);
+        for (int j = 0; j < 16; j++) scale[16 * b + j] = d * (int8_t)p[192 + j];
+        for (int h = 0; h < 2; h++, code += 128) {
+            const uint8_t *low = p + 64 * h, *high = p + 128 + 32 * h;
+            for (int j = 0; j < 32; j++) {
+                code[j] = (uint8_t)((low[j] & 15) | (high[j] & 3) << 4);
+                code[32 + j] = (uint8_t)((low[32 + j] & 15) | (high[j] >> 2 & 3) << 4);
+                code[64 + j] = (uint8_t)(low[j] >> 4 | (high[j] >> 4 & 3) << 4);
+                code[96 + j] = (uint8_t)(low[32 + j] >> 4 | (high[j] >> 6) << 4);
+            }
+        }
+    }
+}
+
+/* n codes of a row from `row` on, n whole blocks. scale [n / group], min [n / 32] (only where the format has it). */
+INLINE void code_row(clf_dtype dtype, const void *row, int64_t n, uint8_t *code, float *scale, float *min) {
+    switch (dtype) {
+    case CLF_Q8_0: code_q8_0(row, n, code, scale); break;
+    case CLF_Q4_0: code_q4_0(row, n, code, scale); break;
+    case CLF_Q4_K: code_q45_k(row, n, code, scale, min, false); break;
+    case CLF_Q5_K: code_q45_k(row, n, code, scale, min, true); break;
+    default: code_q6_k(row, n, code, scale);
+    }
+}
+
+#endif

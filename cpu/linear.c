@@ -1,0 +1,230 @@
+/* linear.c: out[i] = x · weight[i]ᵀ + bias[i], optionally gated, optionally plus a residual.
+ *
+ * Two ways, by the rows of x. Up to DOT_ROWS: dot products against each row of the weights where they lie
+ * (linear_dot.h), bound by reading the weights. More: tiles over packed x (linear_gemm.h), bound by arithmetic. In
+ * both, Q8_0, Q4_0, Q4_K, Q5_K and Q6_K meet x rounded to int8 unless CLF_LINEAR_EXACT is asked; all else is float.
+ * Threads take even shares of the weights' rows, fixed by their number; bias, gate and residual are applied while a
+ * row's results are in cache. */
+#include "activation.h"
+#include "linear_dot.h"
+#include "linear_gemm.h"
+
+enum {
+    DOT_ROWS = 8,
+    PACKED_BYTES = 8 << 20 /* most of x that is packed at a time */
+};
+
+/* One call. */
+typedef struct job {
+    const clf_linear_args *args;
+    int n_products, n_outs;
+    product p[CLF_LINEAR_MAX];
+    int64_t rows, k;
+    bool floats, codes; /* what forms of x the products need */
+    int threads;
+    /* dot */
+    int64_t k_padded;
+    dot_x x[DOT_ROWS];
+    float *y[CLF_LINEAR_MAX]; /* [rows, n] */
+    /* gemm */
+    int64_t block_m; /* rows of x that are packed at a time, a multiple of VL */
+    float *packed;
+    code_panel *packed_codes;
+    float *pack_rows; /* [threads][VL, k] */
+    float *c;         /* [threads][n_products / n_outs][BLOCK_R, block_m] */
+} job;
+
+/* Writes out[i][m, n0 …] from the products y (and up, for a gate). */
+static void finish(const job *j, int i, int64_t m, int64_t n0, int64_t count, const float *y, const float *up) {
+    const clf_linear_args *a = j->args;
+    const clf_tensor *out = a->out[i], *res = a->residual;
+    const clf_tensor *b0 = a->bias[i], *b1 = up ? a->bias[1] : NULL;
+    const clf_dtype dtype = out->dtype;
+    const size_t size = clf_dtype_block_bytes(dtype);
+    char *to = (char *)clf_row(out, m) + (size_t)n0 * size;
+    const char *add = res ? (const char *)clf_row(res, m) + (size_t)n0 * size : NULL;
+    const char *bias0 = b0 ? (const char *)clf_data(b0) + (size_t)n0 * clf_dtype_block_bytes(b0->dtype) : NULL;
+    const char *bias1 = b1 ? (const char *)clf_data(b1) + (size_t)n0 * clf_dtype_block_bytes(b1->dtype) : NULL;
+    for (int64_t at = 0; at < count; at += VL) {
+        const int n = count - at < VL ? (int)(count - at) : VL;
+        vf v = v_load_n(y + at, n);
+        if (b0) v = v_add(v, v_load_as_n(bias0 + (size_t)at * clf_dtype_block_bytes(b0->dtype), n, b0->dtype));
+        if (up) {
+            vf u = v_load_n(up + at, n);
+            if (b1) u = v_add(u, v_load_as_n(bias1 + (size_t)at * clf_dtype_block_bytes(b1->dtype), n, b1->dtype));
+            v = v_mul(v_activate(a->glu, v), u);
+        }
+        if (add) v = v_add(v, v_load_as_n(add + (size_t)at * size, n, dtype));
+        v_store_as_n(to + (size_t)at * size, v, n, dtype);
+    }
+}
+
+/* Row `m` of x as floats, zeros up to `padded`. */
+static void read_x(const clf_tensor *x, int64_t m, int64_t k, int64_t padded, float *out) {
+    const char *from = clf_row(x, m);
+    const size_t size = clf_dtype_block_bytes(x->dtype);
+    int64_t i = 0;
+    for (; i + VL <= k; i += VL) v_store(out + i, v_load_as(from + (size_t)i * size, x->dtype));
+    if (i < k) v_store_n(out + i, v_load_as_n(from + (size_t)i * size, (int)(k - i), x->dtype), (int)(k - i));
+    for (i = k; i < padded; i++) out[i] = 0;
+}
+
+static void run_dot(const job *j) {
+#pragma omp parallel num_threads(j->threads)
+    {
+        const int t = omp_get_thread_num(), n_threads = omp_get_num_threads();
+        int64_t begin, end;
+        cpu_share(j->rows, t, n_threads, &begin, &end);
+        for (int64_t m = begin; m < end; m++) {
+            float *f = j->x[m].f;
+            read_x(j->args->x, m, j->k, j->k_padded, f);
+            if (j->codes) quantize_row(f, j->k, j->x[m].q);
+        }
+#pragma omp barrier
+        for (int i = 0; i < j->n_products; i++) {
+            const product *p = &j->p[i];
+            cpu_share(p->n, t, n_threads, &begin, &end);
+            dot_product(p, j->x, j->rows, begin, end, j->y[i], p->n);
+            if (i + 1 == j->n_products || !j->args->glu)
+                for (int64_t m = 0; m < j->rows; m++) {
+                    const int64_t at = m * p->n + begin;
+                    if (j->args->glu)
+                        finish(j, 0, m, begin, end - begin, j->y[0] + at, j->y[1] + at);
+                    else
+                        finish(j, i, m, begin, end - begin, j->y[i] + at, NULL);
+                }
+        }
+    }
+}
+
+/* Packs this thread's panels of the `rows` rows from m0 on. */
+static void pack(const job *j, int64_t m0, int64_t rows, int t, int n_threads) {
+    const int64_t panels = panels_of(rows);
+    float *own = j->pack_rows + t * VL * j->k;
+    int64_t begin, end;
+    cpu_share(panels, t, n_threads, &begin, &end);
+    for (int64_t panel = begin; panel < end; panel++) {
+        const float *lane[VL];
+        for (int64_t i = 0; i < VL; i++) {
+            const int64_t m = panel * VL + i;
+            lane[i] = m < rows ? own + i * j->k : NULL;
+            if (m < rows) read_x(j->args->x, m0 + m, j->k, j->k, own + i * j->k);
+        }
+        if (j->floats) pack_float(lane, panels, panel, j->k, j->packed);
+        if (j->codes) pack_codes(lane, panels, panel, j->k, j->packed_codes);
+    }
+}
+
+/* Weights' rows [row, row + count) of the products first … last against the packed rows of x. */
+static void run_block(const job *j, int first, int last, int64_t m0, int64_t rows, int64_t row, int64_t count,
+                      float *c) {
+    const int64_t panels = panels_of(rows), plane = BLOCK_R * j->block_m;
+    for (int i = first; i <= last; i++) {
+        float *to = c + (i - first) * plane;
+        if (j->p[i].codes)
+            block_codes(&j->p[i], j->packed_codes, panels, row, count, to);
+        else
+            block_float(&j->p[i], j->packed, panels, row, count, to);
+    }
+    float y[2][BLOCK_R];
+    for (int64_t m = 0; m < rows; m++) {
+        for (int i = 0; i <= last - first; i++)
+            for (int64_t r = 0; r < count; r++) y[i][r] = c[i * plane + r * panels * VL + m];
+        finish(j, first, m0 + m, row, count, y[0], last > first ? y[1] : NULL);
+    }
+}
+
+static void run_gemm(const job *j) {
+    const bool gated = j->args->glu != CLF_ACTIVATION_NONE;
+#pragma omp parallel num_threads(j->threads)
+    {
+        const int t = omp_get_thread_num(), n_threads = omp_get_num_threads();
+        float *c = j->c + t * (gated ? 2 : 1) * BLOCK_R * j->block_m;
+        for (int64_t m0 = 0; m0 < j->rows; m0 += j->block_m) {
+            const int64_t rows = j->rows - m0 < j->block_m ? j->rows - m0 : j->block_m;
+            pack(j, m0, rows, t, n_threads);
+#pragma omp barrier
+            for (int i = 0; i < j->n_outs; i++) {
+                const int64_t n = j->p[i].n;
+                int64_t begin, end;
+                cpu_share((n + TILE_R - 1) / TILE_R, t, n_threads, &begin, &end);
+                begin *= TILE_R;
+                end = end * TILE_R < n ? end * TILE_R : n;
+                for (int64_t row = begin; row < end; row += BLOCK_R)
+                    run_block(j, i, gated ? 1 : i, m0, rows, row, end - row < BLOCK_R ? end - row : BLOCK_R, c);
+            }
+#pragma omp barrier
+        }
+    }
+}
+
+/* Hands out 64-byte aligned parts of one buffer; with base NULL it only counts. */
+static void *carve(char *base, size_t *used, size_t bytes) {
+    void *p = base ? base + *used : NULL;
+    *used += (bytes + 63) / 64 * 64;
+    return p;
+}
+
+static size_t plan_dot(job *j, char *base) {
+    size_t used = 0;
+    j->k_padded = (j->k + VL - 1) / VL * VL;
+    float *f = carve(base, &used, (size_t)(j->rows * j->k_padded) * sizeof *f);
+    for (int64_t m = 0; m < j->rows; m++) {
+        j->x[m].f = base ? f + m * j->k_padded : NULL;
+        if (!j->codes) continue;
+        j->x[m].q.q = carve(base, &used, (size_t)j->k);
+        j->x[m].q.d = carve(base, &used, (size_t)(j->k / 32) * sizeof(float));
+        j->x[m].q.sum = carve(base, &used, (size_t)(j->k / 16) * sizeof(int32_t));
+    }
+    for (int i = 0; i < j->n_products; i++) j->y[i] = carve(base, &used, (size_t)(j->rows * j->p[i].n) * sizeof(float));
+    return used;
+}
+
+static size_t plan_gemm(job *j, char *base) {
+    size_t used = 0;
+    const int64_t most = PACKED_BYTES / (int64_t)sizeof(float) / j->k / VL * VL, least = TILE_V * VL;
+    int64_t blocks = (j->rows + 255) / 256;
+    if (most < 256) blocks = most < least ? (j->rows + least - 1) / least : (j->rows + most - 1) / most;
+    j->block_m = ((j->rows + blocks - 1) / blocks + VL - 1) / VL * VL;
+    const size_t values = (size_t)(j->block_m * j->k), threads = (size_t)j->threads;
+    const size_t planes = j->args->glu == CLF_ACTIVATION_NONE ? 1 : 2;
+    if (j->floats) j->packed = carve(base, &used, values * sizeof(float));
+    if (j->codes) j->packed_codes = carve(base, &used, values / (QX * VL) * sizeof(code_panel));
+    j->pack_rows = carve(base, &used, threads * VL * (size_t)j->k * sizeof(float));
+    j->c = carve(base, &used, threads * planes * BLOCK_R * (size_t)j->block_m * sizeof(float));
+    return used;
+}
+
+clf_status CPU_FN(linear)(clf_context *ctx, const clf_linear_args *args) {
+    job j = {.args = args, .rows = 1, .k = clf_last(args->x)};
+    for (int i = 0; i + 1 < args->x->ndim; i++) j.rows *= args->x->shape[i];
+    int64_t bytes = 0, n = 0;
+    for (; j.n_products < CLF_LINEAR_MAX && args->weight[j.n_products]; j.n_products++) {
+        const clf_tensor *w = args->weight[j.n_products];
+        product *p = &j.p[j.n_products];
+        *p = (product){.data = clf_data(w),
+                       .row_bytes = clf_dtype_bytes(w->dtype, w->stride[0]),
+                       .dtype = w->dtype,
+                       .n = w->shape[0],
+                       .k = j.k,
+                       .codes = args->precision == CLF_LINEAR_FAST && code_has(w->dtype)};
+        *(p->codes ? &j.codes : &j.floats) = true;
+        bytes += (int64_t)clf_dtype_bytes(w->dtype, p->n * p->k);
+        if (p->n > n) n = p->n;
+    }
+    j.n_outs = args->glu == CLF_ACTIVATION_NONE ? j.n_products : 1;
+    if (j.rows == 0 || n == 0) return CLF_OK;
+    j.threads = cpu_threads(ctx, n, bytes * j.rows);
+    const bool dot = j.rows <= DOT_ROWS || j.k == 0;
+    clf_buffer *scratch;
+    CLF_TRY(clf_buffer_create(&scratch, ctx, dot ? plan_dot(&j, NULL) : plan_gemm(&j, NULL), CLF_TAG_SCRATCH));
+    if (dot) {
+        plan_dot(&j, scratch->memory.host);
+        run_dot(&j);
+    } else {
+        plan_gemm(&j, scratch->memory.host);
+        run_gemm(&j);
+    }
+    clf_buffer_release(scratch);
+    return CLF_OK;
+}

@@ -1,0 +1,219 @@
+/* linear_gemm.h: many rows of x. x is packed with its rows along the vector lanes, so that weights are broadcast from
+ * rows that lie as they were decoded; nothing of the weights is transposed.
+ *
+ *     float:  c[r][m] = Σ_k w[r][k] · x[m][k]                               any weight dtype, decoded to float
+ *     codes:  c[r][m] = Σ_b d[m][b] · (scale[r][b] · Σ_k (code − offset) · q[m][k] − min[r][b] · Σ_k q[m][k])
+ *
+ * Packed x is [chunk of CHUNK k][panel of VL rows][k][lane], so that the chunk of all panels lies together (L2). A tile
+ * is weights' rows × TILE_V panels; its sums stay in registers for one chunk and start from zero, which keeps the error
+ * flat in k. */
+#ifndef CLF_CPU_LINEAR_GEMM_H
+#define CLF_CPU_LINEAR_GEMM_H
+
+#include "linear.h"
+
+#if defined(__AVX512F__)
+enum { TILE_R = 12, CODE_TILE_R = 6, TILE_V = 2 };
+#else
+enum { TILE_R = 6, CODE_TILE_R = 3, TILE_V = 2 };
+#endif
+enum { BLOCK_R = 96 /* weights' rows whose c stays in L2 */ };
+
+/* 32 k of one panel's int8 activations. */
+typedef struct code_panel {
+    int8_t q[QX / 4][VL][4];
+    float d[VL];
+    int32_t sum[2][VL]; /* of q, per 16 k */
+} code_panel;
+
+INLINE int64_t panels_of(int64_t rows) {
+    return (rows + VL - 1) / VL;
+}
+
+/* Where panel `panel`'s chunk at k0 begins in packed x, in values. */
+INLINE int64_t packed_at(int64_t panels, int64_t k, int64_t k0, int64_t panel) {
+    const int64_t chunk = k - k0 < CHUNK ? k - k0 : CHUNK;
+    return (k0 * panels + chunk * panel) * VL;
+}
+
+/* Packs VL rows of floats; rows[i] NULL gives zeros. */
+INLINE void pack_float(const float *const *rows, int64_t panels, int64_t panel, int64_t k, float *packed) {
+    for (int64_t k0 = 0; k0 < k; k0 += CHUNK) {
+        float *to = packed + packed_at(panels, k, k0, panel);
+        const int64_t count = k - k0 < CHUNK ? k - k0 : CHUNK;
+        for (int lane = 0; lane < VL; lane++)
+            for (int64_t i = 0; i < count; i++) to[i * VL + lane] = rows[lane] ? rows[lane][k0 + i] : 0;
+    }
+}
+
+INLINE void pack_codes(const float *const *rows, int64_t panels, int64_t panel, int64_t k, code_panel *packed) {
+    for (int64_t k0 = 0; k0 < k; k0 += CHUNK) {
+        code_panel *to = packed + packed_at(panels, k, k0, panel) / (QX * VL);
+        const int64_t count = k - k0 < CHUNK ? k - k0 : CHUNK;
+        for (int64_t b = 0; b < count / QX; b++)
+            for (int lane = 0; lane < VL; lane++) {
+                int8_t q[QX] = {0};
+                int32_t sum[2] = {0};
+                to[b].d[lane] = 0;
+                if (rows[lane]) quantize_32(rows[lane] + k0 + b * QX, q, &to[b].d[lane], sum);
+                for (int i = 0; i < QX; i++) to[b].q[i / 4][lane][i % 4] = q[i];
+                to[b].sum[0][lane] = sum[0];
+                to[b].sum[1][lane] = sum[1];
+            }
+    }
+}
+
+/* c[r][v·VL …] (+)= w · x for TILE_R rows and V panels, `apart` floats between panels. */
+INLINE void tile_float(const float (*w)[CHUNK], const float *x, int64_t apart, int count, float *c, int64_t c_stride,
+                       bool first, const int V) {
+    vf acc[TILE_R][TILE_V];
+    UNROLL
+    for (int r = 0; r < TILE_R; r++) UNROLL
+    for (int v = 0; v < V; v++) acc[r][v] = v_set1(0);
+    for (int k = 0; k < count; k++) {
+        vf xv[TILE_V];
+        UNROLL
+        for (int v = 0; v < V; v++) xv[v] = v_load(x + v * apart + k * VL);
+        UNROLL
+        for (int r = 0; r < TILE_R; r++) {
+            const vf wr = v_set1(w[r][k]);
+            UNROLL
+            for (int v = 0; v < V; v++) acc[r][v] = v_fma(wr, xv[v], acc[r][v]);
+        }
+    }
+    UNROLL
+    for (int r = 0; r < TILE_R; r++) UNROLL
+    for (int v = 0; v < V; v++) {
+        float *to = c + r * c_stride + v * VL;
+        v_store(to, first ? acc[r][v] : v_add(v_load(to), acc[r][v]));
+    }
+}
+
+/* The codes of CODE_TILE_R rows, one chunk. */
+typedef struct code_tile {
+    uint8_t code[CODE_TILE_R][CHUNK];
+    float scale[CODE_TILE_R][CHUNK / 16];
+    float min[CODE_TILE_R][CHUNK / 32];
+} code_tile;
+
+INLINE void tile_codes(const code_tile *w, const code_panel *x, int64_t apart, int blocks, float *c, int64_t c_stride,
+                       bool first, const code_format f, const bool is_signed, const int V) {
+    vf acc[CODE_TILE_R][TILE_V];
+    UNROLL
+    for (int r = 0; r < CODE_TILE_R; r++) UNROLL
+    for (int v = 0; v < V; v++) acc[r][v] = v_set1(0);
+    for (int b = 0; b < blocks; b++, x++) {
+        UNROLL
+        for (int g = 0; g < 32 / f.group; g++) {
+            vi dot[CODE_TILE_R][TILE_V];
+            UNROLL
+            for (int v = 0; v < V; v++) {
+                vi bias = i_set1(0);
+                if (f.offset) {
+                    bias = i_load(x[v * apart].sum[g]);
+                    if (f.group == 32) bias = i_add(bias, i_load(x[v * apart].sum[1]));
+                    bias = i_mul(bias, i_set1(-f.offset));
+                }
+                UNROLL
+                for (int r = 0; r < CODE_TILE_R; r++) dot[r][v] = bias;
+            }
+            UNROLL
+            for (int i = 0; i < f.group / 4; i++) {
+                const int at = g * (f.group / 4) + i;
+                vi xv[TILE_V];
+                UNROLL
+                for (int v = 0; v < V; v++) xv[v] = i_load(x[v * apart].q[at]);
+                UNROLL
+                for (int r = 0; r < CODE_TILE_R; r++) {
+                    int32_t four;
+                    memcpy(&four, &w->code[r][32 * b + 4 * at], 4);
+                    const vi wr = i_set1(four);
+                    UNROLL
+                    for (int v = 0; v < V; v++)
+                        dot[r][v] = is_signed ? i_dot_s8(dot[r][v], wr, xv[v]) : i_dot_u7(dot[r][v], wr, xv[v]);
+                }
+            }
+            UNROLL
+            for (int v = 0; v < V; v++) {
+                const vf d = v_load(x[v * apart].d);
+                UNROLL
+                for (int r = 0; r < CODE_TILE_R; r++) {
+                    const vf scale = v_set1(w->scale[r][(32 / f.group) * b + g]);
+                    acc[r][v] = v_fma(v_mul(i_to_float(dot[r][v]), d), scale, acc[r][v]);
+                }
+            }
+        }
+        if (f.min) {
+            UNROLL
+            for (int v = 0; v < V; v++) {
+                const vi sum = i_add(i_load(x[v * apart].sum[0]), i_load(x[v * apart].sum[1]));
+                const vf ds = v_mul(i_to_float(sum), v_load(x[v * apart].d));
+                UNROLL
+                for (int r = 0; r < CODE_TILE_R; r++) acc[r][v] = v_fma(ds, v_set1(-w->min[r][b]), acc[r][v]);
+            }
+        }
+    }
+    UNROLL
+    for (int r = 0; r < CODE_TILE_R; r++) UNROLL
+    for (int v = 0; v < V; v++) {
+        float *to = c + r * c_stride + v * VL;
+        v_store(to, first ? acc[r][v] : v_add(v_load(to), acc[r][v]));
+    }
+}
+
+static void block_float(const product *p, const float *x, int64_t panels, int64_t row, int64_t rows, float *c) {
+    float w[TILE_R][CHUNK];
+    for (int64_t k0 = 0; k0 < p->k; k0 += CHUNK) {
+        const int count = p->k - k0 < CHUNK ? (int)(p->k - k0) : CHUNK;
+        const float *chunk = x + packed_at(panels, p->k, k0, 0);
+        for (int64_t r0 = 0; r0 < rows; r0 += TILE_R) {
+            for (int r = 0; r < TILE_R; r++)
+                product_decode(p, row + (r0 + r < rows ? r0 + r : rows - 1), k0, count, w[r]);
+            float *to = c + r0 * panels * VL;
+            int64_t v = 0;
+            for (; v + TILE_V <= panels; v += TILE_V)
+                tile_float((const float(*)[CHUNK])w, chunk + v * count * VL, (int64_t)count * VL, count, to + v * VL,
+                           panels * VL, k0 == 0, TILE_V);
+            for (; v < panels; v++)
+                tile_float((const float(*)[CHUNK])w, chunk + v * count * VL, 0, count, to + v * VL, panels * VL,
+                           k0 == 0, 1);
+        }
+    }
+}
+
+INLINE void block_codes_as(const product *p, const clf_dtype dtype, const code_panel *x, int64_t panels, int64_t row,
+                           int64_t rows, float *c) {
+    const code_format f = code_format_of(dtype);
+    code_tile w;
+    for (int64_t k0 = 0; k0 < p->k; k0 += CHUNK) {
+        const int count = p->k - k0 < CHUNK ? (int)(p->k - k0) : CHUNK;
+        const code_panel *chunk = x + k0 * panels / QX;
+        for (int64_t r0 = 0; r0 < rows; r0 += CODE_TILE_R) {
+            for (int r = 0; r < CODE_TILE_R; r++) {
+                const char *from = product_row(p, row + (r0 + r < rows ? r0 + r : rows - 1));
+                code_row(dtype, from + clf_dtype_bytes(dtype, k0), count, w.code[r], w.scale[r], w.min[r]);
+            }
+            float *to = c + r0 * panels * VL;
+            const int blocks = count / QX;
+            int64_t v = 0;
+            for (; v + TILE_V <= panels; v += TILE_V)
+                tile_codes(&w, chunk + v * blocks, blocks, blocks, to + v * VL, panels * VL, k0 == 0, f,
+                           dtype == CLF_Q8_0, TILE_V);
+            for (; v < panels; v++)
+                tile_codes(&w, chunk + v * blocks, 0, blocks, to + v * VL, panels * VL, k0 == 0, f, dtype == CLF_Q8_0,
+                           1);
+        }
+    }
+}
+
+static void block_codes(const product *p, const code_panel *x, int64_t panels, int64_t row, int64_t rows, float *c) {
+    switch (p->dtype) {
+    case CLF_Q8_0: block_codes_as(p, CLF_Q8_0, x, panels, row, rows, c); break;
+    case CLF_Q4_0: block_codes_as(p, CLF_Q4_0, x, panels, row, rows, c); break;
+    case CLF_Q4_K: block_codes_as(p, CLF_Q4_K, x, panels, row, rows, c); break;
+    case CLF_Q5_K: block_codes_as(p, CLF_Q5_K, x, panels, row, rows, c); break;
+    default: block_codes_as(p, CLF_Q6_K, x, panels, row, rows, c);
+    }
+}
+
+#endif

@@ -1,0 +1,48 @@
+/* quantize_x.h: activations rounded to int8, a float scale per 32 consecutive values of a row (CLF_LINEAR_FAST):
+ *
+ *     d = amax / 127,  q = round(x · (127 / amax)) to nearest even,  x ≈ d · q        (float32 throughout)
+ *
+ * where amax < 2^-100 gives d = q = 0. Every table computes this to the bit. A NaN or an infinity makes d NaN. */
+#ifndef CLF_CPU_QUANTIZE_X_H
+#define CLF_CPU_QUANTIZE_X_H
+
+#include "simd.h"
+
+enum { QX = 32 /* values a scale */ };
+
+/* One row of k values, k a multiple of QX. */
+typedef struct quantized_row {
+    int8_t *q;    /* [k] */
+    float *d;     /* [k / 32] */
+    int32_t *sum; /* [k / 16]: sums of q */
+} quantized_row;
+
+INLINE void quantize_32(const float *x, int8_t *q, float *d, int32_t *sum) {
+    vf amax = v_set1(0), poison = v_set1(0);
+    for (int i = 0; i < QX; i += VL) {
+        const vf v = v_load(x + i);
+        amax = v_max(amax, v_abs(v));
+        poison = v_fma(v, v_set1(0), poison);
+    }
+    const float a = v_hmax(amax);
+    const bool zero = a < 0x1p-100f;
+    *d = (zero ? 0 : a / 127) + v_hsum(poison);
+    const vf scale = v_set1(zero ? 0 : 127 / a), magic = v_set1(0x1.8p23f); /* x + magic: x rounded in the low bits */
+    union {
+        float f[QX];
+        uint32_t u[QX];
+    } t;
+    for (int i = 0; i < QX; i += VL) v_store(t.f + i, v_add(v_mul(v_load(x + i), scale), magic));
+    for (int i = 0; i < QX; i++) q[i] = (int8_t)(uint8_t)t.u[i];
+    for (int h = 0; h < 2; h++) {
+        int32_t s = 0;
+        for (int i = 0; i < 16; i++) s += q[16 * h + i];
+        sum[h] = s;
+    }
+}
+
+INLINE void quantize_row(const float *x, int64_t k, quantized_row r) {
+    for (int64_t i = 0; i < k; i += QX) quantize_32(x + i, r.q + i, r.d + i / QX, r.sum + i / 16);
+}
+
+#endif

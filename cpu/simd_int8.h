@@ -1,0 +1,134 @@
+/* simd_int8.h: integer dot products beside simd.h. vi is VL lanes of 32 bits: an int32 each, or 4 bytes each.
+ *
+ *     i_dot_u7(acc, w, x): acc + Σ w·x over the 4 bytes of each lane, w in 0 … 127, x signed
+ *     i_dot_s8(acc, w, x): the same for signed w to which I_SIGNED_OFFSET was added (128 where the instruction wants
+ *                          unsigned bytes; the caller subtracts 128·Σx)
+ *
+ * AVX-512 VNNI has it as one instruction; AVX2 and AVX-512 take pairs through int16, which 2·127·127 fits. */
+#ifndef CLF_CPU_SIMD_INT8_H
+#define CLF_CPU_SIMD_INT8_H
+
+#include "simd.h"
+
+#if defined(__AVX512VNNI__)
+enum { I_SIGNED_OFFSET = 128 };
+#else
+enum { I_SIGNED_OFFSET = 0 };
+#endif
+
+#if defined(__AVX512F__)
+typedef __m512i vi;
+INLINE vi i_load(const void *p) {
+    return _mm512_loadu_si512(p);
+}
+INLINE vi i_set1(int32_t a) {
+    return _mm512_set1_epi32(a);
+}
+INLINE vi i_add(vi a, vi b) {
+    return _mm512_add_epi32(a, b);
+}
+INLINE vi i_mul(vi a, vi b) {
+    return _mm512_mullo_epi32(a, b);
+}
+INLINE vf i_to_float(vi a) {
+    return _mm512_cvtepi32_ps(a);
+}
+#if defined(__AVX512VNNI__)
+INLINE vi i_dot_u7(vi acc, vi w, vi x) {
+    return _mm512_dpbusd_epi32(acc, w, x);
+}
+INLINE vi i_dot_s8(vi acc, vi w, vi x) {
+    return _mm512_dpbusd_epi32(acc, w, x);
+}
+#else
+INLINE vi i_dot_u7(vi acc, vi w, vi x) {
+    return _mm512_add_epi32(acc, _mm512_madd_epi16(_mm512_maddubs_epi16(w, x), _mm512_set1_epi16(1)));
+}
+INLINE vi i_dot_s8(vi acc, vi w, vi x) { /* |w| · (x with w's sign) */
+    const vi sx = _mm512_mask_sub_epi8(x, _mm512_movepi8_mask(w), _mm512_setzero_si512(), x);
+    return _mm512_add_epi32(acc, _mm512_madd_epi16(_mm512_maddubs_epi16(_mm512_abs_epi8(w), sx), _mm512_set1_epi16(1)));
+}
+#endif
+
+#elif defined(__AVX2__)
+typedef __m256i vi;
+INLINE vi i_load(const void *p) {
+    return _mm256_loadu_si256((const __m256i *)p);
+}
+INLINE vi i_set1(int32_t a) {
+    return _mm256_set1_epi32(a);
+}
+INLINE vi i_add(vi a, vi b) {
+    return _mm256_add_epi32(a, b);
+}
+INLINE vi i_mul(vi a, vi b) {
+    return _mm256_mullo_epi32(a, b);
+}
+INLINE vf i_to_float(vi a) {
+    return _mm256_cvtepi32_ps(a);
+}
+INLINE vi i_dot_u7(vi acc, vi w, vi x) {
+    return _mm256_add_epi32(acc, _mm256_madd_epi16(_mm256_maddubs_epi16(w, x), _mm256_set1_epi16(1)));
+}
+INLINE vi i_dot_s8(vi acc, vi w, vi x) { /* |w| · (x with w's sign) */
+    const vi p = _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(x, w));
+    return _mm256_add_epi32(acc, _mm256_madd_epi16(p, _mm256_set1_epi16(1)));
+}
+
+#elif defined(__ARM_NEON) && defined(__aarch64__) && !defined(CLF_SIMD_OFF)
+typedef int32x4_t vi;
+INLINE vi i_load(const void *p) {
+    return vreinterpretq_s32_s8(vld1q_s8(p));
+}
+INLINE vi i_set1(int32_t a) {
+    return vdupq_n_s32(a);
+}
+INLINE vi i_add(vi a, vi b) {
+    return vaddq_s32(a, b);
+}
+INLINE vi i_mul(vi a, vi b) {
+    return vmulq_s32(a, b);
+}
+INLINE vf i_to_float(vi a) {
+    return vcvtq_f32_s32(a);
+}
+INLINE vi i_dot_s8(vi acc, vi w, vi x) {
+    const int8x16_t a = vreinterpretq_s8_s32(w), b = vreinterpretq_s8_s32(x);
+    const int16x8_t low = vmull_s8(vget_low_s8(a), vget_low_s8(b)), high = vmull_high_s8(a, b);
+    return vaddq_s32(acc, vpaddq_s32(vpaddlq_s16(low), vpaddlq_s16(high)));
+}
+INLINE vi i_dot_u7(vi acc, vi w, vi x) {
+    return i_dot_s8(acc, w, x);
+}
+
+#else
+typedef int32_t vi;
+INLINE vi i_load(const void *p) {
+    vi a;
+    memcpy(&a, p, 4);
+    return a;
+}
+INLINE vi i_set1(int32_t a) {
+    return a;
+}
+INLINE vi i_add(vi a, vi b) {
+    return a + b;
+}
+INLINE vi i_mul(vi a, vi b) {
+    return a * b;
+}
+INLINE vf i_to_float(vi a) {
+    return (vf)a;
+}
+INLINE vi i_dot_s8(vi acc, vi w, vi x) {
+    int8_t a[4], b[4];
+    memcpy(a, &w, 4);
+    memcpy(b, &x, 4);
+    return acc + a[0] * b[0] + a[1] * b[1] + a[2] * b[2] + a[3] * b[3];
+}
+INLINE vi i_dot_u7(vi acc, vi w, vi x) {
+    return i_dot_s8(acc, w, x);
+}
+#endif
+
+#endif

@@ -13,7 +13,8 @@ typedef struct clf_rope_config {
     int n_dims; /* elements of a head that rotate */
     clf_rope_pairing pairing;
     clf_rope_scaling scaling;
-    float factor, low_freq_factor, high_freq_factor, beta_fast, beta_slow, attention_factor;
+    float factor, low_freq_factor, high_freq_factor, beta_fast, beta_slow;
+    float attention_factor; /* of yarn and longrope: final, whatever the file left to be computed */
     int64_t original_context;
     bool has_freq_factors;
     float freq_factors[CLF_MAX_ROPE_PAIRS];      /* GGUF's rope_freqs.weight, longrope's short_factor */
@@ -42,5 +43,11 @@ typedef struct clf_config {
     clf_rope_config rope_local; /* Gemma 3: of the layers that slide */
     int32_t bos, eos;           /* -1: none */
 } clf_config;
+
+/* CLF_BAD_FILE naming what is out of range, CLF_UNSUPPORTED for what no kernel takes (head dimensions above 256). */
+clf_status clf_config_check(const clf_config *config, clf_error *err);
+/* Every layer slides but each `full_every`-th; 0: all slide. None does where `window` is 0. n_layers must be checked.
+ */
+void clf_config_set_windows(clf_config *config, int32_t full_every);
 
 #endif

@@ -1,6 +1,7 @@
 /* simd.h: the one vector vocabulary. vf is VL floats: AVX-512 (16), AVX2+FMA+F16C (8), NEON (4) or plain float (1);
  * nothing here allocates or branches. Loads and stores are unaligned; v_load_n and v_store_n touch only the first n of
- * VL elements (the rest read as 0). 16-bit stores round to nearest even. */
+ * VL elements (the rest read as 0). 16-bit stores round to nearest even. v_hsums gives the sums of VL vectors as one.
+ */
 #ifndef CLF_CPU_SIMD_H
 #define CLF_CPU_SIMD_H
 
@@ -74,6 +75,16 @@ INLINE float v_hsum(vf a) {
 }
 INLINE float v_hmax(vf a) {
     return _mm512_reduce_max_ps(a);
+}
+INLINE vf v_hsums(const vf *a) {
+    vf t[8], u[4];
+    UNROLL for (int i = 0; i < 8; i++) t[i] =
+        _mm512_add_ps(_mm512_unpacklo_ps(a[2 * i], a[2 * i + 1]), _mm512_unpackhi_ps(a[2 * i], a[2 * i + 1]));
+    UNROLL for (int i = 0; i < 4; i++) u[i] =
+        _mm512_add_ps(_mm512_shuffle_ps(t[2 * i], t[2 * i + 1], 0x44), _mm512_shuffle_ps(t[2 * i], t[2 * i + 1], 0xee));
+    UNROLL for (int i = 0; i < 2; i++) t[i] = _mm512_add_ps(_mm512_shuffle_f32x4(u[2 * i], u[2 * i + 1], 0x88),
+                                                            _mm512_shuffle_f32x4(u[2 * i], u[2 * i + 1], 0xdd));
+    return _mm512_add_ps(_mm512_shuffle_f32x4(t[0], t[1], 0x88), _mm512_shuffle_f32x4(t[0], t[1], 0xdd));
 }
 /* p · 2^k where t = k + 1.5·2^23 */
 INLINE vf v_shift_exp(vf p, vf t) {
@@ -178,6 +189,11 @@ INLINE float v_hmax(vf a) {
     __m128 s = _mm_max_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
     s = _mm_max_ps(s, _mm_movehl_ps(s, s));
     return _mm_cvtss_f32(_mm_max_ss(s, _mm_movehdup_ps(s)));
+}
+INLINE vf v_hsums(const vf *a) {
+    const vf x = _mm256_hadd_ps(_mm256_hadd_ps(a[0], a[1]), _mm256_hadd_ps(a[2], a[3]));
+    const vf y = _mm256_hadd_ps(_mm256_hadd_ps(a[4], a[5]), _mm256_hadd_ps(a[6], a[7]));
+    return _mm256_add_ps(_mm256_permute2f128_ps(x, y, 0x20), _mm256_permute2f128_ps(x, y, 0x31));
 }
 INLINE vf v_shift_exp(vf p, vf t) {
     return _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(p), _mm256_slli_epi32(_mm256_castps_si256(t), 23)));
@@ -284,6 +300,9 @@ INLINE float v_hsum(vf a) {
 INLINE float v_hmax(vf a) {
     return vmaxvq_f32(a);
 }
+INLINE vf v_hsums(const vf *a) {
+    return vpaddq_f32(vpaddq_f32(a[0], a[1]), vpaddq_f32(a[2], a[3]));
+}
 INLINE vf v_shift_exp(vf p, vf t) {
     return vreinterpretq_f32_s32(vaddq_s32(vreinterpretq_s32_f32(p), vshlq_n_s32(vreinterpretq_s32_f32(t), 23)));
 }
@@ -379,6 +398,9 @@ INLINE float v_hsum(vf a) {
 INLINE float v_hmax(vf a) {
     return a;
 }
+INLINE vf v_hsums(const vf *a) {
+    return *a;
+}
 INLINE vf v_shift_exp(vf p, vf t) {
     uint32_t i, j;
     memcpy(&i, &p, 4);
@@ -421,11 +443,11 @@ INLINE void vh_stream(uint16_t *p, vh a) {
 INLINE void v_stream_end(void) {}
 #endif
 
-/* 2^x for x ≤ 127, error below 1 ulp; x ≤ −127 (also −inf) gives exactly 0, results below 2^−126 are not meaningful.
- * Degree-6 minimax polynomial on [−½, ½] with p(0) = 1. */
+/* 2^x for x ≤ 127, error below 1 ulp; x ≤ −127 (also −inf) gives exactly 0, results below 2^−126 are not meaningful;
+ * NaN stays NaN. Degree-6 minimax polynomial on [−½, ½] with p(0) = 1. */
 INLINE vf v_exp2(vf x) {
     const vf magic = v_set1(0x1.8p23f);
-    x = v_max(x, v_set1(-127.f));
+    x = v_max(v_set1(-127.f), x); /* in this order a NaN passes */
     const vf t = v_add(x, magic), r = v_sub(x, v_sub(t, magic));
     vf p = v_set1(0.00015353362f);
     p = v_fma(p, r, v_set1(0.0013398875f));
@@ -435,6 +457,20 @@ INLINE vf v_exp2(vf x) {
     p = v_fma(p, r, v_set1(0.693147182f));
     p = v_fma(p, r, v_set1(1.f));
     return v_shift_exp(p, t);
+}
+
+/* tanh x, relative error below 2e-7: an odd minimax polynomial near 0, 1 − 2/(1 + e^2|x|) beyond; NaN stays NaN. */
+INLINE vf v_tanh(vf x) {
+    const vf a = v_abs(x), z = v_mul(x, x), one = v_set1(1.f);
+    vf p = v_set1(-0.0062742396f);
+    p = v_fma(p, z, v_set1(0.0210716780f));
+    p = v_fma(p, z, v_set1(-0.0538523085f));
+    p = v_fma(p, z, v_set1(0.133325860f));
+    p = v_fma(p, z, v_set1(-0.333333164f));
+    const vf near = v_fma(v_mul(x, z), p, x);
+    const vf e = v_exp2(v_min(v_set1(60.f), v_mul(a, v_set1(2.88539008f))));
+    const vf far = v_sub(one, v_div(v_set1(2.f), v_add(one, e)));
+    return v_ge_or(v_set1(0.55f), a, near, v_ge_or(x, v_set1(0.f), far, v_sub(v_set1(0.f), far)));
 }
 
 INLINE vf v_load_f16(const uint16_t *p) {

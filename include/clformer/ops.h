@@ -131,14 +131,15 @@ CLF_API clf_status clf_glu(clf_context *ctx, const clf_glu_args *args);
 /** Arguments of clf_attention(). Query i of n_q stands at key position i + n_k − n_q: the last query at the last key.
  */
 typedef struct clf_attention_args {
-    const clf_tensor *query; /**< [batch, heads, n_q, head_dim] float, head_dim ≤ 256 */
+    const clf_tensor *query; /**< [batch, heads, n_q, head_dim] float, head_dim 1 … 256 */
     const clf_tensor *key; /**< [batch, kv_heads, n_k, head_dim], kv_heads divides heads; any float dtype, as value's */
-    const clf_tensor *value;        /**< [batch, kv_heads, n_k, v_dim], v_dim ≤ 256 */
+    const clf_tensor *value;        /**< [batch, kv_heads, n_k, v_dim], v_dim 1 … 256 */
     float scale;                    /**< multiplies q·k; 0: 1/√head_dim */
     float softcap;                  /**< c·tanh(score/c) after the scale; 0: none */
     const clf_tensor *alibi_slopes; /**< F32 [heads], ≥ 0: slope × distance is subtracted; NULL: none */
-    const clf_tensor *mask;         /**< float [1|batch, 1|heads, 1|n_q, 1|n_k], added; −inf hides; NULL: none */
-    bool causal;                    /**< keys after the query's position are hidden */
+    const clf_tensor
+        *mask;      /**< F32 or query's dtype, [1|batch, 1|heads, 1|n_q, 1|n_k], added; −inf hides; NULL: none */
+    bool causal;    /**< keys after the query's position are hidden */
     int64_t window; /**< keys seen looking back, itself included: key > position − window; 0: unlimited */
     const clf_tensor
         *key_lengths;        /**< i32 [batch]: keys from it on are hidden; positions stay as they are; NULL: all */

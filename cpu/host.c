@@ -1,6 +1,7 @@
 /* host.c: host memory, and which CPU tables there are and run here. Compiled once, without vector flags. */
 #include "host.h"
 
+#include <omp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -31,9 +32,18 @@ void clf_host_free(clf_context *ctx, clf_memory *memory) {
     memory->host = NULL;
 }
 
+/* Large writes are shared out over the threads as ops share out rows, so that each page of a weight is first touched,
+ * and thus placed on its NUMA node, by the thread that will read it. */
 clf_status clf_host_write(clf_context *ctx, const clf_memory *memory, size_t offset, const void *data, size_t bytes) {
-    (void)ctx;
-    memcpy((char *)memory->host + offset, data, bytes);
+    char *to = (char *)memory->host + offset;
+    const char *from = data;
+    const int threads = bytes >= (size_t)1 << 20 ? ctx->threads : 1;
+#pragma omp parallel num_threads(threads) if (threads > 1)
+    {
+        const size_t t = (size_t)omp_get_thread_num(), n = (size_t)omp_get_num_threads();
+        const size_t begin = bytes / n * t, end = t + 1 == n ? bytes : bytes / n * (t + 1);
+        memcpy(to + begin, from + begin, end - begin);
+    }
     return CLF_OK;
 }
 

@@ -14,4 +14,10 @@ struct clf_placement {
 clf_status clf_placement_create(clf_context *ctx, int threads);
 void clf_placement_destroy(clf_context *ctx);
 
+/* NUMA nodes that the context's threads are on. On more than one, weights are copied (backend->write places them)
+ * rather than mapped. */
+static inline int clf_placement_nodes(const clf_context *ctx) {
+    return ctx->placement ? ctx->placement->n_nodes : 1;
+}
+
 #endif

@@ -1,9 +1,10 @@
 # tests/NAME.c makes test-NAME. Op tests share op_test.c; unit tests use cmocka and link the library's objects, so that they reach
 # what isn't exported.
 pkg_check_modules(CMOCKA REQUIRED IMPORTED_TARGET cmocka)
-add_library(clformer_internal STATIC ${clformer_objects_all})
-target_include_directories(clformer_internal PUBLIC include)
-target_link_libraries(clformer_internal PUBLIC ${clformer_private})
+add_library(clformer_internal INTERFACE) # objects, not an archive: the tables' references to ops are weak
+target_sources(clformer_internal INTERFACE ${clformer_objects_all})
+target_include_directories(clformer_internal INTERFACE include)
+target_link_libraries(clformer_internal INTERFACE ${clformer_private})
 add_library(clformer_test_support OBJECT tests/op_test.c tests/op_run.c tests/op_decode.c)
 target_include_directories(clformer_test_support PRIVATE include)
 target_link_libraries(clformer_test_support PRIVATE clformer_flags)

@@ -1,0 +1,109 @@
+/* attention_estimate.c: what clf_estimate_attention() says against what the pool counts. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include <clformer/clformer.h>
+
+static clf_tensor *tensor(clf_context *ctx, clf_dtype dtype, int64_t a, int64_t b, int64_t c, int64_t d) {
+    clf_tensor *t;
+    const clf_tensor_args args = {.dtype = dtype, .ndim = 4, .shape = {a, b, c, d}};
+    assert_int_equal(clf_tensor_create(&t, ctx, &args), CLF_OK);
+    char *zeros = test_calloc(clf_tensor_bytes(t), 1);
+    assert_int_equal(clf_tensor_write(t, zeros, clf_tensor_bytes(t)), CLF_OK);
+    test_free(zeros);
+    return t;
+}
+
+/* Runs attention of this shape on a fresh context and compares inputs, output and scratch. */
+static void compare(const clf_attention_estimate_args *a) {
+    clf_attention_estimate e;
+    assert_int_equal(clf_estimate_attention(&e, a), CLF_OK);
+    clf_context *ctx;
+    assert_int_equal(clf_context_create(&ctx, &(clf_context_args){.device = "cpu", .threads = a->threads}), CLF_OK);
+    const int64_t v_dim = a->v_dim ? a->v_dim : a->head_dim;
+    clf_tensor *q = tensor(ctx, a->dtype, a->batch, a->heads, a->queries, a->head_dim);
+    clf_tensor *k = tensor(ctx, a->dtype, a->batch, a->kv_heads, a->keys, a->head_dim);
+    clf_tensor *v = tensor(ctx, a->dtype, a->batch, a->kv_heads, a->keys, v_dim);
+    clf_tensor *out = tensor(ctx, a->dtype, a->batch, a->heads, a->queries, v_dim), *lse;
+    const clf_tensor_args shape = {.ndim = 3, .shape = {a->batch, a->heads, a->queries}};
+    assert_int_equal(clf_tensor_create(&lse, ctx, &shape), CLF_OK);
+    assert_int_equal(e.inputs, clf_tensor_bytes(q) + clf_tensor_bytes(k) + clf_tensor_bytes(v));
+    assert_int_equal(e.output, clf_tensor_bytes(out) + clf_tensor_bytes(lse));
+    assert_int_equal(e.naive_scratch,
+                     2 * (uint64_t)(a->batch * a->heads * a->queries * a->keys) * clf_dtype_block_bytes(a->dtype));
+    const clf_attention_args args = {.query = q, .key = k, .value = v, .lse = lse, .out = out, .causal = true};
+    assert_int_equal(clf_attention(ctx, &args), CLF_OK);
+    clf_memory_stats s;
+    assert_int_equal(clf_memory_get_stats(ctx, &s), CLF_OK);
+    assert_int_equal(s.tag_peak[CLF_TAG_SCRATCH], e.flash_scratch);
+    assert_int_equal(s.tag_asked[CLF_TAG_SCRATCH], 0);
+    clf_tensor_destroy(q);
+    clf_tensor_destroy(k);
+    clf_tensor_destroy(v);
+    clf_tensor_destroy(out);
+    clf_tensor_destroy(lse);
+    clf_context_destroy(ctx);
+}
+
+static void scratch_is_what_was_estimated(void **state) {
+    (void)state;
+    static const clf_attention_estimate_args cases[] = {
+        {1, 1, 1, 1, 1, 1, 0, CLF_F32, 1},         {1, 32, 4, 1, 2048, 64, 0, CLF_F16, 2},
+        {1, 32, 4, 300, 300, 64, 0, CLF_F16, 2},   {2, 4, 4, 77, 130, 40, 24, CLF_F32, 3},
+        {1, 2, 1, 50, 3000, 128, 256, CLF_F32, 4}, {1, 1, 1, 1, 4000, 128, 0, CLF_BF16, 2},
+        {1, 8, 8, 512, 512, 128, 0, CLF_F32, 0},   {1, 2, 2, 0, 5, 16, 0, CLF_F32, 2},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        clf_attention_estimate_args a = cases[i];
+        if (!a.threads) a.threads = 1;
+        compare(&a);
+    }
+}
+
+static void long_contexts_need_no_more_scratch(void **state) {
+    (void)state;
+    clf_attention_estimate_args a = {1, 32, 8, 4096, 4096, 128, 0, CLF_F16, 0};
+    clf_attention_estimate near, far;
+    assert_int_equal(clf_estimate_attention(&near, &a), CLF_OK);
+    a.queries = a.keys = 131072;
+    assert_int_equal(clf_estimate_attention(&far, &a), CLF_OK);
+    assert_int_equal(far.flash_scratch, near.flash_scratch);
+    assert_int_equal(far.naive_scratch, near.naive_scratch * 1024);
+}
+
+static void refuses(void **state) {
+    (void)state;
+    const clf_attention_estimate_args good = {1, 4, 2, 8, 8, 16, 16, CLF_F32, 1};
+    clf_attention_estimate e;
+    assert_int_equal(clf_estimate_attention(NULL, &good), CLF_INVALID_ARGUMENT);
+    assert_int_equal(clf_estimate_attention(&e, NULL), CLF_INVALID_ARGUMENT);
+#define REFUSE(field, value)                                                                                           \
+    do {                                                                                                               \
+        clf_attention_estimate_args a = good;                                                                          \
+        a.field = value;                                                                                               \
+        assert_int_equal(clf_estimate_attention(&e, &a), CLF_INVALID_ARGUMENT);                                        \
+        assert_int_equal(e.inputs, 0);                                                                                 \
+    } while (0)
+    REFUSE(batch, -1);
+    REFUSE(queries, -5);
+    REFUSE(threads, -1);
+    REFUSE(kv_heads, 3);
+    REFUSE(kv_heads, 0);
+    REFUSE(head_dim, 257);
+    REFUSE(v_dim, 300);
+    REFUSE(dtype, CLF_I32);
+    REFUSE(dtype, CLF_Q4_0);
+    REFUSE(keys, INT64_MAX);
+    REFUSE(queries, INT64_MAX / 4);
+    REFUSE(batch, (int64_t)1 << 61);
+#undef REFUSE
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {cmocka_unit_test(scratch_is_what_was_estimated),
+                                       cmocka_unit_test(long_contexts_need_no_more_scratch), cmocka_unit_test(refuses)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

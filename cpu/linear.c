@@ -172,9 +172,10 @@ static size_t plan_dot(job *j, char *base) {
     for (int64_t m = 0; m < j->rows; m++) {
         j->x[m].f = base ? f + m * j->k_padded : NULL;
         if (!j->codes) continue;
-        j->x[m].q.q = carve(base, &used, (size_t)j->k);
-        j->x[m].q.d = carve(base, &used, (size_t)(j->k / 32) * sizeof(float));
-        j->x[m].q.sum = carve(base, &used, (size_t)(j->k / 16) * sizeof(int32_t));
+        const size_t k = (size_t)(j->k + 2 * QX - 1) / (2 * QX) * (2 * QX);
+        j->x[m].q.q = carve(base, &used, k);
+        j->x[m].q.d = carve(base, &used, k / QX * sizeof(float));
+        j->x[m].q.sum = carve(base, &used, k / 16 * sizeof(int16_t));
     }
     for (int i = 0; i < j->n_products; i++) j->y[i] = carve(base, &used, (size_t)(j->rows * j->p[i].n) * sizeof(float));
     return used;

@@ -3,10 +3,14 @@
 #define CLF_CPU_LINEAR_H
 
 #include "codes.h"
-#include "cpu.h"
+#include "decode.h"
 #include "quantize_x.h"
 
-enum { CHUNK = 256 /* k that are decoded at a time: whole blocks of every dtype */ };
+enum {
+    CHUNK = 256,     /* k that are decoded at a time: whole blocks of every dtype */
+    DOT_STREAMS = 4, /* far-apart rows of the weights that a thread reads at a time */
+    PREFETCH = 1024  /* bytes ahead */
+};
 
 /* One product x · wᵀ, w [n, k]. */
 typedef struct product {
@@ -21,24 +25,9 @@ INLINE const char *product_row(const product *p, int64_t row) {
     return p->data + (size_t)row * p->row_bytes;
 }
 
-/* Values [k0, k0 + count) of a row, as floats; k0 a multiple of CHUNK, count ≤ CHUNK, whole blocks. */
+/* Values [k0, k0 + count) of a row, as floats; k0 a multiple of CHUNK, whole blocks. */
 INLINE void product_decode(const product *p, int64_t row, int64_t k0, int count, float *out) {
-    const char *from = product_row(p, row) + clf_dtype_bytes(p->dtype, k0);
-    if (clf_dtype_is_float(p->dtype)) {
-        const size_t size = p->dtype == CLF_F32 ? 4 : 2;
-        int i = 0;
-        for (; i + VL <= count; i += VL) v_store(out + i, v_load_as(from + (size_t)i * size, p->dtype));
-        if (i < count) v_store_n(out + i, v_load_as_n(from + (size_t)i * size, count - i, p->dtype), count - i);
-        return;
-    }
-    uint8_t code[CHUNK];
-    float scale[CHUNK / 16], min[CHUNK / 32] = {0};
-    const code_format f = code_format_of(p->dtype);
-    code_row(p->dtype, from, count, code, scale, min);
-    for (int i = 0; i < count; i++) {
-        const int c = f.offset || p->dtype != CLF_Q8_0 ? code[i] - f.offset : (int8_t)code[i];
-        out[i] = scale[i / f.group] * (float)c - min[i / 32];
-    }
+    cpu_decode_row(p->dtype, product_row(p, row) + clf_dtype_bytes(p->dtype, k0), count, out);
 }
 
 #endif

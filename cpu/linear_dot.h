@@ -6,8 +6,13 @@
 #define CLF_CPU_LINEAR_DOT_H
 
 #include "linear.h"
+#if defined(__AVX512VNNI__) && defined(__AVX512VBMI__)
+#include "linear_dot_vnni.h"
+#elif defined(__AVX2__)
+#include "linear_dot_avx2.h"
+#endif
 
-enum { DOT_STREAMS = 4, PREFETCH = 1024, FOLD = 64 };
+enum { FOLD = 64 };
 
 /* One row of x: floats, and int8 where a product has codes. */
 typedef struct dot_x {
@@ -64,6 +69,7 @@ INLINE float dot_decoded(const product *p, int64_t row, const float *x) {
     return total;
 }
 
+#if !defined(__AVX2__)
 /* Codes against int8 x, in plain C. */
 INLINE float dot_codes(const product *p, int64_t row, const quantized_row *x) {
     const code_format f = code_format_of(p->dtype);
@@ -75,7 +81,7 @@ INLINE float dot_codes(const product *p, int64_t row, const quantized_row *x) {
         float part = 0;
         for (int b = 0; b < count / 32; b++) {
             const int8_t *q = x->q + k + 32 * b;
-            const int32_t *sum = x->sum + k / 16 + 2 * b;
+            const int16_t *sum = x->sum + k / 16 + 2 * b;
             float products = 0;
             for (int g = 0; g < 32 / f.group; g++) {
                 int32_t dot = -f.offset * (f.group == 32 ? sum[0] + sum[1] : sum[g]);
@@ -93,6 +99,7 @@ INLINE float dot_codes(const product *p, int64_t row, const quantized_row *x) {
     }
     return total;
 }
+#endif
 
 INLINE void dot_rows(const product *p, const int64_t *row, const dot_x *x, float *out, const int S) {
     const char *w[DOT_STREAMS];
@@ -104,8 +111,23 @@ INLINE void dot_rows(const product *p, const int64_t *row, const dot_x *x, float
         dot_float(w, CLF_F16, x->f, p->k, out, S);
     else if (p->dtype == CLF_BF16)
         dot_float(w, CLF_BF16, x->f, p->k, out, S);
+    else if (!p->codes)
+        for (int s = 0; s < S; s++) out[s] = dot_decoded(p, row[s], x->f);
+#if defined(__AVX2__)
+    else if (p->dtype == CLF_Q8_0)
+        dot_q8_0(w, &x->q, p->k, out, S);
+    else if (p->dtype == CLF_Q4_0)
+        dot_q4_0(w, &x->q, p->k, out, S);
+    else if (p->dtype == CLF_Q4_K)
+        dot_q4_k(w, &x->q, p->k, out, S);
+    else if (p->dtype == CLF_Q5_K)
+        dot_q5_k(w, &x->q, p->k, out, S);
     else
-        for (int s = 0; s < S; s++) out[s] = p->codes ? dot_codes(p, row[s], &x->q) : dot_decoded(p, row[s], x->f);
+        dot_q6_k(w, &x->q, p->k, out, S);
+#else
+    else
+        for (int s = 0; s < S; s++) out[s] = dot_codes(p, row[s], &x->q);
+#endif
 }
 
 /* y[m][r] = w[r] · x[m] for the weights' rows [begin, end); y rows are `stride` apart. */

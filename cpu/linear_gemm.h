@@ -53,7 +53,7 @@ INLINE void pack_codes(const float *const *rows, int64_t panels, int64_t panel, 
         for (int64_t b = 0; b < count / QX; b++)
             for (int lane = 0; lane < VL; lane++) {
                 int8_t q[QX] = {0};
-                int32_t sum[2] = {0};
+                int16_t sum[2] = {0};
                 to[b].d[lane] = 0;
                 if (rows[lane]) quantize_32(rows[lane] + k0 + b * QX, q, &to[b].d[lane], sum);
                 for (int i = 0; i < QX; i++) to[b].q[i / 4][lane][i % 4] = q[i];

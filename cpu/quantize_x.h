@@ -10,14 +10,14 @@
 
 enum { QX = 32 /* values a scale */ };
 
-/* One row of k values, k a multiple of QX. */
+/* One row of k values, k a multiple of QX; zeros follow up to a multiple of 2·QX. */
 typedef struct quantized_row {
     int8_t *q;    /* [k] */
     float *d;     /* [k / 32] */
-    int32_t *sum; /* [k / 16]: sums of q */
+    int16_t *sum; /* [k / 16]: sums of q */
 } quantized_row;
 
-INLINE void quantize_32(const float *x, int8_t *q, float *d, int32_t *sum) {
+INLINE void quantize_32(const float *x, int8_t *q, float *d, int16_t *sum) {
     vf amax = v_set1(0), poison = v_set1(0);
     for (int i = 0; i < QX; i += VL) {
         const vf v = v_load(x + i);
@@ -35,14 +35,18 @@ INLINE void quantize_32(const float *x, int8_t *q, float *d, int32_t *sum) {
     for (int i = 0; i < QX; i += VL) v_store(t.f + i, v_add(v_mul(v_load(x + i), scale), magic));
     for (int i = 0; i < QX; i++) q[i] = (int8_t)(uint8_t)t.u[i];
     for (int h = 0; h < 2; h++) {
-        int32_t s = 0;
+        int s = 0;
         for (int i = 0; i < 16; i++) s += q[16 * h + i];
-        sum[h] = s;
+        sum[h] = (int16_t)s;
     }
 }
 
 INLINE void quantize_row(const float *x, int64_t k, quantized_row r) {
     for (int64_t i = 0; i < k; i += QX) quantize_32(x + i, r.q + i, r.d + i / QX, r.sum + i / 16);
+    if (k % (2 * QX)) {
+        memset(r.q + k, 0, QX);
+        r.d[k / QX] = r.sum[k / 16] = r.sum[k / 16 + 1] = 0;
+    }
 }
 
 #endif

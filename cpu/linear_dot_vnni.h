@@ -1,0 +1,231 @@
+/* linear_dot_vnni.h: dot products of quantised rows where they lie with int8 activations; AVX-512 VNNI and VBMI. 64
+ * values a step: a 32-bit lane holds the sum of 4 products, so lanes 0–7 belong to one block of 32 and 8–15 to the
+ * next, each scaled by its w and x scales in float. What depends on x alone is made once for the S rows.
+ *
+ * Codes are unsigned: v = code − offset, and −offset·Σx starts the integer sum. High nibbles stay where they are, 16
+ * times too big, where the scale can take the 1/16. Nothing reads past a row: loads that could are masked. */
+#ifndef CLF_CPU_LINEAR_DOT_VNNI_H
+#define CLF_CPU_LINEAR_DOT_VNNI_H
+
+#include "linear.h"
+
+/* [a × 8, b × 8] */
+INLINE __m512 pair_scales(const float *two) {
+    return _mm512_insertf32x8(_mm512_castps256_ps512(_mm256_broadcast_ss(two)), _mm256_broadcast_ss(two + 1), 1);
+}
+
+/* factor · Σx of two blocks in lanes 0 and 8. */
+INLINE __m512i pair_bias(const int16_t *four, int factor) {
+    int32_t a, b;
+    memcpy(&a, four, 4);
+    memcpy(&b, four + 2, 4);
+    const __m512i sums = _mm512_mask_set1_epi32(_mm512_maskz_set1_epi32(0x0001, a), 0x0100, b);
+    return _mm512_madd_epi16(sums, _mm512_set1_epi16((short)factor));
+}
+
+INLINE void dot_q8_0(const char *const *w, const quantized_row *x, int64_t k, float *out, const int S) {
+    __m512 f[DOT_STREAMS];
+    UNROLL
+    for (int s = 0; s < S; s++) f[s] = _mm512_setzero_ps();
+    for (int64_t i = 0; i < k; i += 64) {
+        const bool full = i + 32 < k;
+        const __m512i xq = _mm512_loadu_si512(x->q + i), bias = pair_bias(x->sum + i / 16, -128);
+        const __m512 xd = pair_scales(x->d + i / 32);
+        UNROLL
+        for (int s = 0; s < S; s++) {
+            const char *p = w[s] + i / 32 * 34;
+            __builtin_prefetch(p + PREFETCH);
+            const __m256i low = _mm256_loadu_si256((const __m256i *)(p + 2));
+            const __m256i high = full ? _mm256_loadu_si256((const __m256i *)(p + 36)) : low;
+            const __m512i code =
+                _mm512_xor_si512(_mm512_inserti64x4(_mm512_castsi256_si512(low), high, 1), _mm512_set1_epi8((char)128));
+            int16_t d0, d1 = 0;
+            memcpy(&d0, p, 2);
+            if (full) memcpy(&d1, p + 34, 2);
+            const __m256i d =
+                _mm256_inserti128_si256(_mm256_castsi128_si256(_mm_set1_epi16(d0)), _mm_set1_epi16(d1), 1);
+            f[s] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(_mm512_dpbusd_epi32(bias, code, xq)),
+                                   _mm512_mul_ps(_mm512_cvtph_ps(d), xd), f[s]);
+        }
+    }
+    UNROLL
+    for (int s = 0; s < S; s++) out[s] = v_hsum(f[s]);
+}
+
+static const uint8_t q4_0_spread[64] = {2,  3,  4,  5,  6,  7,  8,  9,  10, 11, 12, 13, 14, 15, 16, 17,
+                                        2,  3,  4,  5,  6,  7,  8,  9,  10, 11, 12, 13, 14, 15, 16, 17,
+                                        20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35,
+                                        20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35};
+
+INLINE void dot_q4_0(const char *const *w, const quantized_row *x, int64_t k, float *out, const int S) {
+    const __m512i spread = _mm512_loadu_si512(q4_0_spread);
+    const __m512i nibbles =
+        _mm512_broadcast_i64x4(_mm256_inserti128_si256(_mm256_set1_epi8(15), _mm_set1_epi8((char)0xf0), 1));
+    const __m256i d_at = _mm256_inserti128_si256(_mm256_set1_epi16(0x1312), _mm_set1_epi16(0x0100), 0);
+    const __m512 sixteenth = _mm512_mask_blend_ps(0xf0f0, _mm512_set1_ps(1), _mm512_set1_ps(1 / 16.f));
+    __m512 f[DOT_STREAMS];
+    UNROLL
+    for (int s = 0; s < S; s++) f[s] = _mm512_setzero_ps();
+    for (int64_t i = 0; i < k; i += 64) {
+        const __mmask64 mask = i + 32 < k ? 0xfffffffff : 0x3ffff;
+        const __m512i xq = _mm512_loadu_si512(x->q + i), bias = pair_bias(x->sum + i / 16, -8);
+        const __m512 xd = _mm512_mul_ps(pair_scales(x->d + i / 32), sixteenth);
+        UNROLL
+        for (int s = 0; s < S; s++) {
+            const char *p = w[s] + i / 32 * 18;
+            __builtin_prefetch(p + PREFETCH);
+            const __m512i v = _mm512_maskz_loadu_epi8(mask, p);
+            const __m512i code = _mm512_and_si512(_mm512_permutexvar_epi8(spread, v), nibbles);
+            const __m512 d = _mm512_cvtph_ps(_mm256_permutexvar_epi8(d_at, _mm512_castsi512_si256(v)));
+            f[s] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(_mm512_dpbusd_epi32(bias, code, xq)), _mm512_mul_ps(d, xd), f[s]);
+        }
+    }
+    UNROLL
+    for (int s = 0; s < S; s++) out[s] = v_hsum(f[s]);
+}
+
+/* What Q4_K and Q5_K need of 256 values of x: lanes 2j: d_j, lanes 2j + 1: −d_j · Σq, for blocks j of 32; d_j of odd
+ * blocks ÷ 16 for codes that stay high nibbles. */
+INLINE __m512 scales_sums(const quantized_row *x, int64_t i, bool sixteenth) {
+    const __m256i sums = _mm256_loadu_si256((const __m256i *)(x->sum + i / 16));
+    const __m256 d = _mm256_loadu_ps(x->d + i / 32);
+    const __m256 ds = _mm256_mul_ps(d, _mm256_cvtepi32_ps(_mm256_madd_epi16(sums, _mm256_set1_epi16(-1))));
+    const __m256 part = _mm256_setr_ps(1, 1 / 16.f, 1, 1 / 16.f, 1, 1 / 16.f, 1, 1 / 16.f);
+    const __m512i order = _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+    return _mm512_permutex2var_ps(_mm512_castps256_ps512(sixteenth ? _mm256_mul_ps(d, part) : d), order,
+                                  _mm512_castps256_ps512(ds));
+}
+
+/* Lanes 2j: d · scale_j, lanes 2j + 1: dmin · min_j, from a block's first 16 bytes. */
+INLINE __m512 scales_mins(const char *p) {
+    uint32_t s[3];
+    int32_t d;
+    memcpy(&d, p, 4);
+    memcpy(s, p + 4, 12);
+    const uint64_t high_scale = (s[2] & 0x0f0f0f0f) | (s[0] >> 2 & 0x30303030);
+    const uint64_t high_min = (s[2] >> 4 & 0x0f0f0f0f) | (s[1] >> 2 & 0x30303030);
+    const __m128i scale = _mm_cvtsi64_si128((long long)((s[0] & 0x3f3f3f3f) | high_scale << 32));
+    const __m128i min = _mm_cvtsi64_si128((long long)((s[1] & 0x3f3f3f3f) | high_min << 32));
+    const __m512 both = _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_unpacklo_epi8(scale, min)));
+    return _mm512_mul_ps(both, _mm512_cvtph_ps(_mm256_set1_epi32(d)));
+}
+
+/* [lane 4g × 8, lane 4g + 2 × 8] */
+INLINE __m512 pair_of(__m512 scales, int g) {
+    const __m512i index = _mm512_inserti64x4(_mm512_set1_epi32(4 * g + 2), _mm256_set1_epi32(4 * g), 0);
+    return _mm512_permutexvar_ps(index, scales);
+}
+
+INLINE void dot_q4_k(const char *const *w, const quantized_row *x, int64_t k, float *out, const int S) {
+    const __m512i nibbles = _mm512_inserti64x4(_mm512_set1_epi8((char)0xf0), _mm256_set1_epi8(15), 0);
+    __m512 f[DOT_STREAMS], mins[DOT_STREAMS];
+    UNROLL
+    for (int s = 0; s < S; s++) f[s] = mins[s] = _mm512_setzero_ps();
+    for (int64_t i = 0; i < k; i += 256) {
+        const __m512 xs = scales_sums(x, i, true);
+        UNROLL
+        for (int s = 0; s < S; s++) {
+            const char *p = w[s] + i / 256 * 144;
+            __builtin_prefetch(p + PREFETCH);
+            __builtin_prefetch(p + PREFETCH + 64);
+            __builtin_prefetch(p + PREFETCH + 128);
+            const __m512 scales = _mm512_mul_ps(scales_mins(p), xs);
+            mins[s] = _mm512_add_ps(mins[s], scales);
+            UNROLL
+            for (int g = 0; g < 4; g++) {
+                const __m512i v = _mm512_broadcast_i64x4(_mm256_loadu_si256((const __m256i *)(p + 16 + 32 * g)));
+                const __m512i dot = _mm512_dpbusd_epi32(_mm512_setzero_si512(), _mm512_and_si512(v, nibbles),
+                                                        _mm512_loadu_si512(x->q + i + 64 * g));
+                f[s] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dot), pair_of(scales, g), f[s]);
+            }
+        }
+    }
+    UNROLL
+    for (int s = 0; s < S; s++) out[s] = v_hsum(_mm512_mask_add_ps(f[s], 0xaaaa, f[s], mins[s]));
+}
+
+INLINE void dot_q5_k(const char *const *w, const quantized_row *x, int64_t k, float *out, const int S) {
+    const __m512i low = _mm512_set1_epi8(15), bit = _mm512_set1_epi8(16);
+    const __m512i shift = _mm512_inserti64x4(_mm512_set1_epi32(4), _mm256_setzero_si256(), 0);
+    const __m512i first = _mm512_inserti64x4(_mm512_set1_epi32(3), _mm256_set1_epi32(4), 0); /* bits 0, 1 to bit 4 */
+    __m512 f[DOT_STREAMS], mins[DOT_STREAMS];
+    UNROLL
+    for (int s = 0; s < S; s++) f[s] = mins[s] = _mm512_setzero_ps();
+    for (int64_t i = 0; i < k; i += 256) {
+        const __m512 xs = scales_sums(x, i, false);
+        UNROLL
+        for (int s = 0; s < S; s++) {
+            const char *p = w[s] + i / 256 * 176;
+            __builtin_prefetch(p + PREFETCH);
+            __builtin_prefetch(p + PREFETCH + 64);
+            __builtin_prefetch(p + PREFETCH + 128);
+            const __m512 scales = _mm512_mul_ps(scales_mins(p), xs);
+            mins[s] = _mm512_add_ps(mins[s], scales);
+            __m512i high = _mm512_broadcast_i64x4(_mm256_loadu_si256((const __m256i *)(p + 16)));
+            high = _mm512_rolv_epi32(high, first);
+            UNROLL
+            for (int g = 0; g < 4; g++) {
+                const __m512i v = _mm512_broadcast_i64x4(_mm256_loadu_si256((const __m256i *)(p + 48 + 32 * g)));
+                /* (v >> shift & 15) | (high & 16) */
+                const __m512i code =
+                    _mm512_ternarylogic_epi32(_mm512_srlv_epi32(v, shift), low, _mm512_and_si512(high, bit), 0xea);
+                const __m512i dot =
+                    _mm512_dpbusd_epi32(_mm512_setzero_si512(), code, _mm512_loadu_si512(x->q + i + 64 * g));
+                f[s] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dot), pair_of(scales, g), f[s]);
+                high = _mm512_ror_epi32(high, 2);
+            }
+        }
+    }
+    UNROLL
+    for (int s = 0; s < S; s++) out[s] = v_hsum(_mm512_mask_add_ps(f[s], 0xaaaa, f[s], mins[s]));
+}
+
+INLINE void dot_q6_k(const char *const *w, const quantized_row *x, int64_t k, float *out, const int S) {
+    const __m512i low = _mm512_set1_epi8(15), bits = _mm512_set1_epi8(0x30);
+    const __m512i left = _mm512_inserti64x4(_mm512_set1_epi32(2), _mm256_set1_epi32(4), 0);
+    const __m512i right = _mm512_inserti64x4(_mm512_set1_epi32(2), _mm256_setzero_si256(), 0);
+    const __m512i twice = _mm512_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7);
+    const __m512i four = _mm512_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3);
+    __m512 f[DOT_STREAMS];
+    UNROLL
+    for (int s = 0; s < S; s++) f[s] = _mm512_setzero_ps();
+    for (int64_t i = 0; i < k; i += 256) {
+        const __m512 xd = _mm512_permutexvar_ps(twice, _mm512_castps256_ps512(_mm256_loadu_ps(x->d + i / 32)));
+        const __m512 sums =
+            _mm512_cvtepi32_ps(_mm512_cvtepi16_epi32(_mm256_loadu_si256((const __m256i *)(x->sum + i / 16))));
+        const __m512 bias = _mm512_mul_ps(sums, _mm512_set1_ps(-32));
+        UNROLL
+        for (int s = 0; s < S; s++) {
+            const char *p = w[s] + i / 256 * 210;
+            __builtin_prefetch(p + PREFETCH);
+            __builtin_prefetch(p + PREFETCH + 64);
+            __builtin_prefetch(p + PREFETCH + 128);
+            __builtin_prefetch(p + PREFETCH + 192);
+            int16_t d;
+            memcpy(&d, p + 208, 2);
+            const __m512 sc = _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)(p + 192))));
+            const __m512 scales = _mm512_mul_ps(_mm512_mul_ps(sc, xd), _mm512_cvtph_ps(_mm256_set1_epi16(d)));
+            f[s] = _mm512_fmadd_ps(scales, bias, f[s]);
+            UNROLL
+            for (int h = 0; h < 2; h++) {
+                const __m512i v = _mm512_loadu_si512(p + 64 * h);
+                const __m512i high = _mm512_broadcast_i64x4(_mm256_loadu_si256((const __m256i *)(p + 128 + 32 * h)));
+                const __m512i t0 = _mm512_and_si512(_mm512_sllv_epi32(high, left), bits);
+                const __m512i t1 = _mm512_and_si512(_mm512_srlv_epi32(high, right), bits);
+                const __m512i c0 = _mm512_ternarylogic_epi32(v, low, t0, 0xea); /* (v & 15) | t0 */
+                const __m512i c1 = _mm512_ternarylogic_epi32(_mm512_srli_epi32(v, 4), low, t1, 0xea);
+                const int8_t *q = x->q + i + 128 * h;
+                const __m512i zero = _mm512_setzero_si512(), eight = _mm512_set1_epi32(8 * h);
+                const __m512i dot0 = _mm512_dpbusd_epi32(zero, c0, _mm512_loadu_si512(q));
+                const __m512i dot1 = _mm512_dpbusd_epi32(zero, c1, _mm512_loadu_si512(q + 64));
+                const __m512i at0 = _mm512_add_epi32(four, eight), at1 = _mm512_add_epi32(at0, _mm512_set1_epi32(4));
+                f[s] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dot0), _mm512_permutexvar_ps(at0, scales), f[s]);
+                f[s] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dot1), _mm512_permutexvar_ps(at1, scales), f[s]);
+            }
+        }
+    }
+    UNROLL
+    for (int s = 0; s < S; s++) out[s] = v_hsum(f[s]);
+}
+
+#endif

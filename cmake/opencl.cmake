@@ -1,0 +1,31 @@
+# The OpenCL backend: a module beside the library, which the registry loads at run time. It holds copies of the core's
+# stateless parts and exports one symbol; what of them isn't used is dropped when it is linked.
+find_package(OpenCL)
+if(NOT OpenCL_FOUND)
+    set(clformer_opencl_summary "not built: no headers or ICD loader found")
+    return()
+endif()
+
+file(GLOB cl_sources CONFIGURE_DEPENDS cl/*.c)
+file(GLOB cl_kernels CONFIGURE_DEPENDS cl/*.cl)
+set(cl_core status.c dtype.c memory.c log.c)
+list(TRANSFORM cl_core PREPEND lib/core/)
+if(EXISTS ${PROJECT_SOURCE_DIR}/lib/ops/rope_frequencies.c)
+list(APPEND cl_core lib/ops/rope_frequencies.c)
+else()
+list(FILTER cl_sources EXCLUDE REGEX "/rope.c")
+endif()
+
+set(cl_embedded ${PROJECT_BINARY_DIR}/cl_sources.c)
+add_custom_command(OUTPUT ${cl_embedded}
+    COMMAND ${CMAKE_COMMAND} -DOUT=${cl_embedded} -P ${PROJECT_SOURCE_DIR}/cmake/embed.cmake -- ${cl_kernels}
+    DEPENDS ${cl_kernels} ${PROJECT_SOURCE_DIR}/cmake/embed.cmake VERBATIM)
+
+add_library(clformer_opencl MODULE ${cl_sources} ${cl_core} ${cl_embedded})
+set_target_properties(clformer_opencl PROPERTIES PREFIX "" OUTPUT_NAME clformer-opencl LINK_DEPENDS ${PROJECT_SOURCE_DIR}/cl/opencl.map)
+target_include_directories(clformer_opencl PRIVATE include cl)
+target_compile_options(clformer_opencl PRIVATE -ffunction-sections -fdata-sections)
+target_link_libraries(clformer_opencl PRIVATE clformer_flags OpenCL::OpenCL PkgConfig::XXHASH m)
+target_link_options(clformer_opencl PRIVATE -Wl,--version-script=${PROJECT_SOURCE_DIR}/cl/opencl.map -Wl,--gc-sections)
+install(TARGETS clformer_opencl LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR}/clformer)
+set(clformer_opencl_summary "module, ICD loader ${OpenCL_LIBRARIES}")

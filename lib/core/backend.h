@@ -36,6 +36,12 @@ typedef struct clf_backend {
     clf_status (*read)(clf_context *ctx, const clf_memory *memory, size_t offset, void *data, size_t bytes);
     clf_status (*sync)(clf_context *ctx);
 
+    /* For opencl.h, NULL in other tables: platform, device, context and queue; the use of foreign memory of at least
+     * `bytes` (its cl_mem is retained), until disown. */
+    void (*native)(clf_context *ctx, void *handles[4]);
+    clf_status (*adopt)(clf_context *ctx, void *handle, size_t bytes, clf_memory *out);
+    void (*disown)(void *handle);
+
 #define CLF_OP(op) clf_status (*op)(clf_context *, const clf_##op##_args *);
 #include "../ops/ops.def"
 #undef CLF_OP

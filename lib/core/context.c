@@ -4,7 +4,6 @@
 #include "context.h"
 
 #include <ctype.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -139,16 +138,6 @@ clf_status clf_leave(clf_context *ctx, clf_status status) {
 clf_status clf_sync(clf_context *ctx) {
     CLF_TRY(clf_enter(ctx));
     return clf_leave(ctx, ctx->backend->sync(ctx));
-}
-
-void clf_log(clf_context *ctx, clf_log_level level, const char *format, ...) {
-    if (!ctx->log || level > ctx->log_level) return;
-    char line[1024];
-    va_list list;
-    va_start(list, format);
-    vsnprintf(line, sizeof line, format, list);
-    va_end(list);
-    ctx->log(ctx->log_user, level, line);
 }
 
 const char *clf_error_message(const clf_context *ctx) {

@@ -46,15 +46,20 @@ static clf_status check_shape(clf_error *err, clf_dtype dtype, int ndim, const i
     return CLF_OK;
 }
 
-clf_status clf_tensor_init(clf_tensor *t, clf_context *ctx, const clf_tensor_args *args) {
-    *t = (clf_tensor){.dtype = args->dtype, .ndim = args->ndim, .ctx = ctx};
+clf_status clf_tensor_describe(clf_tensor *t, clf_context *ctx, const clf_tensor_args *args, uint64_t *bytes) {
+    *t = (clf_tensor){.magic = CLF_TENSOR_MAGIC, .dtype = args->dtype, .ndim = args->ndim, .ctx = ctx};
     int64_t elements;
-    uint64_t bytes;
-    CLF_TRY(check_shape(&ctx->error, args->dtype, args->ndim, args->shape, &elements, &bytes));
+    CLF_TRY(check_shape(&ctx->error, args->dtype, args->ndim, args->shape, &elements, bytes));
     CLF_CHECK(&ctx->error, (unsigned)args->tag < CLF_TAG_COUNT, CLF_INVALID_ARGUMENT, "tensor: %d is no tag",
               args->tag);
     memcpy(t->shape, args->shape, (size_t)args->ndim * sizeof *t->shape);
     set_contiguous(t);
+    return CLF_OK;
+}
+
+clf_status clf_tensor_init(clf_tensor *t, clf_context *ctx, const clf_tensor_args *args) {
+    uint64_t bytes;
+    CLF_TRY(clf_tensor_describe(t, ctx, args, &bytes));
     if (args->data) {
         const size_t unit = clf_dtype_is_block(args->dtype) ? 2 : clf_dtype_block_bytes(args->dtype);
         CLF_CHECK(&ctx->error, ctx->backend->host, CLF_UNSUPPORTED, "tensor: %s cannot use host memory in place",
@@ -65,7 +70,6 @@ clf_status clf_tensor_init(clf_tensor *t, clf_context *ctx, const clf_tensor_arg
     } else {
         CLF_TRY(clf_buffer_create(&t->buffer, ctx, bytes, args->tag));
     }
-    t->magic = CLF_TENSOR_MAGIC;
     return CLF_OK;
 }
 

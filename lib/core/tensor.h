@@ -67,6 +67,8 @@ bool clf_is_contiguous(const clf_tensor *t);
 
 /* A borrowed view, for the library's own use: no checks beyond asserts. stride NULL: contiguous. */
 clf_tensor clf_view_of(const clf_tensor *t, int ndim, const int64_t *shape, const int64_t *stride, int64_t offset);
+/* Checks args and fills all of a contiguous tensor but its buffer; the bytes it needs. */
+clf_status clf_tensor_describe(clf_tensor *t, clf_context *ctx, const clf_tensor_args *args, uint64_t *bytes);
 /* As clf_tensor_create, filling a tensor in place; clf_tensor_release() undoes it. */
 clf_status clf_tensor_init(clf_tensor *t, clf_context *ctx, const clf_tensor_args *args);
 void clf_tensor_release(clf_tensor *t);

@@ -1,0 +1,43 @@
+#!/bin/bash
+# cl-lint.sh: every kernel source through clang's OpenCL C 1.2 front end, with each set of options that its launcher
+# builds it with. Warnings are errors; nothing of double or of an extension is allowed.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+clang=${CLANG:-clang-15} # 14 hides vload_half
+command -v "$clang" >/dev/null || { echo "skipped: no $clang"; exit 77; }
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+
+# the dtypes as cl/program.c gives them
+rows=$(sed -n '/define CLF_DTYPES(X)/,/^$/p' include/clformer/base.h |
+    sed -nE 's/.*X\(([A-Z0-9_]+), "[a-z0-9_]+", (-?[0-9]+), ([0-9]+), ([0-9]+)\).*/\1 \3 \4/p')
+{
+    echo "enum {$(awk '{printf "%s,", $1}' <<<"$rows")};"
+    echo "enum {$(awk '{printf "%s_values = %s, %s_bytes = %s,", $1, $2, $1, $3}' <<<"$rows")};"
+} >"$work/dtypes.cl"
+floats="F32 F16 BF16"
+blocks=$(awk '$2 > 1 {print $1}' <<<"$rows")
+
+lint() { # SOURCE OPTIONS...
+    local source=$1
+    shift
+    cat "$work/dtypes.cl" cl/common.cl cl/blocks.cl "cl/$source.cl" >"$work/$source.cl"
+    "$clang" -x cl -cl-std=CL1.2 --target=spir64 -Xclang -finclude-default-header -Xclang -cl-ext=-all -fsyntax-only -Wall -Wextra -Wno-missing-prototypes -Wno-unused-parameter \
+        -Wdouble-promotion -Werror "$@" "$work/$source.cl" || { echo "cl/$source.cl $*"; exit 1; }
+    count=$((count + 1))
+}
+
+count=0
+for source in add glu softcap rms_norm argmax rope; do
+    for t in $floats; do lint $source -DT="$t"; done
+done
+lint convert
+for w in $floats; do lint embedding -DW="$w"; lint linear -DW="$w"; done
+for w in $blocks; do
+    for source in embedding linear convert; do lint $source -DW="$w" -DBLOCKS; done
+done
+for chunks in 1 2 4; do lint attention -DCHUNKS=$chunks; done
+for source in cl/*.cl; do
+    [ -e "$work/$(basename "$source")" ] || [[ $source =~ /(common|blocks)\.cl$ ]] || { echo "$source: not linted"; exit 1; }
+done
+echo "$count programs"

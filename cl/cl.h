@@ -1,0 +1,162 @@
+/* cl.h: what every file of this room shares: the state of an open device, errors, programs, and calls of kernels.
+ *
+ * An op's launcher (OP.c) reads
+ *
+ *     clf_cl_call call;
+ *     CLF_TRY(clf_cl_begin(&call, ctx, "softcap", "softcap", "-DT=F16"));
+ *     clf_cl_tensor(&call, x);
+ *     clf_cl_float(&call, cap);
+ *     return clf_cl_run(&call, (size_t[3]){groups, 1, 1}, 128);
+ *
+ * and its kernels (OP.cl) follow common.cl in one program. Programs are built when first used, one for each op and set
+ * of options. */
+#ifndef CLF_CL_H
+#define CLF_CL_H
+
+#define CL_TARGET_OPENCL_VERSION 120
+#include <CL/cl.h>
+
+#include <clformer/ops.h>
+
+#include "../lib/core/context.h"
+#include "../lib/core/tensor.h"
+
+/* The slots of the table; an op without a launcher is NULL there. */
+#define CLF_OP(op)                                                                                                     \
+    __attribute__((weak, visibility("hidden")))                                                                        \
+    clf_status clf_##op##_opencl(clf_context *ctx, const clf_##op##_args *args);
+#include "../lib/ops/ops.def"
+#undef CLF_OP
+
+enum { CLF_CL_KERNELS = 4, CLF_CL_ROPE_TABLES = 4 };
+
+/* A built program and the kernels taken from it. */
+typedef struct clf_cl_program {
+    char *name, *options;
+    cl_program program;
+    struct {
+        const char *name;
+        cl_kernel kernel;
+    } kernels[CLF_CL_KERNELS];
+    struct clf_cl_program *next;
+} clf_cl_program;
+
+/* Rotary frequencies on the device, as rope.c keeps them. */
+typedef struct clf_cl_rope_table {
+    clf_buffer *buffer;
+    uint64_t *turns; /* what the buffer holds */
+    int64_t n;
+} clf_cl_rope_table;
+
+/* An open device: ctx->device_state. */
+typedef struct clf_cl_state {
+    cl_platform_id platform;
+    cl_device_id device;
+    cl_context context;
+    cl_command_queue queue; /* in order */
+    char build_options[128];
+    char identity[768]; /* platform, device and driver with their versions: part of every cache key */
+    clf_cl_program *programs;
+    clf_cl_rope_table rope[CLF_CL_ROPE_TABLES];
+    int rope_next;  /* the oldest */
+    bool used_blas; /* CLBlast holds programs of this context */
+    bool lost;      /* the device failed for good: no call reaches it any more */
+} clf_cl_state;
+
+static inline clf_cl_state *clf_cl(const clf_context *ctx) {
+    return ctx->device_state;
+}
+
+/* error.c: `error` as a status, with a message naming `what` failed. An error other than lack of memory that shows when
+ * work finishes, or that says so itself, means the device is lost. */
+typedef enum clf_cl_when { CLF_CL_AT_ONCE, CLF_CL_AT_FINISH } clf_cl_when;
+const char *clf_cl_error_name(cl_int error);
+clf_status clf_cl_check(clf_context *ctx, cl_int error, clf_cl_when when, const char *what);
+/* Fails if the device was lost before. */
+clf_status clf_cl_alive(clf_context *ctx);
+
+/* device.c */
+void clf_cl_devices(clf_device_info *infos, int capacity, int *count);
+clf_status clf_cl_open(clf_context *ctx, int index);
+void clf_cl_close(clf_context *ctx);
+
+/* memory.c */
+clf_status clf_cl_alloc(clf_context *ctx, size_t bytes, clf_memory *out);
+void clf_cl_free(clf_context *ctx, clf_memory *memory);
+clf_status clf_cl_write(clf_context *ctx, const clf_memory *memory, size_t offset, const void *data, size_t bytes);
+clf_status clf_cl_read(clf_context *ctx, const clf_memory *memory, size_t offset, void *data, size_t bytes);
+clf_status clf_cl_sync(clf_context *ctx);
+void clf_cl_native(clf_context *ctx, void *handles[4]);
+clf_status clf_cl_adopt(clf_context *ctx, void *handle, size_t bytes, clf_memory *out);
+void clf_cl_disown(void *handle);
+
+/* cache.c: what is kept on disk under a key; both do nothing where there is no cache. Load returns false unless the
+ * very bytes stored are there; the caller frees *data. */
+typedef struct clf_cl_key {
+    uint64_t low, high;
+} clf_cl_key;
+clf_cl_key clf_cl_key_of(int n, const char *const *parts);
+bool clf_cl_cache_load(clf_context *ctx, clf_cl_key key, void **data, size_t *size);
+void clf_cl_cache_store(clf_context *ctx, clf_cl_key key, const void *data, size_t size);
+
+/* self_test.c: known answers, once for each device, driver and version of the kernels. */
+clf_status clf_cl_self_test(clf_context *ctx);
+
+/* program.c: sources, embedded by the build: NAME.cl is {"NAME", its text}; NULL name at the end. */
+typedef struct clf_cl_source {
+    const char *name, *text;
+} clf_cl_source;
+extern const clf_cl_source clf_cl_sources[];
+const char *clf_cl_source_text(const char *name); /* NULL: there is none */
+void clf_cl_release_programs(clf_context *ctx);
+
+/* call.c: one call of a kernel. Arguments are set in order; the first failure is kept and reported by clf_cl_run(). */
+typedef struct clf_cl_call {
+    clf_context *ctx;
+    const char *name;
+    cl_kernel kernel;
+    cl_uint n;
+    cl_int error;
+} clf_cl_call;
+
+/* Finds or builds `kernel` of NAME.cl with `options` ("-DT=F16", made by printf). */
+__attribute__((format(printf, 5, 6))) clf_status clf_cl_begin(clf_cl_call *call, clf_context *ctx, const char *name,
+                                                              const char *kernel, const char *options, ...);
+void clf_cl_value(clf_cl_call *call, size_t size, const void *value);
+void clf_cl_memory(clf_cl_call *call, const clf_memory *memory); /* `global void *`; NULL is a null pointer */
+void clf_cl_int(clf_cl_call *call, int64_t value);               /* `int` or `uint`; must fit */
+void clf_cl_long(clf_cl_call *call, int64_t value);
+void clf_cl_float(clf_cl_call *call, float value);
+void clf_cl_local(clf_cl_call *call, size_t bytes);
+/* `global void *t, long t_at, long4 t_stride`, as common.cl's TENSOR: memory, element offset (bytes for block dtypes),
+ * strides of four dimensions, missing ones leading. NULL: a null pointer and zeros. */
+void clf_cl_tensor(clf_cl_call *call, const clf_tensor *t);
+/* `uint4 shape`: of four dimensions. */
+void clf_cl_shape(clf_cl_call *call, const clf_tensor *t);
+/* Enqueues groups[0] × groups[1] × groups[2] work-groups of `local` items in a row; nothing if there are none. */
+clf_status clf_cl_run(clf_cl_call *call, const size_t groups[3], size_t local);
+
+/* Element-wise ops: the views, of one shape, with as few dimensions as their strides allow. */
+void clf_cl_collapse(clf_tensor *views, int n);
+/* Runs an element-wise kernel, whose last arguments (shape, n, chunks) this sets: each group has 1024 columns of one
+ * row of `like`. */
+clf_status clf_cl_run_map(clf_cl_call *call, const clf_tensor *like);
+
+/* Offset of t's first element: in elements, for block dtypes in bytes. */
+static inline int64_t clf_cl_offset(const clf_tensor *t) {
+    return (int64_t)(clf_dtype_is_block(t->dtype) ? t->offset : t->offset / clf_dtype_block_bytes(t->dtype));
+}
+
+/* From one row of a matrix to the next, likewise. */
+static inline int64_t clf_cl_row_stride(const clf_tensor *t) {
+    return clf_dtype_is_block(t->dtype) ? (int64_t)clf_dtype_bytes(t->dtype, t->stride[0]) : t->stride[0];
+}
+
+static inline size_t clf_cl_divide_up(int64_t a, int64_t b) {
+    return (size_t)((a + b - 1) / b);
+}
+
+/* The name that kernels know a dtype by: "F16". */
+const char *clf_cl_dtype(clf_dtype dtype);
+
+#endif

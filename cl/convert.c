@@ -1,0 +1,39 @@
+/* convert.c: the launcher of convert.cl. */
+#include "cl.h"
+
+enum { LOCAL = 64 };
+
+/* Stride of the last dimension, which a scalar has not. */
+static int64_t step_of(const clf_tensor *t) {
+    return t->ndim ? t->stride[t->ndim - 1] : 1;
+}
+
+static clf_status convert_plain(clf_context *ctx, const clf_tensor *x, const clf_tensor *out) {
+    clf_tensor v[2] = {*x, *out};
+    if (step_of(x) == 1 && step_of(out) == 1) clf_cl_collapse(v, 2);
+    clf_cl_call call;
+    CLF_TRY(clf_cl_begin(&call, ctx, "convert", "convert_plain", "%s", ""));
+    for (int i = 0; i < 2; i++) {
+        clf_cl_tensor(&call, &v[i]);
+        clf_cl_long(&call, step_of(&v[i]));
+        clf_cl_int(&call, v[i].dtype);
+    }
+    return clf_cl_run_map(&call, &v[0]);
+}
+
+clf_status clf_convert_opencl(clf_context *ctx, const clf_convert_args *args) {
+    const clf_tensor *x = args->x, *out = args->out;
+    if (!clf_dtype_is_block(x->dtype)) return convert_plain(ctx, x, out);
+    const int64_t n = clf_last(x), parts = n / 16;
+    clf_cl_call call;
+    CLF_TRY(clf_cl_begin(&call, ctx, "convert", "convert_blocks", "-DW=%s -DBLOCKS", clf_cl_dtype(x->dtype)));
+    clf_cl_tensor(&call, x);
+    clf_cl_tensor(&call, out);
+    clf_cl_long(&call, step_of(out));
+    clf_cl_int(&call, out->dtype);
+    clf_cl_shape(&call, x);
+    clf_cl_long(&call, n);
+    clf_cl_int(&call, parts);
+    clf_cl_long(&call, clf_rows(x) * parts);
+    return clf_cl_run(&call, (size_t[3]){clf_cl_divide_up(clf_rows(x) * parts, LOCAL), 1, 1}, LOCAL);
+}

@@ -1,0 +1,91 @@
+/* linear.c: the launcher of linear.cl. A gated unit is two products: the gate's goes to float32 scratch, the other
+ * takes it up in its epilogue. */
+#include "cl.h"
+
+enum { TILE = 64, PITCH = TILE + 4, DEPTH = 32, GEMM_LOCAL = 256, GEMV_LOCAL = 64, GEMV_COLUMNS = 4 };
+/* Rows of x from which a tile of 64 is faster than rows by fours. */
+enum { GEMM_ROWS = 16 };
+
+/* One product. */
+typedef struct product {
+    const clf_tensor *x, *weight, *bias, *residual, *out;
+    const clf_memory *gate;
+    clf_activation activation;
+} product;
+
+static void set_epilogue(clf_cl_call *call, const product *p) {
+    clf_cl_memory(call, p->bias ? &p->bias->buffer->memory : NULL);
+    clf_cl_long(call, p->bias ? clf_cl_offset(p->bias) : 0);
+    clf_cl_int(call, p->bias ? p->bias->dtype : CLF_F32);
+    clf_cl_memory(call, p->gate);
+    clf_cl_int(call, p->activation);
+    clf_cl_tensor(call, p->residual);
+    clf_cl_tensor(call, p->out);
+    clf_cl_int(call, p->out->dtype);
+    clf_cl_shape(call, p->out);
+    clf_cl_int(call, clf_rows(p->out));
+    clf_cl_int(call, p->weight->shape[0]);
+}
+
+static clf_status multiply(clf_context *ctx, const product *p) {
+    const int64_t m = clf_rows(p->out), n = p->weight->shape[0], k = p->weight->shape[1];
+    const bool gemm = m >= GEMM_ROWS;
+    clf_cl_call call;
+    CLF_TRY(clf_cl_begin(&call, ctx, "linear",
+                         gemm    ? "gemm"
+                         : m > 1 ? "gemv4"
+                                 : "gemv1",
+                         "-DW=%s%s", clf_cl_dtype(p->weight->dtype),
+                         clf_dtype_is_block(p->weight->dtype) ? " -DBLOCKS" : ""));
+    clf_cl_tensor(&call, p->x);
+    clf_cl_int(&call, p->x->dtype);
+    clf_cl_memory(&call, &p->weight->buffer->memory);
+    clf_cl_long(&call, clf_cl_offset(p->weight));
+    clf_cl_long(&call, clf_cl_row_stride(p->weight));
+    clf_cl_int(&call, k);
+    set_epilogue(&call, p);
+    if (gemm) {
+        clf_cl_local(&call, DEPTH * PITCH * sizeof(float));
+        clf_cl_local(&call, DEPTH * PITCH * sizeof(float));
+        return clf_cl_run(&call, (size_t[3]){clf_cl_divide_up(n, TILE), clf_cl_divide_up(m, TILE), 1}, GEMM_LOCAL);
+    }
+    clf_cl_local(&call, GEMV_LOCAL * sizeof(float));
+    return clf_cl_run(&call, (size_t[3]){clf_cl_divide_up(n, GEMV_COLUMNS), clf_cl_divide_up(m, m > 1 ? 4 : 1), 1},
+                      GEMV_LOCAL);
+}
+
+static clf_status gated(clf_context *ctx, const clf_linear_args *args) {
+    clf_buffer *scratch;
+    CLF_TRY(clf_buffer_create(&scratch, ctx, (size_t)clf_elements(args->out[0]) * sizeof(float), CLF_TAG_SCRATCH));
+    clf_tensor gate = *args->out[0]; /* its shape, contiguous, in float32 */
+    gate.dtype = CLF_F32;
+    gate.buffer = scratch;
+    gate.offset = 0;
+    int64_t stride = 1;
+    for (int i = gate.ndim - 1; i >= 0; i--) gate.stride[i] = stride, stride *= gate.shape[i];
+    const product first = {.x = args->x, .weight = args->weight[0], .bias = args->bias[0], .out = &gate};
+    const product second = {.x = args->x,
+                            .weight = args->weight[1],
+                            .bias = args->bias[1],
+                            .residual = args->residual,
+                            .out = args->out[0],
+                            .gate = &scratch->memory,
+                            .activation = args->glu};
+    clf_status st = multiply(ctx, &first);
+    if (st == CLF_OK) st = multiply(ctx, &second);
+    clf_buffer_release(scratch); /* the queue is in order: nothing reuses it before both are done */
+    return st;
+}
+
+clf_status clf_linear_opencl(clf_context *ctx, const clf_linear_args *args) {
+    if (args->glu != CLF_ACTIVATION_NONE) return gated(ctx, args);
+    for (int i = 0; i < CLF_LINEAR_MAX && args->weight[i]; i++) {
+        const product p = {.x = args->x,
+                           .weight = args->weight[i],
+                           .bias = args->bias[i],
+                           .residual = i ? NULL : args->residual,
+                           .out = args->out[i]};
+        CLF_TRY(multiply(ctx, &p));
+    }
+    return CLF_OK;
+}

@@ -1,0 +1,159 @@
+/* program.c: programs, from the disk cache or from source. A program is the dtypes (an enum, with values and bytes a
+ * block), common.cl, blocks.cl and NAME.cl, built with the device's options and the caller's. The cache's key is the
+ * hash of all of it and of the device's identity. */
+#include "cl.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* clformer's dtypes for OpenCL C: F32 …, F32_values …, F32_bytes … */
+static const char dtypes[] = "enum {"
+#define ENUM(name, text, gguf, values, bytes) #name ","
+    CLF_DTYPES(ENUM) "};\nenum {"
+#define BLOCK(name, text, gguf, values, bytes) #name "_values = " #values "," #name "_bytes = " #bytes ","
+    CLF_DTYPES(BLOCK) "};\n";
+
+static const char *const dtype_names[] = {
+#define NAME(name, text, gguf, values, bytes) #name,
+    CLF_DTYPES(NAME)};
+
+const char *clf_cl_dtype(clf_dtype dtype) {
+    return dtype_names[dtype];
+}
+
+const char *clf_cl_source_text(const char *name) {
+    const clf_cl_source *s = clf_cl_sources;
+    while (s->name && strcmp(s->name, name)) s++;
+    return s->text;
+}
+
+/* Logs what the compiler said, whole lines, and puts the first of it into the message. */
+static clf_status build_failed(clf_context *ctx, cl_program program, const char *name, const char *options,
+                               cl_int error) {
+    const clf_cl_state *s = clf_cl(ctx);
+    size_t size = 0;
+    char *log = NULL;
+    if (!clGetProgramBuildInfo(program, s->device, CL_PROGRAM_BUILD_LOG, 0, NULL, &size)) log = malloc(size + 1);
+    if (log && clGetProgramBuildInfo(program, s->device, CL_PROGRAM_BUILD_LOG, size, log, NULL)) size = 0;
+    if (log) log[size] = 0;
+    const char *text = log ? log : "";
+    if (error != CL_BUILD_PROGRAM_FAILURE) {
+        clf_cl_check(ctx, error, CLF_CL_AT_ONCE, "clBuildProgram");
+        clf_fail_in(&ctx->error, "%s.cl (%s)", name, options);
+    } else {
+        clf_fail(&ctx->error, CLF_DEVICE_ERROR, "%s.cl (%s): the device's compiler refused it: %.300s", name, options,
+                 *text ? text : "(no log)");
+    }
+    char *rest = NULL;
+    for (char *line = log ? strtok_r(log, "\n", &rest) : NULL; line; line = strtok_r(NULL, "\n", &rest))
+        clf_log(ctx, CLF_LOG_ERROR, "%s.cl: %.900s", name, line);
+    free(log);
+    return ctx->error.status;
+}
+
+static void store_binary(clf_context *ctx, cl_program program, clf_cl_key key) {
+    size_t size = 0;
+    if (!ctx->cache_dir || clGetProgramInfo(program, CL_PROGRAM_BINARY_SIZES, sizeof size, &size, NULL) || !size)
+        return;
+    unsigned char *binary = malloc(size);
+    if (binary && !clGetProgramInfo(program, CL_PROGRAM_BINARIES, sizeof binary, &binary, NULL))
+        clf_cl_cache_store(ctx, key, binary, size);
+    free(binary);
+}
+
+/* From the cache; NULL if it isn't there or the driver won't have it. */
+static cl_program load_binary(clf_context *ctx, clf_cl_key key, const char *options) {
+    const clf_cl_state *s = clf_cl(ctx);
+    void *binary;
+    size_t size;
+    if (!clf_cl_cache_load(ctx, key, &binary, &size)) return NULL;
+    cl_int error, status = 0;
+    const unsigned char *bytes = binary;
+    cl_program program = clCreateProgramWithBinary(s->context, 1, &s->device, &size, &bytes, &status, &error);
+    free(binary);
+    if (error) return NULL;
+    if (!status && !clBuildProgram(program, 1, &s->device, options, NULL, NULL)) return program;
+    clReleaseProgram(program);
+    return NULL;
+}
+
+static clf_status build(cl_program *out, clf_context *ctx, const char *name, const char *options) {
+    const clf_cl_state *s = clf_cl(ctx);
+    const char *const sources[] = {dtypes, clf_cl_source_text("common"), clf_cl_source_text("blocks"),
+                                   clf_cl_source_text(name)};
+    CLF_CHECK(&ctx->error, sources[3], CLF_UNSUPPORTED, "%s: there is no %s.cl", name, name);
+    char all[512];
+    snprintf(all, sizeof all, "%s %s", s->build_options, options);
+    const clf_cl_key key =
+        clf_cl_key_of(6, (const char *const[]){sources[0], sources[1], sources[2], sources[3], all, s->identity});
+    if ((*out = load_binary(ctx, key, all))) return CLF_OK;
+    cl_int error;
+    const char *lines[4];
+    memcpy(lines, sources, sizeof lines);
+    cl_program program = clCreateProgramWithSource(s->context, 4, lines, NULL, &error);
+    CLF_TRY(clf_cl_check(ctx, error, CLF_CL_AT_ONCE, "clCreateProgramWithSource"));
+    error = clBuildProgram(program, 1, &s->device, all, NULL, NULL);
+    if (error) {
+        const clf_status st = build_failed(ctx, program, name, options, error);
+        clReleaseProgram(program);
+        return st;
+    }
+    store_binary(ctx, program, key);
+    *out = program;
+    return CLF_OK;
+}
+
+/* Finds the program, or builds and keeps it. */
+static clf_status get_program(clf_cl_program **out, clf_context *ctx, const char *name, const char *options) {
+    clf_cl_state *s = clf_cl(ctx);
+    for (clf_cl_program *p = s->programs; p; p = p->next)
+        if (!strcmp(p->name, name) && !strcmp(p->options, options)) return *out = p, CLF_OK;
+    const size_t name_size = strlen(name) + 1, options_size = strlen(options) + 1;
+    clf_cl_program *p = calloc(1, sizeof *p + name_size + options_size);
+    CLF_CHECK(&ctx->error, p, CLF_OUT_OF_MEMORY, "out of host memory");
+    p->name = memcpy(p + 1, name, name_size);
+    p->options = memcpy(p->name + name_size, options, options_size);
+    const clf_status st = build(&p->program, ctx, name, options);
+    if (st != CLF_OK) return free(p), st;
+    p->next = s->programs;
+    s->programs = p;
+    return *out = p, CLF_OK;
+}
+
+clf_status clf_cl_begin(clf_cl_call *call, clf_context *ctx, const char *name, const char *kernel, const char *options,
+                        ...) {
+    char text[256];
+    va_list list;
+    va_start(list, options);
+    vsnprintf(text, sizeof text, options, list);
+    va_end(list);
+    CLF_TRY(clf_cl_alive(ctx));
+    clf_cl_program *p = NULL;
+    CLF_TRY(get_program(&p, ctx, name, text));
+    *call = (clf_cl_call){.ctx = ctx, .name = name};
+    int i = 0;
+    while (i < CLF_CL_KERNELS && p->kernels[i].name && strcmp(p->kernels[i].name, kernel)) i++;
+    CLF_CHECK(&ctx->error, i < CLF_CL_KERNELS, CLF_UNSUPPORTED, "%s: too many kernels", name);
+    if (!p->kernels[i].name) {
+        cl_int error;
+        p->kernels[i].kernel = clCreateKernel(p->program, kernel, &error);
+        CLF_TRY(clf_cl_check(ctx, error, CLF_CL_AT_ONCE, kernel));
+        p->kernels[i].name = kernel;
+    }
+    call->kernel = p->kernels[i].kernel;
+    return CLF_OK;
+}
+
+void clf_cl_release_programs(clf_context *ctx) {
+    clf_cl_state *s = clf_cl(ctx);
+    for (clf_cl_program *p = s->programs, *next; p; p = next) {
+        next = p->next;
+        for (int i = 0; i < CLF_CL_KERNELS && p->kernels[i].name && !s->lost; i++)
+            clReleaseKernel(p->kernels[i].kernel);
+        if (!s->lost) clReleaseProgram(p->program);
+        free(p);
+    }
+    s->programs = NULL;
+}

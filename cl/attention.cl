@@ -26,7 +26,7 @@ float score(float dot, float scale, float softcap, float slope, long distance, g
             int mask_dtype) {
     float s = scale * dot;
     if (softcap != 0) s = softcap * tanh(s / softcap);
-    s -= slope * (float)distance;
+    s -= slope * fabs((float)distance);
     return mask ? s + load(mask, mask_at, mask_dtype) : s;
 }
 

@@ -35,7 +35,7 @@ static clf_status get_table(const clf_memory **out, clf_context *ctx, const uint
 clf_status clf_rope_opencl(clf_context *ctx, const clf_rope_args *args) {
     const clf_tensor *x = args->x, *positions = args->positions;
     if (!clf_elements(x)) return CLF_OK;
-    const int64_t n = clf_last(x), half_dims = args->n_dims / 2;
+    const int64_t n = clf_last(x), half_dims = (args->n_dims ? args->n_dims : n) / 2;
     uint64_t *turns = malloc((size_t)(half_dims + 1) * sizeof *turns);
     CLF_CHECK(&ctx->error, turns, CLF_OUT_OF_MEMORY, "out of host memory");
     float magnitude;

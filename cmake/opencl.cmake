@@ -10,11 +10,7 @@ file(GLOB cl_sources CONFIGURE_DEPENDS cl/*.c)
 file(GLOB cl_kernels CONFIGURE_DEPENDS cl/*.cl)
 set(cl_core status.c dtype.c memory.c log.c)
 list(TRANSFORM cl_core PREPEND lib/core/)
-if(EXISTS ${PROJECT_SOURCE_DIR}/lib/ops/rope_frequencies.c)
 list(APPEND cl_core lib/ops/rope_frequencies.c)
-else()
-list(FILTER cl_sources EXCLUDE REGEX "/rope.c")
-endif()
 
 set(cl_embedded ${PROJECT_BINARY_DIR}/cl_sources.c)
 add_custom_command(OUTPUT ${cl_embedded}

@@ -5,53 +5,37 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "json.h"
+#include "source.h"
 #include "tokenizer.h"
 #include "tokenizer_json.h"
 #include "tokenizer_model.h"
 
 enum { MAX_FILE = 1 << 30 };
 
-/* A whole regular file. CLF_NOT_FOUND if there is none. */
-static clf_status read_file(clf_text *out, const char *path, clf_error *err) {
-    struct stat info;
-    CLF_CHECK(err, stat(path, &info) == 0, CLF_NOT_FOUND, "%s: no such file", path);
-    CLF_CHECK(err, S_ISREG(info.st_mode), CLF_IO_ERROR, "%s: not a regular file", path);
-    CLF_CHECK(err, info.st_size <= MAX_FILE, CLF_BAD_FILE, "%s: expected at most %d bytes", path, MAX_FILE);
-    FILE *file = fopen(path, "rb");
-    CLF_CHECK(err, file, CLF_IO_ERROR, "%s: can't be opened", path);
-    clf_status st = CLF_OK;
-    char part[65536];
-    out->length = 0;
-    for (size_t n; st == CLF_OK && (n = fread(part, 1, sizeof part, file)) > 0;)
-        if (out->length + n > MAX_FILE || !clf_text_append(out, part, n))
-            st = clf_fail(err, CLF_OUT_OF_MEMORY, "%s: out of memory", path);
-    if (st == CLF_OK && ferror(file)) st = clf_fail(err, CLF_IO_ERROR, "%s: can't be read", path);
-    fclose(file);
-    if (st == CLF_OK && !clf_text_terminate(out)) st = clf_fail(err, CLF_OUT_OF_MEMORY, "%s: out of memory", path);
-    return st;
-}
-
-static clf_status read_in(clf_text *out, const char *folder, const char *name, clf_error *err) {
-    char path[4096];
-    const int n = snprintf(path, sizeof path, "%s/%s", folder, name);
-    CLF_CHECK(err, n >= 0 && (size_t)n < sizeof path, CLF_NOT_FOUND, "%s: path too long", folder);
-    return read_file(out, path, err);
+/* A file of `folder`, which the caller closes. CLF_NOT_FOUND if there is none. */
+static clf_status read_in(clf_source *out, const char *folder, const char *name, clf_error *err) {
+    *out = (clf_source){0};
+    char *path = clf_path_join(folder, name);
+    CLF_CHECK(err, path, CLF_OUT_OF_MEMORY, "%s: out of memory", name);
+    clf_status st = clf_source_open(out, path, false, err);
+    free(path);
+    if (st == CLF_OK && out->size > MAX_FILE)
+        st = clf_fail(err, CLF_BAD_FILE, "%s: expected at most %d bytes", name, MAX_FILE);
+    return st == CLF_OK ? clf_source_need(out, 0, out->size, err) : st;
 }
 
 /* `*out` NULL where the file doesn't exist. */
 static clf_status read_json(json_t **out, const char *folder, const char *name, clf_error *err) {
     *out = NULL;
-    clf_text text = {0};
-    clf_status st = read_in(&text, folder, name, err);
+    char *path = clf_path_join(folder, name);
+    CLF_CHECK(err, path, CLF_OUT_OF_MEMORY, "%s: out of memory", name);
+    clf_status st = clf_json_read(out, path, MAX_FILE, err);
+    free(path);
     if (st == CLF_NOT_FOUND) {
         clf_error_clear(err);
         st = CLF_OK;
-    } else if (st == CLF_OK) {
-        json_error_t why;
-        *out = json_loadb(text.data, text.length, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &why);
-        if (!*out) st = clf_fail(err, CLF_BAD_FILE, "%s: line %d: %s", name, why.line, why.text);
     }
-    free(text.data);
     return st;
 }
 
@@ -97,11 +81,11 @@ static clf_status override(clf_ids *ids, const json_t *config, const char *key, 
 /* `decides`: the files here say what is added around a text, as the tokenizer's own file doesn't. */
 static clf_status read_configuration(clf_tokenizer *t, const char *folder, bool decides, clf_error *err) {
     json_t *config = NULL, *map = NULL, *generation = NULL;
-    clf_text text = {0};
+    clf_source jinja = {0};
     clf_status st = read_json(&config, folder, "tokenizer_config.json", err);
     if (st == CLF_OK) st = read_json(&map, folder, "special_tokens_map.json", err);
     if (st == CLF_OK) st = read_json(&generation, folder, "generation_config.json", err);
-    if (st != CLF_OK) goto done;
+    if (st != CLF_OK) goto fail;
 
     t->bos = token_of(t, config, "bos_token", token_of(t, map, "bos_token", t->bos));
     t->eos = token_of(t, config, "eos_token", token_of(t, map, "eos_token", t->eos));
@@ -117,31 +101,31 @@ static clf_status read_configuration(clf_tokenizer *t, const char *folder, bool 
     const json_t *template = template_of(config);
     if (json_is_string(template))
         CLF_TRY_GOTO(st, set_template(t, json_string_value(template), json_string_length(template), err));
-    st = read_in(&text, folder, "chat_template.jinja", err);
-    if (st == CLF_OK) st = set_template(t, text.data, text.length, err);
+    st = read_in(&jinja, folder, "chat_template.jinja", err);
+    if (st == CLF_OK) st = set_template(t, (const char *)jinja.data, (size_t)jinja.size, err);
     if (st == CLF_NOT_FOUND) {
         clf_error_clear(err);
         st = CLF_OK;
     }
 fail:
-done:
     json_decref(config);
     json_decref(map);
     json_decref(generation);
-    free(text.data);
+    clf_source_close(&jinja);
     return st;
 }
 
 /* `name` is tokenizer.json or tokenizer.model, in `folder`. */
 static clf_status from_file(clf_tokenizer **out, const char *folder, const char *name, bool json, clf_error *err) {
     clf_tokenizer *t = NULL;
-    clf_text text = {0};
-    clf_status st = read_in(&text, folder, name, err);
+    clf_source file;
+    clf_status st = read_in(&file, folder, name, err);
     if (st == CLF_OK) {
-        st = (json ? clf_tokenizer_from_json : clf_tokenizer_from_model)(&t, text.data, text.length, err);
+        const char *data = file.size ? (const char *)file.data : "";
+        st = (json ? clf_tokenizer_from_json : clf_tokenizer_from_model)(&t, data, (size_t)file.size, err);
         if (st != CLF_OK) st = clf_fail_in(err, "%s", name);
     }
-    free(text.data);
+    clf_source_close(&file);
     if (st == CLF_OK) st = read_configuration(t, folder, !json || (!t->before.count && !t->after.count), err);
     if (st == CLF_OK) st = clf_tokenizer_finish(t, err);
     if (st == CLF_OK && t->bos < 0 && t->before.count) t->bos = t->before.data[0];
@@ -183,7 +167,11 @@ static clf_status open_path(clf_tokenizer **out, const char *path, clf_error *er
         folder[n ? n : 1] = 0;
         return from_file(out, folder, slash ? slash + 1 : path, json, err);
     }
-    return clf_fail(err, CLF_UNSUPPORTED, "%s: no GGUF yet", path);
+    clf_gguf *gguf;
+    CLF_TRY(clf_gguf_open(&gguf, &(clf_model_file_args){.path = path, .metadata_only = true}, err));
+    const clf_status st = clf_tokenizer_from_gguf(out, gguf, err);
+    clf_gguf_close(gguf);
+    return st;
 }
 
 clf_status clf_tokenizer_create(clf_tokenizer **out, const clf_tokenizer_args *args) {

@@ -5,6 +5,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
 
 clf_status clf_host_open(clf_context *ctx, int index) {
     (void)index;
@@ -71,7 +74,9 @@ bool clf_cpu_usable(const clf_backend *backend, const char **reason) {
     if (backend == &clf_backend_scalar) return true;
     __builtin_cpu_init();
     *reason = "this CPU or OS lacks AVX2, FMA or F16C";
-    if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma") || !__builtin_cpu_supports("f16c"))
+    unsigned eax, ebx, ecx = 0, edx; /* clang 14's builtin doesn't know f16c */
+    if (!__get_cpuid(1, &eax, &ebx, &ecx, &edx) || !(ecx & bit_F16C) || !__builtin_cpu_supports("avx2") ||
+        !__builtin_cpu_supports("fma"))
         return false;
     if (backend == &clf_backend_avx2) return true;
     *reason = "this CPU or OS lacks AVX-512 F, BW, DQ, VL or CD";

@@ -27,8 +27,8 @@ static void read_key(const clf_gguf *g, const char *key) {
     if (clf_gguf_get_string(g, key, &s)) read_bytes(s.data, s.length);
     clf_gguf_get_array(g, key, &type, &count);
     for (uint64_t n = 0; n <= count && n < 1000; n++) {
-        sum += clf_gguf_array_i64(g, key, n, &i) + clf_gguf_array_f64(g, key, n, &d) +
-               clf_gguf_array_bool(g, key, n, &b);
+        sum +=
+            clf_gguf_array_i64(g, key, n, &i) + clf_gguf_array_f64(g, key, n, &d) + clf_gguf_array_bool(g, key, n, &b);
         if (clf_gguf_array_string(g, key, n, &s)) read_bytes(s.data, s.length);
     }
 }

@@ -1,0 +1,12 @@
+# test-opencl goes through the library and the module, as programs do; its layer fails OpenCL calls.
+if(TARGET clformer_opencl AND BUILD_SHARED_LIBS)
+    add_library(cl_fail_layer MODULE tests/cl_fail_layer.c)
+    set_target_properties(cl_fail_layer PROPERTIES C_VISIBILITY_PRESET default)
+    target_link_libraries(cl_fail_layer PRIVATE clformer_flags OpenCL::OpenCL)
+    add_executable(test-opencl tests/opencl.c)
+    target_compile_definitions(test-opencl PRIVATE FAIL_LAYER="$<TARGET_FILE:cl_fail_layer>")
+    target_link_libraries(test-opencl PRIVATE clformer clformer_flags OpenCL::OpenCL PkgConfig::CMOCKA ${CMAKE_DL_LIBS})
+    add_dependencies(test-opencl cl_fail_layer clformer_opencl)
+    add_test(NAME opencl COMMAND test-opencl)
+    set_tests_properties(opencl PROPERTIES SKIP_RETURN_CODE 77)
+endif()

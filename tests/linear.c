@@ -1,0 +1,337 @@
+/* linear.c: clf_linear() in double.
+ *
+ * CLF_LINEAR_FAST may round x to int8 or not. So x is made such that rounding loses nothing: whole multiples of a power
+ * of two per 32 values, the largest 127 of them. Then one reference and one tolerance hold for every device. What the
+ * CPU tables make of any other x is checked by rounds_as_documented(). */
+#include "op_case.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum {
+    BIAS = 1,
+    BIAS_F32 = 2,
+    SILU = 4,
+    GELU = 8,
+    TANH = 16,
+    RESIDUAL = 32,
+    OVER_RESIDUAL = 64,
+    OUT_F32 = 128,
+    EXACT = 256,
+    THREE = 512, /* query, key, value: key and value have fewer rows, value another dtype */
+    TWO = 1024,
+    REPEAT = 2048, /* x the same along its first dimension */
+    ANY_X = 4096   /* x isn't made for rounding: only where nothing rounds */
+};
+
+typedef struct variant {
+    int ndim;
+    int64_t rows[3]; /* leading dimensions of x, ndim − 1 of them */
+    int64_t n, k;
+    clf_dtype dtype;
+    int features;
+} variant;
+
+static const variant fixed[] = {
+    {1, {0}, 1, 1, CLF_F32, ANY_X},
+    {1, {0}, 5, 7, CLF_F16, BIAS | ANY_X},
+    {2, {3}, 4, 0, CLF_F32, BIAS_F32 | RESIDUAL},
+    {2, {0}, 4, 8, CLF_F32, BIAS},
+    {2, {3}, 0, 8, CLF_F32, 0},
+    {2, {2}, 0, 32, CLF_Q8_0, SILU},
+    {2, {12}, 4, 0, CLF_BF16, SILU | BIAS},
+    {2, {1}, 3, 15, CLF_BF16, ANY_X},
+    {3, {2, 3}, 9, 17, CLF_F32, BIAS_F32 | ANY_X},
+    {4, {2, 1, 3}, 33, 31, CLF_F16, RESIDUAL | ANY_X},
+    {2, {9}, 7, 33, CLF_F32, BIAS | RESIDUAL | ANY_X},
+    {3, {5, 4}, 13, 65, CLF_F16, OVER_RESIDUAL | ANY_X},
+    {2, {35}, 14, 129, CLF_BF16, BIAS | OUT_F32 | ANY_X},
+    {2, {17}, 25, 255, CLF_F32, SILU | BIAS | ANY_X},
+    {2, {1}, 25, 257, CLF_F16, SILU | BIAS_F32 | OVER_RESIDUAL | ANY_X},
+    {2, {2}, 25, 100, CLF_BF16, GELU | RESIDUAL | ANY_X},
+    {2, {31}, 100, 40, CLF_F32, TANH | BIAS | ANY_X},
+    {3, {3, 9}, 30, 24, CLF_F16, REPEAT | ANY_X},
+    {2, {4}, 30, 64, CLF_F32, THREE | BIAS | ANY_X},
+    {2, {40}, 30, 64, CLF_F16, THREE | BIAS_F32 | OUT_F32 | ANY_X},
+    {2, {1}, 64, 256, CLF_Q4_K, THREE | BIAS_F32},
+    {2, {33}, 64, 256, CLF_Q4_K, THREE | OUT_F32},
+    {2, {1}, 40, 512, CLF_Q4_0, SILU},
+    {2, {48}, 40, 512, CLF_Q4_0, SILU | RESIDUAL},
+    {2, {3}, 40, 512, CLF_Q8_0, TANH | BIAS},
+    {2, {70}, 110, 96, CLF_Q8_0, GELU | BIAS_F32 | OUT_F32},
+    {2, {1}, 19, 768, CLF_Q5_K, OVER_RESIDUAL},
+    {2, {21}, 19, 768, CLF_Q6_K, OVER_RESIDUAL | BIAS},
+    {2, {300}, 12, 64, CLF_F32, BIAS | ANY_X},
+    {2, {280}, 101, 352, CLF_Q8_0, 0},
+    {2, {2}, 24, 11008, CLF_F32, ANY_X},
+    {2, {20}, 24, 11008, CLF_F32, ANY_X},
+    {2, {2}, 24, 11008, CLF_Q4_K, 0},
+    {2, {20}, 24, 11008, CLF_Q6_K, 0},
+    {2, {20}, 24, 11008, CLF_Q8_0, EXACT | ANY_X},
+    {2, {1}, 512, 1024, CLF_F16, ANY_X},
+    {2, {1}, 600, 1024, CLF_Q4_0, TWO},
+};
+
+/* Each weight dtype in these shapes; k is two blocks, odd for AVX-512 where blocks are 32. */
+static const variant each[] = {
+    {2, {1}, 11, 0, CLF_F32, BIAS_F32},
+    {2, {6}, 26, 0, CLF_F32, 0},
+    {2, {29}, 26, 0, CLF_F32, RESIDUAL},
+    {2, {2}, 9, 0, CLF_F32, EXACT | ANY_X},
+    {2, {18}, 9, 0, CLF_F32, EXACT | ANY_X | OUT_F32},
+};
+
+/* The linear layers of TinyLlama 1.1B for one token and for 256. */
+static const variant bench[] = {{2, {1}, 2048, 2048, CLF_F32, 0},         {2, {1}, 5632, 2048, CLF_F32, SILU},
+                                {2, {1}, 2048, 5632, CLF_F32, 0},         {2, {1}, 32000, 2048, CLF_F32, OUT_F32},
+                                {2, {256}, 2048, 2048, CLF_F32, 0},       {2, {256}, 5632, 2048, CLF_F32, SILU},
+                                {2, {256}, 2048, 5632, CLF_F32, RESIDUAL}};
+static const clf_dtype bench_dtypes[] = {CLF_F16, CLF_BF16, CLF_Q8_0, CLF_Q4_0, CLF_Q4_K, CLF_Q6_K};
+
+static const clf_dtype dtypes[] = {CLF_F32,    CLF_F16,   CLF_BF16,  CLF_Q4_0,  CLF_Q4_1,  CLF_Q5_0, CLF_Q5_1,
+                                   CLF_Q8_0,   CLF_Q2_K,  CLF_Q3_K,  CLF_Q4_K,  CLF_Q5_K,  CLF_Q6_K, CLF_IQ4_NL,
+                                   CLF_IQ4_XS, CLF_TQ1_0, CLF_TQ2_0, CLF_MXFP4, CLF_NVFP4, CLF_Q1_0, CLF_Q2_0};
+
+#define COUNT(array) ((int)(sizeof(array) / sizeof *(array)))
+enum { N_FIXED = COUNT(fixed), N_EACH = COUNT(each) * COUNT(dtypes), N_BENCH = COUNT(bench) * COUNT(bench_dtypes) };
+
+static variant variant_of(int i) {
+    if (i < N_FIXED) return fixed[i];
+    i -= N_FIXED;
+    if (i < N_EACH) {
+        variant v = each[i % COUNT(each)];
+        v.dtype = dtypes[i / COUNT(each)];
+        const int block = clf_dtype_block_values(v.dtype);
+        v.k = block == 1 ? 75 : block == 32 ? 96 : 2 * block;
+        if (block == 1) v.features |= ANY_X;
+        return v;
+    }
+    i -= N_EACH;
+    variant v = bench[i % COUNT(bench)];
+    v.dtype = bench_dtypes[i / COUNT(bench)];
+    return v;
+}
+
+/* Whole multiples of 2^-7, 2^-6 or 2^-5, the first of each 32 being 127 of them. */
+static void make_roundable(op_run *run, op_tensor *x) {
+    const int64_t n = op_elements(x);
+    double unit = 1;
+    for (int64_t i = 0; i < n; i++) {
+        if (i % 32 == 0) unit = ldexp(1, (int)op_random_int(run, 3) - 7);
+        x->value[i] = unit * (i % 32 ? (double)(op_random_int(run, 255) - 127) : 127);
+    }
+}
+
+static bool make(op_run *run) {
+    const variant v = variant_of(run->variant);
+    const int f = v.features, gated = f & (SILU | GELU | TANH);
+    int64_t x[CLF_MAX_DIMS] = {0}, out[CLF_MAX_DIMS];
+    for (int i = 0; i + 1 < v.ndim; i++) x[i] = out[i] = v.rows[i];
+    x[v.ndim - 1] = v.k;
+    run->args.linear = (clf_linear_args){.glu = f & SILU   ? CLF_ACTIVATION_SILU
+                                                : f & GELU ? CLF_ACTIVATION_GELU
+                                                : f & TANH ? CLF_ACTIVATION_GELU_TANH
+                                                           : CLF_ACTIVATION_NONE,
+                                         .precision = f & EXACT ? CLF_LINEAR_EXACT : CLF_LINEAR_FAST};
+    const int products = f & THREE ? 3 : gated || f & TWO ? 2 : 1, outs = gated ? 1 : products;
+    int64_t rows = 1;
+    for (int i = 0; i + 1 < v.ndim; i++) rows *= v.rows[i];
+    snprintf(run->text, sizeof run->text, "%s%lld rows, w %s [%lld, %lld]%s%s%s%s%s%s%s",
+             run->variant >= N_FIXED + N_EACH ? "bench: TinyLlama, " : "", (long long)rows, clf_dtype_name(v.dtype),
+             (long long)v.n, (long long)v.k, f & (BIAS | BIAS_F32) ? " bias" : "", gated ? " gated" : "",
+             f & (RESIDUAL | OVER_RESIDUAL) ? " residual" : "", f & OUT_F32 ? " out f32" : "",
+             f & EXACT ? " exact" : "", products == 3 ? " qkv" : "", f & REPEAT ? " x repeats" : "");
+    const int xi = op_input(run, "x", run->dtype, v.ndim, x, -1, 1);
+    if (!(f & ANY_X)) make_roundable(run, &run->t[xi]);
+    if (f & REPEAT) op_repeat(run, xi, 0);
+    static const char *const names[3][3] = {{"w0", "w1", "w2"}, {"b0", "b1", "b2"}, {"out0", "out1", "out2"}};
+    int residual = -1;
+    for (int i = 0; i < products; i++) {
+        const int64_t n = f & THREE && i ? v.n / 2 : v.n;
+        const clf_dtype dtype = i < 2 ? v.dtype : clf_dtype_block_values(v.dtype) > 1 ? CLF_Q6_K : CLF_BF16;
+        const clf_dtype out_dtype = f & OUT_F32 ? CLF_F32 : run->dtype;
+        op_input(run, names[0][i], dtype, 2, (int64_t[]){n, v.k}, -1, 1);
+        if (f & (BIAS | BIAS_F32)) op_input(run, names[1][i], f & BIAS ? run->dtype : CLF_F32, 1, &n, -2, 2);
+        if (i >= outs) continue;
+        out[v.ndim - 1] = n;
+        if (f & (RESIDUAL | OVER_RESIDUAL)) residual = op_input(run, "residual", out_dtype, v.ndim, out, -4, 4);
+        if (f & OVER_RESIDUAL)
+            op_output_over(run, names[2][i], residual);
+        else
+            op_output(run, names[2][i], out_dtype, v.ndim, out);
+    }
+    return true;
+}
+
+static clf_status call(op_run *run) {
+    clf_linear_args *a = &run->args.linear;
+    a->x = op_device(run, "x");
+    a->residual = op_device(run, "residual");
+    for (int i = 0; i < CLF_LINEAR_MAX; i++) {
+        a->weight[i] = op_device(run, (const char *[]){"w0", "w1", "w2"}[i]);
+        a->bias[i] = op_device(run, (const char *[]){"b0", "b1", "b2"}[i]);
+        a->out[i] = op_device(run, (const char *[]){"out0", "out1", "out2"}[i]);
+    }
+    return clf_linear(run->ctx, a);
+}
+
+static double activate(clf_activation a, double x) {
+    if (a == CLF_ACTIVATION_SILU) return x / (1 + exp(-x));
+    if (a == CLF_ACTIVATION_GELU) return 0.5 * x * erfc(-x * sqrt(0.5));
+    return 0.5 * x * (1 + tanh(sqrt(2 / acos(-1)) * (x + 0.044715 * x * x * x)));
+}
+
+static void reference(op_run *run) {
+    const clf_linear_args *a = &run->args.linear;
+    const op_tensor *xt = op_find(run, "x");
+    const int64_t k = xt->shape[xt->ndim - 1];
+    int64_t rows = 1;
+    for (int i = 0; i + 1 < xt->ndim; i++) rows *= xt->shape[i];
+    const double *residual = op_value(run, "residual");
+    for (int i = 0; i < CLF_LINEAR_MAX; i++) {
+        const op_tensor *w = op_find(run, (const char *[]){"w0", "w1", "w2"}[i]);
+        if (!w || (a->glu && i)) break;
+        const double *bias = op_value(run, (const char *[]){"b0", "b1", "b2"}[i]);
+        double *out = op_value(run, (const char *[]){"out0", "out1", "out2"}[i]);
+        const double *up = a->glu ? op_value(run, "w1") : NULL, *up_bias = a->glu ? op_value(run, "b1") : NULL;
+        const int64_t n = w->shape[0];
+        for (int64_t m = 0; m < rows; m++)
+            for (int64_t r = 0; r < n; r++) {
+                double sum = bias ? bias[r] : 0, u = up_bias ? up_bias[r] : 0;
+                for (int64_t j = 0; j < k; j++) sum += xt->value[m * k + j] * w->value[r * k + j];
+                for (int64_t j = 0; up && j < k; j++) u += xt->value[m * k + j] * up[r * k + j];
+                if (up) sum = activate(a->glu, sum) * u;
+                out[m * n + r] = sum + (residual ? residual[m * n + r] : 0);
+            }
+    }
+}
+
+static double tolerance(const op_run *run, const op_tensor *t) {
+    (void)run;
+    return t->dtype == CLF_F16 ? 4e-4 : t->dtype == CLF_BF16 ? 1.5e-3 : 2e-6;
+}
+
+static double flops(const op_run *run) {
+    const variant v = variant_of(run->variant);
+    double rows = 1;
+    for (int i = 0; i + 1 < v.ndim; i++) rows *= (double)v.rows[i];
+    const double products = v.features & (SILU | GELU | TANH | TWO) ? 2 : v.features & THREE ? 2 : 1;
+    return 2 * products * rows * (double)v.n * (double)v.k;
+}
+
+/* FAST with any x on a CPU table against EXACT with x rounded here as docs/numerics.md says: only sums may differ.
+ * Returns the number of failures. */
+static int rounds_as_documented(clf_context *ctx) {
+    enum { N = 40, K = 512, MAX_ROWS = 20 };
+    static const clf_dtype rounded[] = {CLF_Q8_0, CLF_Q4_0, CLF_Q4_K, CLF_Q5_K, CLF_Q6_K};
+    static float x[MAX_ROWS * K], y[2][MAX_ROWS * N];
+    op_run run = {.random = 7};
+    int failures = 0;
+    for (int i = 0; i < 2 * COUNT(rounded); i++) {
+        const clf_dtype dtype = rounded[i / 2];
+        const int64_t rows = i % 2 ? MAX_ROWS : 2;
+        const size_t bytes = (size_t)rows * K * sizeof *x;
+        const int w = op_input(&run, "w", dtype, 2, (int64_t[]){N, K}, -1, 1);
+        clf_tensor *tx = NULL, *tw = NULL, *ty = NULL;
+        clf_status st = clf_tensor_create(&tx, ctx, &(clf_tensor_args){.ndim = 2, .shape = {rows, K}});
+        if (!st) st = clf_tensor_create(&tw, ctx, &(clf_tensor_args){.dtype = dtype, .ndim = 2, .shape = {N, K}});
+        if (!st) st = clf_tensor_create(&ty, ctx, &(clf_tensor_args){.ndim = 2, .shape = {rows, N}});
+        if (!st) st = clf_tensor_write(tw, run.t[w].blocks, op_bytes(&run.t[w]));
+        for (int j = 0; j < rows * K; j++) x[j] = (float)((op_random(&run) - 0.5) * (j / 32 % 3 ? 1 : 1e-3));
+        for (int exact = 0; exact < 2 && !st; exact++) {
+            for (int j = 0; exact && j < rows * K; j += 32) {
+                float amax = 0;
+                for (int e = 0; e < 32; e++) amax = fmaxf(amax, fabsf(x[j + e]));
+                const float d = amax / 127, scale = 127 / amax;
+                for (int e = 0; e < 32; e++) x[j + e] = d * rintf(x[j + e] * scale);
+            }
+            st = clf_tensor_write(tx, x, bytes);
+            if (!st) st = clf_linear(ctx, &(clf_linear_args){.x = tx, .weight = {tw}, .precision = exact, .out = {ty}});
+            if (!st) st = clf_tensor_read(ty, y[exact], (size_t)rows * N * sizeof **y);
+        }
+        double error = 0, norm = 0;
+        for (int j = 0; j < rows * N; j++) {
+            error += pow((double)y[0][j] - (double)y[1][j], 2);
+            norm += pow((double)y[1][j], 2);
+        }
+        if (st || !(sqrt(error / norm) <= 2e-6)) {
+            printf("FAIL %s: %s: x isn't rounded as documented: %s, error %.3g\n", clf_context_backend(ctx),
+                   clf_dtype_name(dtype), clf_status_string(st), sqrt(error / norm));
+            failures++;
+        }
+        clf_tensor_destroy(tx);
+        clf_tensor_destroy(tw);
+        clf_tensor_destroy(ty);
+        op_end(&run);
+    }
+    return failures;
+}
+
+static int rejects(clf_context *ctx) {
+    enum { X, W, W2, WIDE, OUT, OUT2, OUT16, BIAS4, BIAS16, INTS, FLAT, N };
+    static const clf_tensor_args shapes[N] = {
+        {.dtype = CLF_F32, .ndim = 2, .shape = {2, 32}}, {.dtype = CLF_Q8_0, .ndim = 2, .shape = {4, 32}},
+        {.dtype = CLF_F16, .ndim = 2, .shape = {5, 32}}, {.dtype = CLF_Q8_0, .ndim = 2, .shape = {4, 64}},
+        {.dtype = CLF_F32, .ndim = 2, .shape = {2, 4}},  {.dtype = CLF_F32, .ndim = 2, .shape = {2, 5}},
+        {.dtype = CLF_F16, .ndim = 2, .shape = {2, 4}},  {.dtype = CLF_F32, .ndim = 1, .shape = {4}},
+        {.dtype = CLF_F16, .ndim = 1, .shape = {4}},     {.dtype = CLF_I32, .ndim = 2, .shape = {2, 32}},
+        {.dtype = CLF_F32, .ndim = 1, .shape = {32}}};
+    clf_tensor *t[N], *inside;
+    for (int i = 0; i < N; i++)
+        if (clf_tensor_create(&t[i], ctx, &shapes[i]) != CLF_OK) return 1;
+    if (clf_tensor_view(&inside, t[X], 2, (int64_t[]){2, 4}, (int64_t[]){8, 1}, 2) != CLF_OK) return 1;
+    const clf_linear_args good = {.x = t[X], .weight = {t[W]}, .out = {t[OUT]}};
+    int failures = 0;
+#define REJECT(part, ...)                                                                                              \
+    do {                                                                                                               \
+        clf_linear_args a = good;                                                                                      \
+        __VA_ARGS__;                                                                                                   \
+        failures += op_rejected(ctx, clf_linear(ctx, &a), CLF_INVALID_ARGUMENT, part);                                 \
+    } while (0)
+    failures += op_rejected(ctx, clf_linear(ctx, NULL), CLF_INVALID_ARGUMENT, "linear: args is NULL");
+    REJECT("x is NULL", a.x = NULL);
+    REJECT("x: expected dtype", a.x = t[INTS]);
+    REJECT("weight[0] is NULL", a.weight[0] = NULL);
+    REJECT("weight[0]: expected 2 to 2 dimensions, got 1", a.weight[0] = t[FLAT]);
+    REJECT("weight[0]: expected dtype", a.weight[0] = t[INTS]);
+    REJECT("weight[0]: expected rows of 32 as x has, got 64", a.weight[0] = t[WIDE]);
+    REJECT("weight[2] or bias[2] follows the end", a.weight[2] = t[W]);
+    REJECT("bias[1] follows the end", a.bias[1] = t[BIAS4]);
+    REJECT("bias[0]: expected dtype f32, got f16", a.bias[0] = t[BIAS16]);
+    REJECT("bias[1]: expected shape [5], got [4]", a.weight[1] = t[W2]; a.bias[1] = t[BIAS4]; a.out[1] = t[OUT2]);
+    REJECT("out[0] is NULL", a.out[0] = NULL);
+    REJECT("out[0]: expected dtype f32, got f16", a.out[0] = t[OUT16]);
+    REJECT("out[0]: expected shape [2, 4], got [2, 5]", a.out[0] = t[OUT2]);
+    REJECT("out[1] is NULL", a.weight[1] = t[W2]);
+    REJECT("out[1]: expected NULL", a.out[1] = t[OUT2]);
+    REJECT("out[1] is out[0]", a.weight[1] = t[W]; a.out[1] = t[OUT]);
+    REJECT("out[0] overlaps x", a.out[0] = inside);
+    REJECT("glu: expected two weights", a.glu = CLF_ACTIVATION_SILU);
+    REJECT("glu: expected gate and up of one size", a.glu = CLF_ACTIVATION_SILU; a.weight[1] = t[W2]);
+    REJECT("glu: expected a clf_activation", a.glu = (clf_activation)9);
+    REJECT("precision", a.precision = (clf_linear_precision)2);
+    REJECT("residual: expected out[0]'s dtype f32, got f16", a.residual = t[OUT16]);
+    REJECT("residual: expected shape", a.residual = t[OUT2]);
+    REJECT("residual: expected one product or a gate", a.residual = t[OUT]; a.weight[1] = t[W2]; a.out[1] = t[OUT2]);
+#undef REJECT
+    clf_tensor_destroy(inside);
+    for (int i = 0; i < N; i++) clf_tensor_destroy(t[i]);
+    if (!strncmp(clf_context_backend(ctx), "cpu", 3)) failures += rounds_as_documented(ctx);
+    return failures;
+}
+
+int main(int argc, char **argv) {
+    static const op_case c = {.name = "linear",
+                              .variants = N_FIXED + N_EACH + N_BENCH,
+                              .bench_variants = N_BENCH,
+                              .make = make,
+                              .call = call,
+                              .reference = reference,
+                              .tolerance = tolerance,
+                              .flops = flops,
+                              .bytes = op_traffic,
+                              .rejects = rejects};
+    return op_main(argc, argv, &c);
+}

@@ -48,6 +48,18 @@ static inline int cpu_threads(const clf_context *ctx, int64_t rows, int64_t byte
     return rows > 1 && bytes > 32768 ? ctx->threads : 1;
 }
 
+/* The same for a condition. */
+#define CPU_FOR_BOOL(FLAG, flag, ...)                                                                                  \
+    do {                                                                                                               \
+        if (flag) {                                                                                                    \
+            const bool FLAG = true;                                                                                    \
+            __VA_ARGS__;                                                                                               \
+        } else {                                                                                                       \
+            const bool FLAG = false;                                                                                   \
+            __VA_ARGS__;                                                                                               \
+        }                                                                                                              \
+    } while (0)
+
 /* Bytes an element of a float dtype, a constant where dtype is. */
 static inline size_t cpu_bytes(clf_dtype dtype) {
     return dtype == CLF_F32 ? 4 : 2;
@@ -57,6 +69,37 @@ static inline size_t cpu_bytes(clf_dtype dtype) {
 static inline void *cpu_element(const clf_tensor *t, int64_t i) {
     const int64_t last = clf_last(t);
     return (char *)clf_row(t, i / last) + clf_dtype_bytes(t->dtype, i % last);
+}
+
+/* Whether the op should write `out` past the caches: it is larger than they are, none of the inputs (NULL: none) lies
+ * under it, and its rows begin where v_stream() may write. */
+static inline bool cpu_streams(const clf_tensor *out, const clf_tensor *in, const clf_tensor *in2) {
+    enum { LARGE = 32 << 20, ALIGNMENT = 64 };
+    if (clf_elements(out) * (int64_t)cpu_bytes(out->dtype) < LARGE) return false;
+    if (in->buffer == out->buffer || (in2 && in2->buffer == out->buffer)) return false;
+    uintptr_t places = (uintptr_t)clf_data(out);
+    for (int i = 0; i + 1 < out->ndim; i++) places |= (uintptr_t)out->stride[i] * cpu_bytes(out->dtype);
+    return places % ALIGNMENT == 0;
+}
+
+/* The work of an element-wise op in pieces of a row; tensors that are contiguous throughout count as one row. */
+typedef struct cpu_pieces {
+    int64_t dim, per_row, count;
+} cpu_pieces;
+
+enum { CPU_PIECE = 4096 }; /* elements: a multiple of every vector and block */
+
+static inline cpu_pieces cpu_cut(const clf_tensor *t, bool contiguous) {
+    const int64_t dim = contiguous ? clf_elements(t) : clf_last(t);
+    const int64_t rows = contiguous ? 1 : clf_rows(t), per_row = (dim + CPU_PIECE - 1) / CPU_PIECE;
+    return (cpu_pieces){dim, per_row, rows * per_row};
+}
+
+/* Piece i: its row, its first element there; returns how many elements it has. */
+static inline int64_t cpu_piece(const cpu_pieces *p, int64_t i, int64_t *row, int64_t *at) {
+    *row = i / p->per_row;
+    *at = i % p->per_row * CPU_PIECE;
+    return p->dim - *at < CPU_PIECE ? p->dim - *at : CPU_PIECE;
 }
 
 #endif

@@ -1,22 +1,16 @@
 /* rms_norm.c: out = s / √(mean(s²) + eps) · (weight_offset + weight), s = x + residual rounded to their dtype.
  *
  * A thread takes whole rows and goes over each twice: squares, then results; the second time the row is in the cache.
- * Squares are added in float within a chunk and in double across chunks, so that the error doesn't grow with dim. One
- * body, compiled for each dtype × residual or none × weight dtype (CLF_DTYPE_COUNT: no weight). */
+ * With a residual the first pass stores s, in `sum` or, if that isn't wanted, in `out`, where the second finds it.
+ * Squares are added in float within a chunk and in double across chunks, so that the error doesn't grow with dim. Each
+ * pass is compiled for each dtype and so on; no weight is a vector of ones that the loop doesn't step over. */
 #include "cpu.h"
 
 enum { ACCUMULATORS = 4, CHUNK = 64 };
 
-/* x, or x + residual as it is stored, VL elements or the first n. */
-INLINE vf load(const char *x, const char *residual, int64_t i, int n, clf_dtype dtype, bool add) {
-    const size_t at = (size_t)i * cpu_bytes(dtype);
-    const vf v = n == VL ? v_load_as(x + at, dtype) : v_load_as_n(x + at, n, dtype);
-    if (!add) return v;
-    return v_round_as(v_add(v, n == VL ? v_load_as(residual + at, dtype) : v_load_as_n(residual + at, n, dtype)),
-                      dtype);
-}
-
-INLINE double sum_of_squares(const char *x, const char *residual, char *sum, int64_t dim, clf_dtype dtype, bool add) {
+/* Σ s², and s stored where there is a residual. */
+INLINE double squares(const char *x, const char *residual, char *s, int64_t dim, clf_dtype dtype, bool add) {
+    const size_t bytes = cpu_bytes(dtype);
     double total = 0;
     for (int64_t start = 0; start < dim; start += CHUNK * VL) {
         const int64_t end = start + CHUNK * VL < dim ? start + CHUNK * VL : dim;
@@ -24,76 +18,91 @@ INLINE double sum_of_squares(const char *x, const char *residual, char *sum, int
         UNROLL for (int k = 0; k < ACCUMULATORS; k++) acc[k] = v_set1(0);
         int64_t i = start;
         for (; i + ACCUMULATORS * VL <= end; i += ACCUMULATORS * VL) UNROLL for (int k = 0; k < ACCUMULATORS; k++) {
-                const vf s = load(x, residual, i + k * VL, VL, dtype, add);
-                if (sum) v_store_as(sum + (size_t)(i + k * VL) * cpu_bytes(dtype), s, dtype);
-                acc[k] = v_fma(s, s, acc[k]);
+                const size_t at = (size_t)(i + k * VL) * bytes;
+                vf v = v_load_as(x + at, dtype);
+                if (add) {
+                    v = v_round_as(v_add(v, v_load_as(residual + at, dtype)), dtype);
+                    v_store_as(s + at, v, dtype);
+                }
+                acc[k] = v_fma(v, v, acc[k]);
             }
         for (; i < end; i += VL) {
             const int n = end - i < VL ? (int)(end - i) : VL;
-            const vf s = load(x, residual, i, n, dtype, add);
-            if (sum) v_store_as_n(sum + (size_t)i * cpu_bytes(dtype), s, n, dtype);
-            acc[0] = v_fma(s, s, acc[0]);
+            const size_t at = (size_t)i * bytes;
+            vf v = v_load_as_n(x + at, n, dtype);
+            if (add) {
+                v = v_round_as(v_add(v, v_load_as_n(residual + at, n, dtype)), dtype);
+                v_store_as_n(s + at, v, n, dtype);
+            }
+            acc[0] = v_fma(v, v, acc[0]);
         }
         total += (double)v_hsum(v_add(v_add(acc[0], acc[1]), v_add(acc[2], acc[3])));
     }
     return total;
 }
 
-INLINE vf scaled(vf s, vf rstd, vf offset, const char *weight, int64_t i, int n, clf_dtype weight_dtype) {
-    if (weight_dtype == CLF_DTYPE_COUNT) return v_mul(s, rstd);
-    const char *at = weight + (size_t)i * cpu_bytes(weight_dtype);
-    const vf w = n == VL ? v_load_as(at, weight_dtype) : v_load_as_n(at, n, weight_dtype);
-    return v_mul(v_mul(s, rstd), v_add(w, offset));
-}
-
-INLINE void rows(const clf_rms_norm_args *a, int64_t begin, int64_t end, clf_dtype dtype, bool add,
-                 clf_dtype weight_dtype) {
-    const int64_t dim = clf_last(a->x);
-    const char *weight = weight_dtype == CLF_DTYPE_COUNT ? NULL : clf_data(a->weight);
-    for (int64_t r = begin; r < end; r++) {
-        const char *x = clf_row(a->x, r), *residual = add ? clf_row(a->residual, r) : NULL;
-        char *sum = a->sum ? clf_row(a->sum, r) : NULL, *out = clf_row(a->out, r);
-        const double mean = sum_of_squares(x, residual, sum, dim, dtype, add) / (double)dim;
-        const float rstd = (float)(1 / sqrt(mean + (double)a->eps));
-        if (a->rstd) *(float *)cpu_element(a->rstd, r) = rstd;
-        const vf scale = v_set1(weight_dtype == CLF_DTYPE_COUNT ? rstd * (1 + a->weight_offset) : rstd);
-        const vf offset = v_set1(a->weight_offset);
-        /* x may be gone: sum is allowed in its place */
-        const bool again = add && !sum;
-        const char *s = sum ? sum : x;
-        int64_t i = 0;
-        for (; i + VL <= dim; i += VL) {
-            const vf v = load(s, residual, i, VL, dtype, again);
-            v_store_as(out + (size_t)i * cpu_bytes(dtype), scaled(v, scale, offset, weight, i, VL, weight_dtype),
-                       dtype);
-        }
-        if (i < dim) {
-            const int n = (int)(dim - i);
-            const vf v = load(s, residual, i, n, dtype, again);
-            v_store_as_n(out + (size_t)i * cpu_bytes(dtype), scaled(v, scale, offset, weight, i, n, weight_dtype), n,
-                         dtype);
-        }
+/* out = s · rstd · (offset + weight); `step` 0: all weights are the first VL. */
+INLINE void scale(const char *s, float rstd, float offset, const char *weight, int step, char *out, int64_t dim,
+                  clf_dtype dtype, clf_dtype weight_dtype, bool stream) {
+    const size_t bytes = cpu_bytes(dtype), weight_bytes = (size_t)step * cpu_bytes(weight_dtype);
+    const vf r = v_set1(rstd), o = v_set1(offset);
+    int64_t i = 0;
+    for (; i + VL <= dim; i += VL) {
+        const vf w = v_add(v_load_as(weight + (size_t)i * weight_bytes, weight_dtype), o);
+        const vf v = v_mul(v_mul(v_load_as(s + (size_t)i * bytes, dtype), r), w);
+        if (stream)
+            v_stream_as(out + (size_t)i * bytes, v, dtype);
+        else
+            v_store_as(out + (size_t)i * bytes, v, dtype);
+    }
+    if (i < dim) {
+        const int n = (int)(dim - i);
+        const vf w = v_add(v_load_as_n(weight + (size_t)i * weight_bytes, n, weight_dtype), o);
+        v_store_as_n(out + (size_t)i * bytes, v_mul(v_mul(v_load_as_n(s + (size_t)i * bytes, n, dtype), r), w), n,
+                     dtype);
     }
 }
 
-INLINE void share(const clf_rms_norm_args *a, int64_t begin, int64_t end, clf_dtype dtype, bool add) {
-    if (!a->weight)
-        rows(a, begin, end, dtype, add, CLF_DTYPE_COUNT);
-    else if (a->weight->dtype == CLF_F32)
-        rows(a, begin, end, dtype, add, CLF_F32);
+static void row(const clf_rms_norm_args *a, int64_t r, bool stream) {
+    const clf_dtype dtype = a->x->dtype, weight_dtype = a->weight ? a->weight->dtype : CLF_F32;
+    const int64_t dim = clf_last(a->x);
+    const char *x = clf_row(a->x, r), *residual = a->residual ? clf_row(a->residual, r) : NULL, *s = x;
+    char *out = clf_row(a->out, r), *sum = a->sum ? clf_row(a->sum, r) : out;
+    double total;
+    if (residual) {
+        CPU_FOR_DTYPE(DTYPE, dtype, total = squares(x, residual, sum, dim, DTYPE, true));
+        s = sum;
+    } else {
+        CPU_FOR_DTYPE(DTYPE, dtype, total = squares(x, NULL, NULL, dim, DTYPE, false));
+        if (a->sum && sum != x) memcpy(sum, x, (size_t)dim * cpu_bytes(dtype));
+    }
+    const float rstd = (float)(1 / sqrt(total / (double)dim + (double)a->eps));
+    if (a->rstd) *(float *)cpu_element(a->rstd, r) = rstd;
+
+    float ones[VL];
+    for (int i = 0; i < VL; i++) ones[i] = 1;
+    const char *weight = a->weight ? clf_data(a->weight) : (const char *)ones;
+    const int step = a->weight != NULL;
+    if (weight_dtype == CLF_F32)
+        CPU_FOR_DTYPE(DTYPE, dtype,
+                      CPU_FOR_BOOL(STREAM, stream,
+                                   scale(s, rstd, a->weight_offset, weight, step, out, dim, DTYPE, CLF_F32, STREAM)));
     else
-        rows(a, begin, end, dtype, add, dtype);
+        CPU_FOR_DTYPE(DTYPE, dtype,
+                      CPU_FOR_BOOL(STREAM, stream,
+                                   scale(s, rstd, a->weight_offset, weight, step, out, dim, DTYPE, DTYPE, STREAM)));
 }
 
 clf_status CPU_FN(rms_norm)(clf_context *ctx, const clf_rms_norm_args *a) {
     const int64_t n = clf_rows(a->x), tensors = 2 + (a->residual != NULL) + (a->sum != NULL);
     const int threads = cpu_threads(ctx, n, tensors * n * clf_last(a->x) * (int64_t)cpu_bytes(a->x->dtype));
+    const bool stream = cpu_streams(a->out, a->x, a->residual) && (a->sum || !a->residual);
 #pragma omp parallel num_threads(threads) if (threads > 1)
     {
         int64_t begin, end;
         cpu_share(n, omp_get_thread_num(), omp_get_num_threads(), &begin, &end);
-        CPU_FOR_DTYPE(DTYPE, a->x->dtype, if (a->residual) share(a, begin, end, DTYPE, true);
-                      else share(a, begin, end, DTYPE, false));
+        for (int64_t r = begin; r < end; r++) row(a, r, stream);
+        v_stream_end();
     }
     return CLF_OK;
 }

@@ -90,6 +90,10 @@ INLINE vf v_hsums(const vf *a) {
 INLINE vf v_shift_exp(vf p, vf t) {
     return _mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(p), _mm512_slli_epi32(_mm512_castps_si512(t), 23)));
 }
+/* each two neighbours change places */
+INLINE vf v_swap(vf a) {
+    return _mm512_permute_ps(a, 0xb1);
+}
 typedef __m256i vh; /* VL halves or bfloat16s */
 INLINE vh vh_load(const uint16_t *p) {
     return _mm256_loadu_si256((const __m256i *)p);
@@ -197,6 +201,9 @@ INLINE vf v_hsums(const vf *a) {
 }
 INLINE vf v_shift_exp(vf p, vf t) {
     return _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(p), _mm256_slli_epi32(_mm256_castps_si256(t), 23)));
+}
+INLINE vf v_swap(vf a) {
+    return _mm256_permute_ps(a, 0xb1);
 }
 typedef __m128i vh;
 INLINE vh vh_load(const uint16_t *p) {
@@ -306,6 +313,9 @@ INLINE vf v_hsums(const vf *a) {
 INLINE vf v_shift_exp(vf p, vf t) {
     return vreinterpretq_f32_s32(vaddq_s32(vreinterpretq_s32_f32(p), vshlq_n_s32(vreinterpretq_s32_f32(t), 23)));
 }
+INLINE vf v_swap(vf a) {
+    return vrev64q_f32(a);
+}
 typedef uint16x4_t vh;
 INLINE vh vh_load(const uint16_t *p) {
     return vld1_u16(p);
@@ -408,6 +418,9 @@ INLINE vf v_shift_exp(vf p, vf t) {
     i += j << 23;
     memcpy(&p, &i, 4);
     return p;
+}
+INLINE vf v_swap(vf a) { /* of one: nothing to change with */
+    return a;
 }
 typedef uint16_t vh;
 INLINE vh vh_load(const uint16_t *p) {

@@ -115,9 +115,19 @@ clf_status op_fill(op_run *run, uint32_t poison);
 void op_unplace(op_run *run);
 void op_end(op_run *run);
 
-/* In rejects(): whether a call was refused with `expected` and a message that holds `part`. Returns the number of
- * failures, 0 or 1, after printing. */
+/* For rejects(): tensors as the list says; false, with none made, if that fails. */
+bool op_make(clf_context *ctx, const clf_tensor_args *list, int n, clf_tensor **out);
+void op_unmake(clf_tensor **t, int n);
+/* Whether a call was refused with `expected` and a message that holds `part`. Returns the number of failures, 0 or 1,
+ * after printing. */
 int op_rejected(clf_context *ctx, clf_status got, clf_status expected, const char *part);
+/* Calls clf_OP with `good` changed by the statements that follow `part`; adds to `failures`. */
+#define OP_REJECT(op, expected, part, ...)                                                                             \
+    do {                                                                                                               \
+        clf_##op##_args a = good;                                                                                      \
+        __VA_ARGS__;                                                                                                   \
+        failures += op_rejected(ctx, clf_##op(ctx, &a), expected, part);                                               \
+    } while (0)
 
 /* Runs a case over every usable device, or those of --device. Flags: --device D (repeatable), --dtype T, --variant N,
  * --seed N, --list, --verbose. The last line is "N passed, N failed, N skipped". Returns the exit code: 0, 1 if

@@ -213,3 +213,17 @@ int op_rejected(clf_context *ctx, clf_status got, clf_status expected, const cha
            clf_status_string(expected), part, clf_status_string(got), message);
     return 1;
 }
+
+bool op_make(clf_context *ctx, const clf_tensor_args *list, int n, clf_tensor **out) {
+    for (int i = 0; i < n; i++)
+        if (clf_tensor_create(&out[i], ctx, &list[i]) != CLF_OK) {
+            printf("FAIL rejects (%s): tensor %d: %s\n", clf_context_backend(ctx), i, clf_error_message(ctx));
+            op_unmake(out, i);
+            return false;
+        }
+    return true;
+}
+
+void op_unmake(clf_tensor **t, int n) {
+    for (int i = 0; i < n; i++) clf_tensor_destroy(t[i]);
+}

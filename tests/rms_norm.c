@@ -46,6 +46,7 @@ static const struct variant {
      RESIDUAL | SUM | SUM_OVER_RESIDUAL | OVER_X | WEIGHT,
      "[4, 100] residual sum weight, sum over residual, out over x"},
     {3, {3, 5, 24}, RESIDUAL | WEIGHT | REPEAT, "[3, 5, 24] residual weight, x repeats"},
+    {2, {3, 21}, SUM | WEIGHT, "[3, 21] sum without residual"},
     {2, {3, 40}, ZEROS | WEIGHT | RSTD, "[3, 40] zeros weight rstd"},
     {2, {5, 2051}, RESIDUAL | SUM | WEIGHT | RSTD, "[5, 2051] residual sum weight rstd"},
     {2, {7, 4096}, WEIGHT, "[7, 4096] weight"},
@@ -120,60 +121,53 @@ static double flops(const op_run *run) {
 }
 
 static int rejects(clf_context *ctx) {
-    enum { X, X16, WEIGHT3, BLOCK, FLAT, INTS, WIDE, EMPTY, TWO, N };
-    static const clf_tensor_args shapes[N] = {
-        {.dtype = CLF_F32, .ndim = 2, .shape = {2, 4}},
-        {.dtype = CLF_F16, .ndim = 2, .shape = {2, 4}},
-        {.dtype = CLF_F32, .ndim = 1, .shape = {3}},
-        {.dtype = CLF_Q8_0, .ndim = 1, .shape = {32}},
-        {.dtype = CLF_F32, .ndim = 0},
-        {.dtype = CLF_I32, .ndim = 2, .shape = {2, 4}},
-        {.dtype = CLF_F32, .ndim = 2, .shape = {2, 8}},
-        {.dtype = CLF_F32, .ndim = 2, .shape = {2, 0}},
-        {.dtype = CLF_F32, .ndim = 1, .shape = {2}},
+    enum { X, OUT, X16, WEIGHT3, BLOCK, FLAT, INTS, WIDE, EMPTY, TWO, N };
+    static const clf_tensor_args list[N] = {
+        [X] = {.ndim = 2, .shape = {2, 4}},
+        [OUT] = {.ndim = 2, .shape = {2, 4}},
+        [X16] = {.dtype = CLF_F16, .ndim = 2, .shape = {2, 4}},
+        [WEIGHT3] = {.ndim = 1, .shape = {3}},
+        [BLOCK] = {.dtype = CLF_Q8_0, .ndim = 1, .shape = {32}},
+        [FLAT] = {.ndim = 0},
+        [INTS] = {.dtype = CLF_I32, .ndim = 2, .shape = {2, 4}},
+        [WIDE] = {.ndim = 2, .shape = {2, 8}},
+        [EMPTY] = {.ndim = 2, .shape = {2, 0}},
+        [TWO] = {.ndim = 1, .shape = {2}},
     };
-    clf_tensor *t[N], *out, *columns, *shifted;
-    for (int i = 0; i < N; i++)
-        if (clf_tensor_create(&t[i], ctx, &shapes[i]) != CLF_OK) return 1;
-    if (clf_tensor_create(&out, ctx, &shapes[X]) != CLF_OK) return 1;
-    if (clf_tensor_view(&columns, t[WIDE], 2, (int64_t[]){2, 4}, (int64_t[]){8, 2}, 0) != CLF_OK) return 1;
-    if (clf_tensor_view(&shifted, t[WIDE], 2, (int64_t[]){2, 4}, (int64_t[]){8, 1}, 2) != CLF_OK) return 1;
-    clf_tensor *half;
-    if (clf_tensor_view(&half, t[WIDE], 2, (int64_t[]){2, 4}, (int64_t[]){8, 1}, 0) != CLF_OK) return 1;
-    const clf_rms_norm_args good = {.x = t[X], .eps = 1e-5f, .out = out};
+    clf_tensor *t[N], *columns = NULL, *left = NULL, *shifted = NULL;
+    if (!op_make(ctx, list, N, t)) return 1;
+    const int64_t shape[] = {2, 4};
     int failures = 0;
-#define REJECT(part, ...)                                                                                              \
-    do {                                                                                                               \
-        clf_rms_norm_args a = good;                                                                                    \
-        __VA_ARGS__;                                                                                                   \
-        failures += op_rejected(ctx, clf_rms_norm(ctx, &a), CLF_INVALID_ARGUMENT, part);                               \
-    } while (0)
-    failures += op_rejected(ctx, clf_rms_norm(ctx, NULL), CLF_INVALID_ARGUMENT, "rms_norm: args is NULL");
-    REJECT("x is NULL", a.x = NULL);
-    REJECT("out is NULL", a.out = NULL);
-    REJECT("x: expected dtype f32, f16, bf16, got i32", a.x = t[INTS]);
-    REJECT("x: expected dtype", a.x = t[BLOCK]);
-    REJECT("x: expected 1 to 4 dimensions, got 0", a.x = t[FLAT]);
-    REJECT("x: expected a contiguous last dimension", a.x = columns);
-    REJECT("residual: expected x's dtype f32, got f16", a.residual = t[X16]);
-    REJECT("residual: expected shape [2, 4], got [2, 8]", a.residual = t[WIDE]);
-    REJECT("weight: expected shape [4], got [3]", a.weight = t[WEIGHT3]);
-    REJECT("out: expected x's dtype f32, got f16", a.out = t[X16]);
-    REJECT("sum: expected shape [2, 4], got [2, 8]", a.sum = t[WIDE]);
-    REJECT("rstd: expected shape [2], got [2, 4]", a.rstd = t[X]);
-    REJECT("rstd: expected rows of x that have", a.x = t[EMPTY]; a.out = t[EMPTY]; a.rstd = t[TWO]);
-    REJECT("eps", a.eps = -1);
-    REJECT("eps", a.eps = NAN);
-    REJECT("weight_offset", a.weight_offset = INFINITY);
-    REJECT("out overlaps x", a.x = half; a.out = shifted);
-    REJECT("out overlaps residual", a.residual = out; a.sum = t[X]);
-    REJECT("out overlaps sum", a.residual = half; a.sum = out);
-#undef REJECT
-    clf_tensor_destroy(half);
+    if (clf_tensor_view(&columns, t[WIDE], 2, shape, (int64_t[]){8, 2}, 0) != CLF_OK) failures++;
+    if (clf_tensor_view(&left, t[WIDE], 2, shape, (int64_t[]){8, 1}, 0) != CLF_OK) failures++;
+    if (clf_tensor_view(&shifted, t[WIDE], 2, shape, (int64_t[]){8, 1}, 2) != CLF_OK) failures++;
+
+    const clf_rms_norm_args good = {.x = t[X], .eps = 1e-5f, .out = t[OUT]};
+    const clf_status bad = CLF_INVALID_ARGUMENT;
+    failures += op_rejected(ctx, clf_rms_norm(ctx, NULL), bad, "rms_norm: args is NULL");
+    OP_REJECT(rms_norm, bad, "x is NULL", a.x = NULL);
+    OP_REJECT(rms_norm, bad, "out is NULL", a.out = NULL);
+    OP_REJECT(rms_norm, bad, "x: expected dtype f32, f16, bf16, got i32", a.x = t[INTS]);
+    OP_REJECT(rms_norm, bad, "x: expected dtype f32, f16, bf16, got q8_0", a.x = t[BLOCK]);
+    OP_REJECT(rms_norm, bad, "x: expected 1 to 4 dimensions, got 0", a.x = t[FLAT]);
+    OP_REJECT(rms_norm, bad, "x: expected a contiguous last dimension", a.x = columns);
+    OP_REJECT(rms_norm, bad, "residual: expected x's dtype f32, got f16", a.residual = t[X16]);
+    OP_REJECT(rms_norm, bad, "residual: expected shape [2, 4], got [2, 8]", a.residual = t[WIDE]);
+    OP_REJECT(rms_norm, bad, "weight: expected shape [4], got [3]", a.weight = t[WEIGHT3]);
+    OP_REJECT(rms_norm, bad, "out: expected x's dtype f32, got f16", a.out = t[X16]);
+    OP_REJECT(rms_norm, bad, "sum: expected shape [2, 4], got [2, 8]", a.sum = t[WIDE]);
+    OP_REJECT(rms_norm, bad, "rstd: expected shape [2], got [2, 4]", a.rstd = t[X]);
+    OP_REJECT(rms_norm, bad, "rstd: expected rows of x", a.x = t[EMPTY]; a.out = t[EMPTY]; a.rstd = t[TWO]);
+    OP_REJECT(rms_norm, bad, "eps", a.eps = -1);
+    OP_REJECT(rms_norm, bad, "eps", a.eps = NAN);
+    OP_REJECT(rms_norm, bad, "weight_offset", a.weight_offset = INFINITY);
+    OP_REJECT(rms_norm, bad, "out overlaps x", a.x = left; a.out = shifted);
+    OP_REJECT(rms_norm, bad, "out overlaps residual", a.residual = t[OUT]; a.sum = t[X]);
+    OP_REJECT(rms_norm, bad, "out overlaps sum", a.residual = left; a.sum = t[OUT]);
     clf_tensor_destroy(columns);
+    clf_tensor_destroy(left);
     clf_tensor_destroy(shifted);
-    clf_tensor_destroy(out);
-    for (int i = 0; i < N; i++) clf_tensor_destroy(t[i]);
+    op_unmake(t, N);
     return failures;
 }
 

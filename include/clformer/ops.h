@@ -73,20 +73,20 @@ typedef struct clf_rope_args {
     const clf_tensor *x;         /**< [heads, seq, head_dim] or [batch, heads, seq, head_dim] float, any strides */
     const clf_tensor *positions; /**< i32 [seq] or [batch, seq], each ≥ 0; NULL: 0, 1, 2 … */
     int64_t position;            /**< added to every position, ≥ 0 */
-    int n_dims;                  /**< leading elements of a head that rotate, even; the rest are copied; 0: head_dim */
-    clf_rope_pairing pairing;    /**< zero is CLF_ROPE_HALVES */
-    double base;                 /**< θ; 0: 10000 */
-    clf_rope_scaling scaling;    /**< zero is none */
-    float factor;                /**< of LINEAR, LLAMA3, YARN; 0: 1 */
-    int64_t original_context;    /**< trained context; of LLAMA3 and YARN, where it must be positive */
-    float low_freq_factor;       /**< of LLAMA3; 0: 1 */
-    float high_freq_factor;      /**< of LLAMA3; 0: 4 */
-    float beta_fast;             /**< of YARN; 0: 32 */
-    float beta_slow;             /**< of YARN; 0: 1 */
-    float attention_factor;      /**< of YARN and LONGROPE; 0: YARN 0.1·ln(factor) + 1, LONGROPE 1 */
-    const float *freq_factors;   /**< host, [n_dims/2]: each frequency is divided by it, with any scaling; NULL: ones */
-    bool inverse;                /**< rotate back: the gradient of the forward rotation */
-    clf_tensor *out;             /**< as x; may alias x */
+    int n_dims; /**< leading elements of a head that rotate, even, ≤ 1024; the rest are copied; 0: head_dim */
+    clf_rope_pairing pairing;  /**< zero is CLF_ROPE_HALVES */
+    double base;               /**< θ; 0: 10000 */
+    clf_rope_scaling scaling;  /**< zero is none */
+    float factor;              /**< of LINEAR, LLAMA3, YARN; 0: 1 */
+    int64_t original_context;  /**< trained context; of LLAMA3 and YARN, where it must be positive */
+    float low_freq_factor;     /**< of LLAMA3; 0: 1 */
+    float high_freq_factor;    /**< of LLAMA3; 0: 4 */
+    float beta_fast;           /**< of YARN; 0: 32 */
+    float beta_slow;           /**< of YARN; 0: 1 */
+    float attention_factor;    /**< of YARN and LONGROPE; 0: YARN 0.1·ln(factor) + 1, LONGROPE 1 */
+    const float *freq_factors; /**< host, [n_dims/2]: each frequency is divided by it, with any scaling; NULL: ones */
+    bool inverse;              /**< rotate back: the gradient of the forward rotation */
+    clf_tensor *out;           /**< as x; may alias x */
 } clf_rope_args;
 
 /** Rotates pairs of elements by position · frequency (arXiv:2104.09864). Angles are reduced exactly, so that large

@@ -1,9 +1,9 @@
 /* rope.c: what clf_rope() accepts. */
 #include <float.h>
-#include <limits.h>
 #include <math.h>
 
 #include "check.h"
+#include "rope_frequencies.h"
 
 #define OP "rope"
 
@@ -44,7 +44,10 @@ static clf_status check(clf_context *ctx, clf_rope_args *a) {
     CLF_TRY(clf_check_tensor(ctx, OP, "x", a->x, CLF_DTYPES_FLOAT, 3, 4));
     const int64_t *shape = a->x->shape, head_dim = clf_last(a->x);
     const int batch = a->x->ndim - 3; /* 1 if there is a batch dimension */
-    if (a->n_dims == 0 && head_dim <= INT_MAX) a->n_dims = (int)head_dim;
+    if (a->n_dims == 0 && head_dim <= CLF_ROPE_MAX_DIMS) a->n_dims = (int)head_dim;
+    CLF_CHECK(&ctx->error, a->n_dims <= CLF_ROPE_MAX_DIMS && (a->n_dims > 0 || head_dim <= CLF_ROPE_MAX_DIMS),
+              CLF_UNSUPPORTED, OP ": n_dims: expected at most %d, got %lld", CLF_ROPE_MAX_DIMS,
+              (long long)(a->n_dims ? a->n_dims : head_dim));
     CLF_CHECK(&ctx->error, a->n_dims >= 0 && a->n_dims <= head_dim && a->n_dims % 2 == 0, CLF_INVALID_ARGUMENT,
               OP ": n_dims: expected an even number up to head_dim %lld, got %d", (long long)head_dim, a->n_dims);
     CLF_CHECK(&ctx->error, (unsigned)a->pairing <= CLF_ROPE_INTERLEAVED, CLF_INVALID_ARGUMENT,

@@ -8,6 +8,8 @@
 
 #include <clformer/ops.h>
 
+enum { CLF_ROPE_MAX_DIMS = 1024 };
+
 /* Writes (n_dims or head_dim)/2 frequencies, scaled as `args` (defaults resolved) says, and what sines and cosines are
  * multiplied by. */
 void clf_rope_frequencies(const clf_rope_args *args, int64_t head_dim, uint64_t turns[], float *magnitude);

@@ -1,0 +1,93 @@
+/* convert.c: copies that change dtype and layout. A piece of a row is gathered if its elements aren't neighbours, then
+ * copied (same dtype), or decoded to floats and stored, or, towards I32, converted without floats in between. */
+#include <limits.h>
+
+#include "decode.h"
+
+typedef uint8_t byte;
+
+enum { PIECE = 1024 }; /* a multiple of every block */
+
+INLINE void store(const float *from, char *out, int64_t n, clf_dtype dtype) {
+    int64_t i = 0;
+    for (; i + VL <= n; i += VL) v_store_as(out + (size_t)i * cpu_bytes(dtype), v_load(from + i), dtype);
+    if (i < n) v_store_as_n(out + (size_t)i * cpu_bytes(dtype), v_load_n(from + i, (int)(n - i)), (int)(n - i), dtype);
+}
+
+static int32_t saturate(int64_t v) {
+    return v > INT32_MAX ? INT32_MAX : v < INT32_MIN ? INT32_MIN : (int32_t)v;
+}
+
+/* Towards zero; NaN is 0. */
+static int32_t truncate(double v) {
+    if (!(v > -2147483649.0)) return isnan(v) ? 0 : INT32_MIN;
+    return v < 2147483648.0 ? (int32_t)v : INT32_MAX;
+}
+
+#define EACH(type, expression)                                                                                         \
+    for (int64_t i = 0; i < n; i++) {                                                                                  \
+        type v;                                                                                                        \
+        memcpy(&v, from + (size_t)i * sizeof v, sizeof v);                                                             \
+        out[i] = expression;                                                                                           \
+    }                                                                                                                  \
+    return
+
+static void integers(clf_dtype dtype, const byte *from, int64_t n, int32_t *out) {
+    float values[PIECE];
+    switch (dtype) {
+    case CLF_I64: EACH(int64_t, saturate(v));
+    case CLF_I16: EACH(int16_t, v);
+    case CLF_I8: EACH(int8_t, v);
+    case CLF_U8: EACH(uint8_t, v);
+    case CLF_BOOL: EACH(uint8_t, v != 0);
+    case CLF_F64: EACH(double, truncate(v));
+    default: break;
+    }
+    cpu_decode_row(dtype, from, n, values);
+    for (int64_t i = 0; i < n; i++) out[i] = truncate((double)values[i]);
+}
+
+/* n ≤ PIECE neighbouring elements */
+static void convert(clf_dtype dtype, const byte *from, int64_t n, clf_dtype out_dtype, char *out) {
+    float values[PIECE];
+    if (dtype == out_dtype) {
+        memcpy(out, from, clf_dtype_bytes(dtype, n));
+    } else if (out_dtype == CLF_I32) {
+        integers(dtype, from, n, (int32_t *)out);
+    } else {
+        cpu_decode_row(dtype, from, n, values);
+        CPU_FOR_DTYPE(DTYPE, out_dtype, store(values, out, n, DTYPE));
+    }
+}
+
+/* n ≤ PIECE elements, `stride` elements apart, as neighbours */
+static void gather(const byte *from, int64_t stride, size_t size, int64_t n, byte *out) {
+    for (int64_t i = 0; i < n; i++) memcpy(out + (size_t)i * size, from + (size_t)(i * stride) * size, size);
+}
+
+clf_status CPU_FN(convert)(clf_context *ctx, const clf_convert_args *a) {
+    const clf_tensor *x = a->x, *out = a->out;
+    const cpu_pieces work = cpu_cut(out, clf_is_contiguous(x) && clf_is_contiguous(out));
+    const int64_t stride = work.dim > 1 && x->ndim && !clf_is_contiguous(x) ? x->stride[x->ndim - 1] : 1;
+    const int threads = cpu_threads(ctx, work.count, 2 * (int64_t)clf_dtype_bytes(out->dtype, clf_elements(out)));
+#pragma omp parallel num_threads(threads) if (threads > 1)
+    {
+        byte gathered[PIECE * 8];
+        int64_t begin, end, row, at;
+        cpu_share(work.count, omp_get_thread_num(), omp_get_num_threads(), &begin, &end);
+        for (int64_t p = begin; p < end; p++) {
+            const int64_t n = cpu_piece(&work, p, &row, &at);
+            for (int64_t i = at; i < at + n; i += PIECE) {
+                const int64_t m = at + n - i < PIECE ? at + n - i : PIECE;
+                const byte *from = (const byte *)clf_row(x, row) + clf_dtype_bytes(x->dtype, i * stride);
+                char *to = (char *)clf_row(out, row) + clf_dtype_bytes(out->dtype, i);
+                if (stride != 1) {
+                    gather(from, stride, clf_dtype_block_bytes(x->dtype), m, gathered);
+                    from = gathered;
+                }
+                convert(x->dtype, from, m, out->dtype, to);
+            }
+        }
+    }
+    return CLF_OK;
+}

@@ -1,0 +1,162 @@
+/* rope.c: rotates pairs of elements: y₀ = x₀c − x₁s, y₁ = x₁c + x₀s, with c and s the cosine and sine of position ·
+ * frequency, times the magnitude. Pairs are (i, i + n/2), or neighbours (2i, 2i + 1); elements from n on are copied.
+ *
+ * Threads share the positions. Cosines and sines of a few positions are made once and serve all heads, each of whose
+ * rows for these positions then lie together. Angles are 64-bit fractions of a turn, reduced by wrapping (see
+ * rope_frequencies.h) and by quarter turns, so the float polynomials see what is left, at most an eighth of a turn. */
+#include "../lib/ops/rope_frequencies.h"
+#include "cpu.h"
+
+enum { POSITIONS = 8, PAIRS = CLF_ROPE_MAX_DIMS / 2 };
+
+/* Of one position; for neighbours each is there twice, the first sine negated: y = x·c + swapped x·s. */
+typedef struct rotation {
+    float c[2 * PAIRS], s[2 * PAIRS];
+} rotation;
+
+/* Cosine and sine of position · turns[i], i < n, each times `magnitude`; `sign` −1 turns back. Minimax polynomials on
+ * an eighth of a turn; plain loops over equal types, which compilers vectorise. */
+static void sincos(const uint64_t *restrict turns, uint64_t position, int n, float magnitude, float sign,
+                   float *restrict c, float *restrict s) {
+    float angle[PAIRS];
+    uint32_t quarter[PAIRS];
+    for (int i = 0; i < n; i++) {
+        const uint64_t u = position * turns[i] + ((uint64_t)1 << 61); /* so that quarters are rounded to nearest */
+        /* the 52 bits below the quarter as the mantissa of a double in [2^52, 2^53) */
+        const uint64_t bits = (u << 2 >> 12) | (uint64_t)0x433 << 52;
+        double d;
+        memcpy(&d, &bits, sizeof d);
+        angle[i] = (float)((d - 0x1.8p52) * (6.283185307179586 * 0x1p-54));
+        quarter[i] = (uint32_t)(u >> 62);
+    }
+    for (int i = 0; i < n; i++) {
+        const float r = angle[i], z = r * r;
+        const float sine = r + r * z * (-0.166666552f + z * (0.008332178f + z * -0.000195172674f));
+        const float cosine = 1 - (0.5f * z - z * z * (0.0416666456f + z * (-0.00138873677f + z * 2.44384155e-05f)));
+        const float p = quarter[i] & 1 ? sine : cosine, q = quarter[i] & 1 ? cosine : sine;
+        c[i] = (quarter[i] + 1) & 2 ? -magnitude * p : magnitude * p;
+        s[i] = quarter[i] & 2 ? -magnitude * sign * q : magnitude * sign * q;
+    }
+}
+
+/* c, s of n/2 pairs in the layout of neighbours, in place */
+static void spread(rotation *r, int n) {
+    for (int i = n / 2 - 1; i >= 0; i--) {
+        r->c[2 * i] = r->c[2 * i + 1] = r->c[i];
+        r->s[2 * i + 1] = r->s[i];
+        r->s[2 * i] = -r->s[2 * i + 1];
+    }
+}
+
+INLINE void put(char *p, vf v, clf_dtype dtype, bool stream) {
+    if (stream)
+        v_stream_as(p, v, dtype);
+    else
+        v_store_as(p, v, dtype);
+}
+
+/* pairs (i, i + n/2) */
+INLINE void halves(const char *x, const rotation *r, int n, char *y, clf_dtype dtype, bool stream) {
+    const size_t bytes = cpu_bytes(dtype), half = (size_t)(n / 2) * bytes;
+    int i = 0;
+    for (; i + VL <= n / 2; i += VL) {
+        const size_t at = (size_t)i * bytes;
+        const vf a = v_load_as(x + at, dtype), b = v_load_as(x + half + at, dtype);
+        const vf c = v_load(r->c + i), s = v_load(r->s + i);
+        put(y + at, v_sub(v_mul(a, c), v_mul(b, s)), dtype, stream);
+        put(y + half + at, v_fma(b, c, v_mul(a, s)), dtype, stream);
+    }
+    if (i < n / 2) {
+        const size_t at = (size_t)i * bytes;
+        const int rest = n / 2 - i;
+        const vf a = v_load_as_n(x + at, rest, dtype), b = v_load_as_n(x + half + at, rest, dtype);
+        const vf c = v_load_n(r->c + i, rest), s = v_load_n(r->s + i, rest);
+        v_store_as_n(y + at, v_sub(v_mul(a, c), v_mul(b, s)), rest, dtype);
+        v_store_as_n(y + half + at, v_fma(b, c, v_mul(a, s)), rest, dtype);
+    }
+}
+
+/* pairs (2i, 2i + 1); a vector of one element swaps by address */
+INLINE void neighbours(const char *x, const rotation *r, int n, char *y, clf_dtype dtype, bool stream) {
+    const size_t bytes = cpu_bytes(dtype);
+    int i = 0;
+    if (VL == 1) {
+        for (; i < n; i += 2) {
+            const vf a = v_load_as(x + (size_t)i * bytes, dtype), b = v_load_as(x + (size_t)(i + 1) * bytes, dtype);
+            const vf c = v_load(r->c + i), s = v_load(r->s + i + 1);
+            v_store_as(y + (size_t)i * bytes, v_sub(v_mul(a, c), v_mul(b, s)), dtype);
+            v_store_as(y + (size_t)(i + 1) * bytes, v_fma(b, c, v_mul(a, s)), dtype);
+        }
+        return;
+    }
+    for (; i + VL <= n; i += VL) {
+        const vf v = v_load_as(x + (size_t)i * bytes, dtype);
+        put(y + (size_t)i * bytes, v_fma(v, v_load(r->c + i), v_mul(v_swap(v), v_load(r->s + i))), dtype, stream);
+    }
+    if (i < n) {
+        const int rest = n - i;
+        const vf v = v_load_as_n(x + (size_t)i * bytes, rest, dtype);
+        const vf c = v_load_n(r->c + i, rest), s = v_load_n(r->s + i, rest);
+        v_store_as_n(y + (size_t)i * bytes, v_fma(v, c, v_mul(v_swap(v), s)), rest, dtype);
+    }
+}
+
+static void row(const clf_rope_args *a, const char *x, const rotation *r, char *y, bool stream) {
+    const int n = a->n_dims;
+    const clf_dtype dtype = a->x->dtype;
+    if (a->pairing == CLF_ROPE_INTERLEAVED)
+        CPU_FOR_DTYPE(DTYPE, dtype, CPU_FOR_BOOL(STREAM, stream, neighbours(x, r, n, y, DTYPE, STREAM)));
+    else
+        CPU_FOR_DTYPE(DTYPE, dtype, CPU_FOR_BOOL(STREAM, stream, halves(x, r, n, y, DTYPE, STREAM)));
+    const size_t done = (size_t)n * cpu_bytes(dtype), all = (size_t)clf_last(a->x) * cpu_bytes(dtype);
+    if (all > done && x != y) memcpy(y + done, x + done, all - done);
+}
+
+/* Position of step `s` of batch `b`. */
+static uint64_t position_of(const clf_rope_args *a, int64_t b, int64_t s) {
+    const clf_tensor *p = a->positions;
+    if (!p) return (uint64_t)(a->position + s);
+    const int64_t i = p->ndim == 2 ? b * p->stride[0] + s : s;
+    return (uint64_t)a->position + (uint64_t)((const int32_t *)clf_data(p))[i];
+}
+
+/* Steps [begin, end) of batch b, at most POSITIONS, for all heads. */
+static void rotate(const clf_rope_args *a, const uint64_t *turns, float magnitude, rotation *r, int64_t b,
+                   int64_t begin, int64_t end, bool stream) {
+    const clf_tensor *x = a->x, *out = a->out;
+    const int batch = x->ndim - 3; /* 1 if there is a batch dimension */
+    const int64_t heads = x->shape[batch], seq = x->shape[batch + 1];
+    for (int64_t s = begin; s < end; s++) {
+        rotation *t = &r[s - begin];
+        sincos(turns, position_of(a, b, s), a->n_dims / 2, magnitude, a->inverse ? -1.f : 1.f, t->c, t->s);
+        if (a->pairing == CLF_ROPE_INTERLEAVED) spread(t, a->n_dims);
+    }
+    for (int64_t h = 0; h < heads; h++)
+        for (int64_t s = begin; s < end; s++) {
+            const int64_t i = (b * heads + h) * seq + s;
+            row(a, clf_row(x, i), &r[s - begin], clf_row(out, i), stream);
+        }
+}
+
+clf_status CPU_FN(rope)(clf_context *ctx, const clf_rope_args *a) {
+    const int batch = a->x->ndim - 3;
+    const int64_t batches = batch ? a->x->shape[0] : 1, seq = a->x->shape[batch + 1];
+    const int64_t per_batch = (seq + POSITIONS - 1) / POSITIONS, count = clf_elements(a->x) ? batches * per_batch : 0;
+    const int threads = cpu_threads(ctx, count, 2 * (int64_t)clf_dtype_bytes(a->x->dtype, clf_elements(a->x)));
+    const bool stream = cpu_streams(a->out, a->x, NULL) && a->n_dims * cpu_bytes(a->x->dtype) % 128 == 0;
+    uint64_t turns[PAIRS];
+    float magnitude;
+    clf_rope_frequencies(a, clf_last(a->x), turns, &magnitude);
+#pragma omp parallel num_threads(threads) if (threads > 1)
+    {
+        rotation r[POSITIONS];
+        int64_t begin, end;
+        cpu_share(count, omp_get_thread_num(), omp_get_num_threads(), &begin, &end);
+        for (int64_t i = begin; i < end; i++) {
+            const int64_t first = i % per_batch * POSITIONS, last = first + POSITIONS < seq ? first + POSITIONS : seq;
+            rotate(a, turns, magnitude, r, i / per_batch, first, last, stream);
+        }
+        v_stream_end();
+    }
+    return CLF_OK;
+}

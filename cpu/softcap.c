@@ -1,0 +1,38 @@
+/* softcap.c: out = cap · tanh(x / cap). Pieces of rows are shared among threads. */
+#include "activation.h"
+#include "cpu.h"
+
+INLINE void piece(const char *x, char *out, int64_t n, float cap, clf_dtype dtype) {
+    const size_t bytes = cpu_bytes(dtype);
+    const vf c = v_set1(cap);
+    int64_t i = 0;
+    for (; i + VL <= n; i += VL) {
+        const size_t at = (size_t)i * bytes;
+        v_store_as(out + at, v_mul(c, v_tanh(v_div(v_load_as(x + at, dtype), c))), dtype);
+    }
+    if (i < n) {
+        const size_t at = (size_t)i * bytes;
+        const int rest = (int)(n - i);
+        v_store_as_n(out + at, v_mul(c, v_tanh(v_div(v_load_as_n(x + at, rest, dtype), c))), rest, dtype);
+    }
+}
+
+clf_status CPU_FN(softcap)(clf_context *ctx, const clf_softcap_args *a) {
+    const clf_tensor *x = a->x, *out = a->out;
+    const cpu_pieces work = cpu_cut(out, clf_is_contiguous(x) && clf_is_contiguous(out));
+    const size_t bytes = cpu_bytes(x->dtype);
+    const int threads = cpu_threads(ctx, work.count, 2 * clf_elements(out) * (int64_t)bytes);
+#pragma omp parallel num_threads(threads) if (threads > 1)
+    {
+        int64_t begin, end, row, at;
+        cpu_share(work.count, omp_get_thread_num(), omp_get_num_threads(), &begin, &end);
+        for (int64_t p = begin; p < end; p++) {
+            const int64_t n = cpu_piece(&work, p, &row, &at);
+            const size_t offset = (size_t)at * bytes;
+            const char *from = (const char *)clf_row(x, row) + offset;
+            char *to = (char *)clf_row(out, row) + offset;
+            CPU_FOR_DTYPE(DTYPE, x->dtype, piece(from, to, n, a->cap, DTYPE));
+        }
+    }
+    return CLF_OK;
+}

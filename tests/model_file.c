@@ -1,4 +1,5 @@
 /* model_file.c: good files give the configuration and tensors that they hold. */
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -10,32 +11,125 @@
 
 #include "../lib/model/model_file.h"
 
-static void test_folders(void **state) {
-    (void)state;
-    static const char *const names[] = {"llama", "llama3", "mistral", "qwen2", "qwen3", "gemma2", "phi3"};
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
-        for (int map = 0; map < 2; map++) {
-            clf_model_file *f;
-            clf_error err = {0};
-            char path[128];
-            snprintf(path, sizeof path, "golden/models/%s", names[i]);
-            const clf_status st = clf_model_file_open(&f, &(clf_model_file_args){.path = path, .mmap = map}, &err);
-            assert_string_equal(err.message, "");
-            assert_int_equal(st, CLF_OK);
-            const clf_config *c = clf_model_file_config(f);
-            assert_string_equal(c->name, names[i]);
-            assert_int_equal(c->vocab_size, 96);
-            assert_int_equal(c->n_layers, 2);
-            const clf_file_tensor *q = clf_model_file_find(f, "blk.1.attn_q.weight");
-            assert_non_null(q);
-            assert_int_equal(q->shape[0], c->n_heads * c->head_dim);
-            assert_int_equal(q->shape[1], 48);
-            assert_non_null(clf_model_file_find(f, "blk.1.ffn_gate.weight"));
-            clf_model_file_close(f);
+static const char *const names[] = {"llama",   "llama3", "llama-yarn",    "llama-linear", "llama-bias",
+                                    "mistral", "qwen2",  "qwen2-window",  "qwen3",        "gemma2",
+                                    "gemma3",  "phi3",   "phi3-longrope", "phi3-short"};
+enum { NAMES = sizeof names / sizeof *names };
+
+static clf_model_file *open_model(const char *path, bool map) {
+    clf_model_file *f;
+    clf_error err = {0};
+    const clf_status st = clf_model_file_open(&f, &(clf_model_file_args){.path = path, .mmap = map}, &err);
+    assert_string_equal(err.message, "");
+    assert_int_equal(st, CLF_OK);
+    return f;
+}
+
+/* The GGUF made of a folder says the same, but for what the formats differ in; factors agree to rounding. */
+static void same_rope(const clf_rope_config *a, const clf_rope_config *b) {
+    assert_true(a->base == b->base);
+    assert_int_equal(a->n_dims, b->n_dims);
+    assert_float_equal(a->attention_factor, b->attention_factor, 1e-6);
+    if (a->scaling != CLF_ROPE_SCALING_LLAMA3) assert_int_equal(a->scaling, b->scaling);
+    if (a->scaling == CLF_ROPE_SCALING_LLAMA3) assert_true(b->has_freq_factors);
+    if (a->scaling == CLF_ROPE_SCALING_LINEAR || a->scaling == CLF_ROPE_SCALING_YARN)
+        assert_true(a->factor == b->factor);
+    if (a->scaling == CLF_ROPE_SCALING_YARN || a->scaling == CLF_ROPE_SCALING_LONGROPE)
+        assert_int_equal(a->original_context, b->original_context);
+    if (a->scaling == CLF_ROPE_SCALING_LONGROPE)
+        for (int i = 0; i < a->n_dims / 2; i++) {
+            assert_true(a->freq_factors[i] == b->freq_factors[i]);
+            assert_true(a->long_freq_factors[i] == b->long_freq_factors[i]);
         }
 }
 
+static float scale_of(const clf_config *c) {
+    return c->attention_scale != 0 ? c->attention_scale : 1 / sqrtf((float)c->head_dim);
+}
+
+static void same_config(const clf_config *hf, const clf_config *gguf) {
+    assert_string_equal(hf->name, gguf->name);
+    const int64_t a[] = {
+        hf->trained_context, hf->vocab_size, hf->hidden_size,    hf->ffn_size,   hf->n_layers, hf->n_heads,
+        hf->n_kv_heads,      hf->head_dim,   hf->v_dim,          hf->activation, hf->qk_norm,  hf->post_norms,
+        hf->tied_output,     hf->window,     hf->has_rope_local, hf->bos,        hf->eos};
+    const int64_t b[] = {gguf->trained_context,
+                         gguf->vocab_size,
+                         gguf->hidden_size,
+                         gguf->ffn_size,
+                         gguf->n_layers,
+                         gguf->n_heads,
+                         gguf->n_kv_heads,
+                         gguf->head_dim,
+                         gguf->v_dim,
+                         gguf->activation,
+                         gguf->qk_norm,
+                         gguf->post_norms,
+                         gguf->tied_output,
+                         gguf->window,
+                         gguf->has_rope_local,
+                         gguf->bos,
+                         gguf->eos};
+    for (size_t i = 0; i < sizeof a / sizeof *a; i++) assert_int_equal(a[i], b[i]);
+    assert_memory_equal(hf->windowed, gguf->windowed, (size_t)hf->n_layers);
+    assert_float_equal(hf->norm_eps, gguf->norm_eps, 1e-12);
+    assert_float_equal(hf->embedding_scale, gguf->embedding_scale, 0);
+    assert_float_equal(scale_of(hf), scale_of(gguf), 1e-7);
+    assert_float_equal(hf->attention_softcap, gguf->attention_softcap, 0);
+    assert_float_equal(hf->logit_softcap, gguf->logit_softcap, 0);
+    same_rope(&hf->rope, &gguf->rope);
+    if (hf->has_rope_local) same_rope(&hf->rope_local, &gguf->rope_local);
+}
+
+static float at(const clf_file_tensor *t, int64_t row, int64_t column) {
+    float v;
+    const int64_t columns = t->ndim == 2 ? t->shape[1] : 1;
+    memcpy(&v, (const char *)t->data + 4 * (row * columns + column), 4);
+    return v;
+}
+
+/* Row of the Hugging Face matrix that a llama GGUF has at `row`: pairs are neighbours there, halves here. */
+static int64_t permuted(const clf_config *c, const char *name, int64_t row) {
+    const bool rotated = strstr(name, ".attn_q.") || strstr(name, ".attn_k.");
+    if (c->rope.pairing == CLF_ROPE_HALVES || !rotated) return row;
+    const int64_t in = row % c->head_dim;
+    return row - in + in / 2 + in % 2 * (c->head_dim / 2);
+}
+
+static void test_same_model(void **state) {
+    (void)state;
+    for (int i = 0; i < NAMES; i++) {
+        char path[128];
+        snprintf(path, sizeof path, "golden/models/%s", names[i]);
+        clf_model_file *hf = open_model(path, true);
+        snprintf(path, sizeof path, "golden/gguf/%s.gguf", names[i]);
+        clf_model_file *gguf = open_model(path, false);
+        const clf_config *c = clf_model_file_config(hf), *cg = clf_model_file_config(gguf);
+        same_config(c, cg);
+        assert_string_equal(clf_model_file_format(hf), "safetensors");
+        assert_string_equal(clf_model_file_format(gguf), "gguf");
+        int64_t compared = 0;
+        for (int64_t j = 0; j < clf_model_file_count(gguf); j++) {
+            const clf_file_tensor *b = clf_model_file_at(gguf, j);
+            if (!strncmp(b->name, "rope_", 5)) continue;
+            const clf_file_tensor *a = clf_model_file_find(hf, b->name);
+            assert_non_null(a);
+            assert_int_equal(a->ndim, b->ndim);
+            assert_memory_equal(a->shape, b->shape, sizeof a->shape);
+            const float offset = strstr(b->name, "norm") ? c->norm_offset - cg->norm_offset : 0;
+            for (int64_t row = 0; row < b->shape[0]; row++)
+                for (int64_t k = 0; k < (b->ndim == 2 ? b->shape[1] : 1); k++)
+                    if (at(a, permuted(cg, b->name, row), k) + offset != at(b, row, k))
+                        fail_msg("%s: %s: row %lld differs", names[i], b->name, (long long)row);
+            compared++;
+        }
+        assert_int_equal(compared, clf_model_file_count(hf));
+        clf_model_file_close(hf);
+        clf_model_file_close(gguf);
+    }
+}
+
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_folders)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_same_model)};
     return cmocka_run_group_tests_name("model_file", tests, NULL, NULL);
 }

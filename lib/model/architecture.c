@@ -23,6 +23,7 @@ static const clf_architecture table[] = {
      .gguf = "qwen2",
      .hf = {"qwen2"},
      .activation = SILU,
+     .qkv_bias = true,
      .window_tail = true,
      .hf_defaults = {.n_heads = 32, .n_kv_heads = 32, .window = 4096, .context = 32768, .eps = 1e-6, .rope_base = 1e4}},
     {.name = "qwen3",
@@ -164,6 +165,10 @@ bool clf_tensor_rule_applies(const clf_tensor_rule *rule, bool qk_norm, bool pos
     return false;
 }
 
+bool clf_tensor_rule_has_bias(const clf_tensor_rule *rule) {
+    return rule->layer && rule->columns != CLF_EXTENT_NONE;
+}
+
 /* Reads a layer number and the dot after it, moving *p behind; false if there is none below CLF_MAX_LAYERS. */
 static bool take_layer(const char **p, int *layer) {
     char *end;
@@ -175,8 +180,8 @@ static bool take_layer(const char **p, int *layer) {
     return true;
 }
 
-static bool is_suffix(const char *s) {
-    return !strcmp(s, ".weight") || !strcmp(s, ".bias");
+static bool is_suffix(const clf_tensor_rule *rule, const char *s) {
+    return !strcmp(s, ".weight") || (!strcmp(s, ".bias") && clf_tensor_rule_has_bias(rule));
 }
 
 const clf_tensor_rule *clf_name_from_hf(const clf_architecture *a, const char *hf, char out[CLF_NAME_SIZE],
@@ -194,7 +199,7 @@ const clf_tensor_rule *clf_name_from_hf(const clf_architecture *a, const char *h
     for (int i = 0; i < clf_tensor_rule_count; i++) {
         const clf_tensor_rule *r = &clf_tensor_rules[i];
         const size_t n = strlen(r->hf);
-        if (r->layer != (*layer >= 0) || strncmp(p, r->hf, n) || !is_suffix(p + n)) continue;
+        if (r->layer != (*layer >= 0) || strncmp(p, r->hf, n) || !is_suffix(r, p + n)) continue;
         if (r->presence != CLF_IN_FUSED && !clf_tensor_rule_applies(r, a->qk_norm, a->post_norms, false)) continue;
         if (r->layer)
             snprintf(out, CLF_NAME_SIZE, "blk.%d.%s%s", *layer, r->name, p + n);
@@ -212,7 +217,7 @@ const clf_tensor_rule *clf_name_parse(const char *name, int *layer, const char *
     for (int i = 0; i < clf_tensor_rule_count; i++) {
         const clf_tensor_rule *r = &clf_tensor_rules[i];
         const size_t n = strlen(r->name);
-        if (r->layer != (*layer >= 0) || strncmp(p, r->name, n) || !is_suffix(p + n)) continue;
+        if (r->layer != (*layer >= 0) || strncmp(p, r->name, n) || !is_suffix(r, p + n)) continue;
         *suffix = p + n;
         return r;
     }

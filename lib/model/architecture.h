@@ -23,6 +23,7 @@ typedef struct clf_architecture {
     clf_rope_pairing pairing; /* in GGUF, whose llama converter permutes rows; Hugging Face's is always halves */
     clf_activation activation;
     bool qk_norm;
+    bool qkv_bias; /* query, key and value have biases; elsewhere they may */
     bool post_norms;
     bool gemma;               /* norms stored less one in Hugging Face folders; embeddings × √hidden */
     bool window_tail;         /* Qwen: the layers from max_window_layers on slide */
@@ -75,6 +76,8 @@ typedef struct clf_tensor_rule {
 extern const clf_tensor_rule clf_tensor_rules[];
 extern const int clf_tensor_rule_count;
 bool clf_tensor_rule_applies(const clf_tensor_rule *rule, bool qk_norm, bool post_norms, bool tied);
+/* Whether there may be a bias beside it: matrices of layers only. */
+bool clf_tensor_rule_has_bias(const clf_tensor_rule *rule);
 
 enum { CLF_NAME_SIZE = 64 }; /* of any GGUF name made here */
 

@@ -168,30 +168,44 @@ static clf_status index_names(clf_model_file *f, clf_error *err) {
     return CLF_OK;
 }
 
-/* Every tensor that the decoder will ask for is there; every one that is there has the shape the configuration says. */
-static clf_status check_tensors(const clf_model_file *f, clf_error *err) {
+static clf_status check_presence(const clf_model_file *f, const clf_tensor_rule *r, int layer, const char *suffix,
+                                 clf_error *err) {
+    char name[CLF_NAME_SIZE];
+    if (r->layer)
+        snprintf(name, sizeof name, "blk.%d.%s%s", layer, r->name, suffix);
+    else
+        snprintf(name, sizeof name, "%s%s", r->name, suffix);
+    CLF_CHECK(err, clf_model_file_find(f, name), CLF_BAD_FILE, "tensor %s: missing", name);
+    return CLF_OK;
+}
+
+/* Every tensor that the decoder will ask for is there. */
+static clf_status check_all_present(const clf_model_file *f, clf_error *err) {
     const clf_config *c = &f->config;
     for (int layer = -1; layer < c->n_layers; layer++)
         for (int i = 0; i < clf_tensor_rule_count; i++) {
             const clf_tensor_rule *r = &clf_tensor_rules[i];
-            char name[CLF_NAME_SIZE];
             if (r->layer != (layer >= 0) || !clf_tensor_rule_applies(r, c->qk_norm, c->post_norms, c->tied_output))
                 continue;
-            if (r->layer)
-                snprintf(name, sizeof name, "blk.%d.%s.weight", layer, r->name);
-            else
-                snprintf(name, sizeof name, "%s.weight", r->name);
-            CLF_CHECK(err, clf_model_file_find(f, name), CLF_BAD_FILE, "tensor %s: missing", name);
+            CLF_TRY(check_presence(f, r, layer, ".weight", err));
+            const bool qkv = r->rows == CLF_EXTENT_QUERY || r->rows == CLF_EXTENT_KEY || r->rows == CLF_EXTENT_VALUE;
+            if (qkv && f->architecture->qkv_bias) CLF_TRY(check_presence(f, r, layer, ".bias", err));
         }
+    return CLF_OK;
+}
+
+/* Every tensor that is there is known to the decoder and has the shape that the configuration says. */
+static clf_status check_all_known(const clf_model_file *f, clf_error *err) {
+    const clf_config *c = &f->config;
     for (int64_t i = 0; i < f->count; i++) {
         const clf_file_tensor *t = &f->entries[i].tensor;
         int layer;
         const char *suffix;
         const clf_tensor_rule *r = clf_name_parse(t->name, &layer, &suffix);
-        if (!r) continue; /* rope_ factors: read by take_factors() */
+        if (!r) continue; /* rope_ factors: take_gguf_factors() checks them */
         const bool wanted = clf_tensor_rule_applies(r, c->qk_norm, c->post_norms, c->tied_output) ||
                             (r->presence == CLF_IN_PLAIN && c->post_norms); /* ffn_norm has two rules */
-        CLF_CHECK(err, wanted, CLF_UNSUPPORTED, "tensor %s: a %s decoder does not know it", t->name, c->architecture);
+        if (!wanted) return fail_unknown(t->name, f, err);
         CLF_TRY(check_rule(f, r, t->name, !strcmp(suffix, ".bias"), t, err));
     }
     return CLF_OK;
@@ -248,7 +262,8 @@ static clf_status finish(clf_model_file *f, clf_error *err) {
         CLF_TRY(take_gguf_factors(f, err));
     }
     CLF_TRY(clf_config_check(&f->config, err));
-    return check_tensors(f, err);
+    CLF_TRY(check_all_present(f, err));
+    return check_all_known(f, err);
 }
 
 /* Parts of "…-00002-of-00005.gguf"; false if the path has no such end. */

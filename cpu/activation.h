@@ -1,4 +1,4 @@
-/* activation.h: exp, tanh and the gates of clf_activation over simd.h, shared by glu, softcap and linear.
+/* activation.h: exp and the gates of clf_activation over simd.h, shared by glu and linear.
  *
  * Relative errors below 3e-7 (in the tails of the gelus, where the result is below 1e-5, up to 2e-5); what is below
  * 2^−126 may be 0. NaN in, NaN out; ±∞ gives the limit, so silu(−∞) = −0. Polynomials are minimax fits in the variable
@@ -29,20 +29,6 @@ INLINE vf v_exp(vf x) {
 INLINE vf v_sigmoid(vf x) {
     const vf e = v_exp(v_sub(v_set1(0), v_abs(x))), q = v_div(v_set1(1.f), v_add(v_set1(1.f), e));
     return v_ge_or(x, v_set1(0), q, v_mul(e, q));
-}
-
-/* x + x³·P(x²) near 0, where 1 − 2/(e^2x + 1) would cancel */
-INLINE vf v_tanh(vf x) {
-    const vf a = v_abs(x), z = v_mul(x, x), one = v_set1(1.f);
-    const vf e = v_exp(v_min(v_add(a, a), v_set1(40.f)));
-    const vf far = v_sub(one, v_div(v_set1(2.f), v_add(e, one)));
-    vf p = v_set1(-0.0057049864f);
-    p = v_fma(p, z, v_set1(0.0206390861f));
-    p = v_fma(p, z, v_set1(-0.0537397154f));
-    p = v_fma(p, z, v_set1(0.133314416f));
-    p = v_fma(p, z, v_set1(-0.333332807f));
-    const vf near = v_fma(v_mul(p, z), x, x);
-    return v_ge_or(a, v_set1(0.625f), v_ge_or(x, v_set1(0), far, v_sub(v_set1(0), far)), near);
 }
 
 /* Keeps −∞ · 0 from being NaN in x · gate(x); below −100 every gate is 0. */

@@ -483,7 +483,7 @@ INLINE vf v_tanh(vf x) {
     const vf near = v_fma(v_mul(x, z), p, x);
     const vf e = v_exp2(v_min(v_set1(60.f), v_mul(a, v_set1(2.88539008f))));
     const vf far = v_sub(one, v_div(v_set1(2.f), v_add(one, e)));
-    return v_ge_or(v_set1(0.55f), a, near, v_ge_or(x, v_set1(0.f), far, v_sub(v_set1(0.f), far)));
+    return v_ge_or(a, v_set1(0.55f), v_ge_or(x, v_set1(0.f), far, v_sub(v_set1(0.f), far)), near); /* NaN: near */
 }
 
 INLINE vf v_load_f16(const uint16_t *p) {

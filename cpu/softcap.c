@@ -1,5 +1,4 @@
 /* softcap.c: out = cap · tanh(x / cap). Pieces of rows are shared among threads. */
-#include "activation.h"
 #include "cpu.h"
 
 INLINE void piece(const char *x, char *out, int64_t n, float cap, clf_dtype dtype) {

@@ -8,7 +8,8 @@ int main(void) {
     clf_context *ctx;
     clf_tensor *x;
     float v[4] = {1, 2, 3, 4};
-    if (clf_context_create(&ctx, &(clf_context_args){.device = "cpu", .error = error, .error_size = sizeof error}) != CLF_OK)
+    if (clf_context_create(&ctx, &(clf_context_args){.device = "cpu", .error = error, .error_size = sizeof error}) !=
+        CLF_OK)
         return puts(error), 1;
     clf_tensor_create(&x, ctx, &(clf_tensor_args){.ndim = 1, .shape = {4}});
     clf_tensor_write(x, v, sizeof v);

@@ -110,6 +110,12 @@ clf_status clf_architecture_from_hf(const clf_architecture **out, const char *mo
     return unknown("model_type", model_type, strlen(model_type), err);
 }
 
+const clf_architecture *clf_architecture_named(const char *name) {
+    for (int i = 0; i < ARCHITECTURES; i++)
+        if (!strcmp(table[i].name, name)) return &table[i];
+    return NULL;
+}
+
 int64_t clf_extent_of(clf_extent extent, const clf_config *c) {
     const int64_t query = (int64_t)c->n_heads * c->head_dim, key = (int64_t)c->n_kv_heads * c->head_dim,
                   value = (int64_t)c->n_kv_heads * c->v_dim;
@@ -152,6 +158,12 @@ const clf_tensor_rule clf_tensor_rules[] = {
     {"ffn_gate_up", "mlp.gate_up_proj", true, CLF_EXTENT_GATE_UP, HIDDEN, CLF_IN_FUSED, {"ffn_gate", "ffn_up"}},
 };
 const int clf_tensor_rule_count = sizeof clf_tensor_rules / sizeof *clf_tensor_rules;
+
+const clf_tensor_rule *clf_tensor_rule_named(const char *name) {
+    for (int i = 0; i < clf_tensor_rule_count; i++)
+        if (!strcmp(clf_tensor_rules[i].name, name)) return &clf_tensor_rules[i];
+    return NULL;
+}
 
 bool clf_tensor_rule_applies(const clf_tensor_rule *rule, bool qk_norm, bool post_norms, bool tied) {
     switch (rule->presence) {

@@ -38,6 +38,9 @@ typedef struct clf_architecture {
 clf_status clf_architecture_from_gguf(const clf_architecture **out, const char *name, size_t length, clf_error *err);
 clf_status clf_architecture_from_hf(const clf_architecture **out, const char *model_type, clf_error *err);
 
+/* By clf_config.architecture; NULL if there is none. */
+const clf_architecture *clf_architecture_named(const char *name);
+
 /* How long one side of a tensor is. */
 typedef enum clf_extent {
     CLF_EXTENT_NONE, /* a vector has no columns */
@@ -75,6 +78,8 @@ typedef struct clf_tensor_rule {
 
 extern const clf_tensor_rule clf_tensor_rules[];
 extern const int clf_tensor_rule_count;
+/* By GGUF's name (the first, where there are two); NULL if there is none. */
+const clf_tensor_rule *clf_tensor_rule_named(const char *name);
 bool clf_tensor_rule_applies(const clf_tensor_rule *rule, bool qk_norm, bool post_norms, bool tied);
 /* Whether there may be a bias beside it: matrices of layers only. */
 bool clf_tensor_rule_has_bias(const clf_tensor_rule *rule);

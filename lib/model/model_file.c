@@ -63,12 +63,6 @@ static clf_status add_part(clf_model_file *f, const char *name, const clf_file_t
     return add(f, name, &t, err);
 }
 
-static const clf_tensor_rule *rule_named(const char *name) {
-    for (int i = 0; i < clf_tensor_rule_count; i++)
-        if (!strcmp(clf_tensor_rules[i].name, name)) return &clf_tensor_rules[i];
-    return NULL;
-}
-
 static clf_status fail_shape(const char *name, const clf_file_tensor *t, int64_t rows, int64_t columns,
                              clf_error *err) {
     char want[64], got[96] = "";
@@ -107,7 +101,7 @@ static clf_status add_fused(clf_model_file *f, const clf_tensor_rule *r, int lay
     int64_t first = 0;
     for (int i = 0; i < 3 && r->parts[i]; i++) {
         char name[CLF_NAME_SIZE];
-        const int64_t rows = clf_extent_of(rule_named(r->parts[i])->rows, &f->config);
+        const int64_t rows = clf_extent_of(clf_tensor_rule_named(r->parts[i])->rows, &f->config);
         snprintf(name, sizeof name, "blk.%d.%s%s", layer, r->parts[i], suffix);
         CLF_TRY(add_part(f, name, t, first, rows, err));
         first += rows;
@@ -138,7 +132,7 @@ static clf_status add_gguf_tensor(clf_model_file *f, const clf_file_tensor *t, c
     if (!r || layer >= f->config.n_layers) return fail_unknown(t->name, f, err);
     /* phi3: ffn_up holds gate and up */
     const bool fused_up = !strcmp(r->name, "ffn_up") && t->shape[0] == clf_extent_of(CLF_EXTENT_GATE_UP, &f->config);
-    if (fused_up) r = rule_named("ffn_gate_up");
+    if (fused_up) r = clf_tensor_rule_named("ffn_gate_up");
     return r->presence == CLF_IN_FUSED ? add_fused(f, r, layer, suffix, t, err) : add(f, t->name, t, err);
 }
 

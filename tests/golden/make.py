@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
 """Golden data from PyTorch and transformers: tiny random-weight models with logits and, unless they are variants, every
-gradient (models), optimizer and LoRA trajectories (train), attention cases in float64 (attention).
+gradient (models), LoRA adapters with logits (adapters), optimizer and LoRA trajectories (train), attention cases in
+float64 (attention).
 
     pip install torch transformers peft safetensors numpy
-    python3 make.py OUT [--seed N] [--only models|train|attention] [NAME...]
+    python3 make.py OUT [--seed N] [--only models|adapters|train|attention] [NAME...]
 
-writes OUT/models/NAME, OUT/train/NAME, OUT/attention. Everything runs on the CPU, in float32 (attention: float64); one
-seed gives one result, whatever is left out. make_gguf.py turns the models into GGUF files.
+writes OUT/models/NAME, OUT/adapters/NAME, OUT/train/NAME, OUT/attention. Everything runs on the CPU, in float32 (attention:
+float64); one seed gives one result, whatever is left out. make_gguf.py turns models and adapters into GGUF files.
 """
 import argparse, json, math, os
 import numpy as np
@@ -119,6 +120,28 @@ def one_model(out, name, cls, extra, seed, gradients):
     print(f"{name:14s} loss {res.loss.item():.5f} margin {margin:.4f}")
 
 
+def one_adapter(out, name, cls, extra, seed, lora):
+    """A LoRA adapter for models/NAME in PEFT's format, and the logits with it."""
+    torch.manual_seed(seed)
+    rng = np.random.default_rng(seed)
+    model, cfg = build(cls, extra)
+    model = get_peft_model(model, LoraConfig(lora_dropout=0.0, bias="none", task_type="CAUSAL_LM", **lora))
+    with torch.no_grad():
+        for n, p in model.named_parameters():
+            if "lora_" in n:
+                p.normal_(0, 0.3)
+    d = os.path.join(out, "adapters", name)
+    model.save_pretrained(d)
+    os.remove(os.path.join(d, "README.md"))
+    ids, _ = batch(cfg.vocab_size, rng)
+    with torch.no_grad():
+        logits = model(ids).logits
+        with model.disable_adapter():
+            change = (model(ids).logits - logits).norm() / logits.norm()
+    save_file({"input_ids": ids.int(), "logits": logits.contiguous()}, os.path.join(d, "expect.safetensors"))
+    print(f"{name:14s} adapter changes logits by {change:.3f}")
+
+
 def trajectories(out, name, cls, extra, seed, steps=12):
     """Full and LoRA fine-tuning with AdamW, clipping at 1.0, two micro-batches a step weighted by target tokens."""
     for kind in ("full", "lora"):
@@ -220,6 +243,12 @@ def attention_cases(out, seed, cases):
     print("attention", len(cases))
 
 
+ADAPTERS = {
+    "llama": dict(r=4, lora_alpha=8, rank_pattern={"down_proj": 2}, alpha_pattern={r"layers\.1\.self_attn\.q_proj": 3},
+                  target_modules=["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]),
+    "phi3":  dict(r=3, lora_alpha=4, use_rslora=True, target_modules=["qkv_proj", "o_proj", "gate_up_proj", "down_proj"]),
+}
+
 ATTENTION = {
     "full":              dict(shape=[2, 2, 2, 17, 17, 32]),
     "causal_gqa":        dict(shape=[1, 4, 2, 33, 33, 16], causal=True),
@@ -233,18 +262,22 @@ ATTENTION = {
 }
 
 
-def main(models, variants, attention):
+def main(models, variants, adapters, attention):
     ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     ap.add_argument("out")
     ap.add_argument("names", nargs="*", help="of models; none: all")
     ap.add_argument("--seed", type=int, default=7)
-    ap.add_argument("--only", choices=["models", "train", "attention"])
+    ap.add_argument("--only", choices=["models", "adapters", "train", "attention"])
     a = ap.parse_args()
     torch.use_deterministic_algorithms(True)
     if a.only in (None, "models"):
         for i, (name, (cls, extra)) in enumerate((models | variants).items()):
             if not a.names or name in a.names:
                 one_model(a.out, name, cls, extra, a.seed + i, name in models)
+    if a.only in (None, "adapters"):
+        for i, (name, (cls, extra)) in enumerate(models.items()):
+            if name in adapters and (not a.names or name in a.names):
+                one_adapter(a.out, name, cls, extra, a.seed + i, adapters[name])
     if a.only in (None, "train"):
         name, (cls, extra) = next(iter(models.items()))
         trajectories(a.out, name, cls, extra, a.seed + 100)
@@ -253,4 +286,4 @@ def main(models, variants, attention):
 
 
 if __name__ == "__main__":
-    main(MODELS, VARIANTS, ATTENTION)
+    main(MODELS, VARIANTS, ADAPTERS, ATTENTION)

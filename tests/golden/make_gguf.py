@@ -1,9 +1,11 @@
 #!/usr/bin/env python3
-"""Turns the golden models (make.py's MODELS/NAME) into GGUF files of float32, with the names, keys and layouts that
-llama.cpp's converter would give them:
+"""Turns golden models and adapters (make.py's models/NAME, adapters/NAME) into GGUF files of float32, with the names,
+keys and layouts that llama.cpp's converters would give them:
 
     pip install gguf numpy safetensors
-    python3 make_gguf.py MODELS OUT [NAME...]
+    python3 make_gguf.py GOLDEN [NAME...]
+
+writes GOLDEN/gguf/NAME.gguf and GOLDEN/gguf/NAME-adapter.gguf.
 
 - llama (and mistral, which has no architecture of its own): rows of the query and key projections are permuted, so that
   rotary pairs are neighbours; llama3 scaling becomes rope_freqs.weight.
@@ -14,7 +16,7 @@ Keys that a reader of llama.cpp's own files never meets are written where a mode
 mistral, sliding_window_pattern for qwen2, attention.scale where query_pre_attn_scalar isn't head_dim. The files have no
 tokenizer.
 """
-import json, math, os, sys
+import json, math, os, re, sys
 import numpy as np
 import gguf
 from safetensors.numpy import load_file
@@ -133,11 +135,42 @@ def convert(folder, out):
     w.close()
 
 
+def adapter(folder, base, out):
+    """One alpha serves all pairs of a GGUF adapter: B takes up what PEFT's scale of a pair differs by."""
+    c, m = (json.load(open(os.path.join(f, n))) for f, n in ((folder, "adapter_config.json"), (base, "config.json")))
+    arch, alpha = ARCH[m["model_type"]], float(c["lora_alpha"])
+    w = gguf.GGUFWriter(out, arch)
+    w.add_type(gguf.GGUFType.ADAPTER)
+    w.add_string(gguf.Keys.Adapter.TYPE, "lora")
+    w.add_float32(gguf.Keys.Adapter.LORA_ALPHA, alpha)
+    tensors = load_file(os.path.join(folder, "adapter_model.safetensors"))
+    for name, a in tensors.items():
+        if not name.endswith(".lora_A.weight"):
+            continue
+        b = tensors[name.replace(".lora_A.", ".lora_B.")]
+        module = name.removeprefix("base_model.model.").removesuffix(".lora_A.weight")
+        own = next((v for k, v in c["alpha_pattern"].items() if re.match(rf"(.*\.)?({k})$", module)), alpha)
+        rank = a.shape[0]
+        b = b * np.float32(own / (math.sqrt(rank) if c["use_rslora"] else rank) / (alpha / rank))
+        if arch == "llama" and module.endswith(("q_proj", "k_proj")):
+            b = permute(b, m["num_attention_heads" if module.endswith("q_proj") else "num_key_value_heads"])
+        base_name = gguf_name(module + ".weight", m["model_type"].startswith("gemma"))
+        w.add_tensor(base_name + ".lora_a", a)
+        w.add_tensor(base_name + ".lora_b", np.ascontiguousarray(b))
+    w.write_header_to_file()
+    w.write_kv_data_to_file()
+    w.write_tensors_to_file()
+    w.close()
+
+
 def main():
-    models, out = sys.argv[1:3]
+    golden, names = sys.argv[1], sys.argv[2:]
+    models, adapters, out = (os.path.join(golden, d) for d in ("models", "adapters", "gguf"))
     os.makedirs(out, exist_ok=True)
-    for name in sys.argv[3:] or sorted(os.listdir(models)):
+    for name in names or sorted(os.listdir(models)):
         convert(os.path.join(models, name), os.path.join(out, name + ".gguf"))
+        if os.path.isdir(os.path.join(adapters, name)):
+            adapter(os.path.join(adapters, name), os.path.join(models, name), os.path.join(out, name + "-adapter.gguf"))
 
 
 if __name__ == "__main__":

@@ -19,7 +19,6 @@
 #include "gguf_state.h"
 
 #define MAX_METADATA  ((uint64_t)1 << 29)
-#define MAX_KEY       65535u
 #define MAX_STRINGS   ((uint64_t)1 << 24)
 #define MAX_ALIGNMENT ((uint64_t)1 << 24)
 
@@ -78,20 +77,25 @@ static clf_status take_string(cursor *c, clf_string *out) {
     return CLF_OK;
 }
 
-/* Names are UTF-8 without control characters. */
+bool clf_gguf_is_name(const char *name, uint64_t length, uint64_t max) {
+    const utf8proc_uint8_t *p = (const utf8proc_uint8_t *)name;
+    if (length < 1 || length > max) return false;
+    for (utf8proc_ssize_t i = 0, n = (utf8proc_ssize_t)length; i < n;) {
+        utf8proc_int32_t code;
+        const utf8proc_ssize_t used = utf8proc_iterate(p + i, n - i, &code);
+        if (used <= 0 || code < 32 || code == 127) return false;
+        i += used;
+    }
+    return true;
+}
+
 static clf_status take_name(cursor *c, const char *what, uint64_t max, clf_string *out) {
     const uint64_t at = c->at;
     CLF_TRY(take_string(c, out));
-    CLF_CHECK(c->err, out->length >= 1 && out->length <= max, CLF_BAD_FILE,
-              "%s at byte %" PRIu64 ": expected 1 to %" PRIu64 " bytes, got %" PRIu64, what, at, max, out->length);
-    const utf8proc_uint8_t *p = (const utf8proc_uint8_t *)out->data;
-    for (utf8proc_ssize_t i = 0, n = (utf8proc_ssize_t)out->length; i < n;) {
-        utf8proc_int32_t code;
-        const utf8proc_ssize_t used = utf8proc_iterate(p + i, n - i, &code);
-        CLF_CHECK(c->err, used > 0 && code >= 32 && code != 127, CLF_BAD_FILE,
-                  "%s at byte %" PRIu64 ": expected UTF-8 without control characters", what, at);
-        i += used;
-    }
+    CLF_CHECK(c->err, clf_gguf_is_name(out->data, out->length, max), CLF_BAD_FILE,
+              "%s at byte %" PRIu64 ": expected 1 to %" PRIu64
+              " bytes of UTF-8 without control characters, got %" PRIu64 " bytes",
+              what, at, max, out->length);
     return CLF_OK;
 }
 
@@ -142,7 +146,9 @@ static clf_status take_value(cursor *c, clf_gguf_value *v) {
     uint32_t type = 0;
     CLF_TRY(take_u32(c, &type));
     CLF_CHECK(c->err, type < TYPES, CLF_BAD_FILE, "type: expected below %d, got %" PRIu32, TYPES, type);
-    *v = (clf_gguf_value){.type = (clf_gguf_type)type, .element = (clf_gguf_type)type, .count = 1, .offset = c->at};
+    v->type = v->element = (clf_gguf_type)type;
+    v->count = 1;
+    v->offset = c->at;
     clf_string s;
     if (type == CLF_GGUF_ARRAY) return take_array(c, v);
     if (type == CLF_GGUF_STRING) return take_string(c, &s);
@@ -165,14 +171,14 @@ static clf_status take_pairs(clf_gguf *g, cursor *c, uint64_t count) {
     int64_t capacity = 0, earlier;
     for (uint64_t i = 0; i < count; i++) {
         clf_string key;
-        clf_status st = take_name(c, "key", MAX_KEY, &key);
+        clf_status st = take_name(c, "key", CLF_GGUF_MAX_KEY, &key);
         if (st != CLF_OK) return clf_fail_in(c->err, "key %" PRIu64 " of %" PRIu64, i, count);
         CLF_TRY(grow((void **)&g->values, g->n_values, &capacity, sizeof *g->values, c->err));
         const int shown = key.length < 100 ? (int)key.length : 100;
         CLF_TRY(clf_name_index_add(&g->keys, key.data, key.length, g->n_values, &earlier, c->err));
         CLF_CHECK(c->err, earlier < 0, CLF_BAD_FILE, "%.*s: duplicate key", shown, key.data);
         clf_gguf_value *v = &g->values[g->n_values++];
-        v->strings = NULL;
+        *v = (clf_gguf_value){.key = key};
         if ((st = take_value(c, v)) != CLF_OK) return clf_fail_in(c->err, "%.*s", shown, key.data);
     }
     return CLF_OK;

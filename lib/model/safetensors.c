@@ -39,6 +39,12 @@ static const struct {
 } dtypes[] = {{"F32", CLF_F32}, {"F16", CLF_F16}, {"BF16", CLF_BF16}, {"F64", CLF_F64}, {"I64", CLF_I64},
               {"I32", CLF_I32}, {"I16", CLF_I16}, {"I8", CLF_I8},     {"U8", CLF_U8},   {"BOOL", CLF_BOOL}};
 
+const char *clf_safetensors_dtype_name(clf_dtype dtype) {
+    for (size_t i = 0; i < sizeof dtypes / sizeof *dtypes; i++)
+        if (dtypes[i].dtype == dtype) return dtypes[i].name;
+    return NULL;
+}
+
 static clf_status read_dtype(clf_dtype *out, const json_t *value, clf_error *err) {
     const char *name = json_string_value(value);
     CLF_CHECK(err, name, CLF_BAD_FILE, "dtype: expected a string");

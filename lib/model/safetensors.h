@@ -16,5 +16,7 @@ const clf_file_tensor *clf_safetensors_at(const clf_safetensors *st, int64_t ind
 const clf_file_tensor *clf_safetensors_find(const clf_safetensors *st, const char *name);
 /* A string of __metadata__, or NULL. */
 const char *clf_safetensors_metadata(const clf_safetensors *st, const char *key);
+/* "BF16" for CLF_BF16; NULL for what the format lacks. */
+const char *clf_safetensors_dtype_name(clf_dtype dtype);
 
 #endif

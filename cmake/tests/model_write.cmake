@@ -1,0 +1,6 @@
+unit(model_write)
+find_program(CLFORMER_PYTHON python3)
+if(CLFORMER_PYTHON)
+    add_test(NAME read_back COMMAND ${CLFORMER_PYTHON} ${PROJECT_SOURCE_DIR}/tests/read_back.py $<TARGET_FILE:test-model_write>)
+    set_tests_properties(read_back PROPERTIES SKIP_RETURN_CODE 77)
+endif()

@@ -110,8 +110,8 @@ static clf_status view(clf_tensor **out, const clf_tensor *t, int ndim, const in
                        int64_t offset) {
     clf_error *err = &t->ctx->error;
     CLF_CHECK(err, out && (shape || !ndim), CLF_INVALID_ARGUMENT, "view: NULL argument");
-    int64_t elements;
-    uint64_t bytes;
+    int64_t elements = 0;
+    uint64_t bytes = 0;
     CLF_TRY(check_shape(err, t->dtype, ndim, shape, &elements, &bytes));
     clf_tensor v = *t;
     v.ndim = ndim;

@@ -16,10 +16,10 @@ static const struct variant {
     {1, {1}, 3, 3, 0, "ids [1], weight [3, 3 blocks]"},
     {1, {0}, 5, 1, 0, "ids [0]"},
     {1, {4}, 5, 0, 0, "weight [5, 0]"},
-    {1, {7}, 5, 5, 2.5, "ids [7], weight [5, 5 blocks] scaled"},
-    {2, {3, 5}, 11, 17, -0.125, "ids [3, 5], weight [11, 17 blocks] scaled"},
-    {3, {2, 3, 2}, 100, 2, 45.254833, "ids [2, 3, 2], weight [100, 2 blocks] scaled"},
-    {1, {9}, 4, 1031, 0, "ids [9], weight [4, 1031 blocks]"},
+    {1, {7}, 3, 4, 2.5, "ids [7], weight [3, 4 blocks] scaled"},
+    {2, {3, 5}, 6, 5, -0.125, "ids [3, 5], weight [6, 5 blocks] scaled"},
+    {3, {2, 3, 2}, 9, 2, 45.254833, "ids [2, 3, 2], weight [9, 2 blocks] scaled"},
+    {1, {9}, 4, 16391, 0, "ids [9], weight [4, 16391], blocks: 16384"},
     {1, {512}, 32000, 8, 0, "bench: 512 tokens"},
 };
 static const clf_dtype outs[] = {CLF_F32, CLF_F16, CLF_BF16};
@@ -29,7 +29,7 @@ static bool make(op_run *run) {
     const struct variant *v = &variants[run->variant / OUTS];
     const clf_dtype out = outs[run->variant % OUTS];
     const int values = clf_dtype_block_values(run->dtype);
-    const int64_t dim = v->blocks > 1000 && values > 32 ? 40 * values : v->blocks * values;
+    const int64_t dim = v->blocks > 64 && values > 1 ? 64 * (256 / values) * values : v->blocks * values;
     run->args.embedding.scale = (float)v->scale;
     snprintf(run->text, sizeof run->text, "%s, out %s", v->text, clf_dtype_name(out));
     int64_t shape[4] = {0};

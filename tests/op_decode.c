@@ -10,23 +10,35 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* 2^e, −1022 ≤ e ≤ 1023; and ⌊log₂|v|⌋ of a normal double. */
+static double power(int e) {
+    const uint64_t bits = (uint64_t)(e + 1023) << 52;
+    double v;
+    memcpy(&v, &bits, sizeof v);
+    return v;
+}
+static int exponent_of(double v) {
+    uint64_t bits;
+    memcpy(&bits, &v, sizeof bits);
+    return (int)(bits >> 52 & 2047) - 1023;
+}
+
 /* A float of `exponent` and `mantissa` bits below its sign; the largest exponent is infinity or NaN. */
 static double decode_float(uint32_t bits, int exponent, int mantissa) {
     const int e = (int)(bits >> mantissa) & ((1 << exponent) - 1), bias = (1 << (exponent - 1)) - 1;
     const double m = (double)(bits & ((1u << mantissa) - 1)), sign = bits >> (exponent + mantissa) & 1 ? -1 : 1;
     if (e == (1 << exponent) - 1) return m != 0 ? NAN : sign * INFINITY;
-    return sign * (e ? ldexp(m + (1 << mantissa), e - bias - mantissa) : ldexp(m, 1 - bias - mantissa));
+    return sign * (e ? (m + (1 << mantissa)) * power(e - bias - mantissa) : m * power(1 - bias - mantissa));
 }
 
 /* The nearest such float, ties to even: overflow is infinity. */
 static double round_float(double v, int exponent, int mantissa) {
     const int bias = (1 << (exponent - 1)) - 1;
     if (v == 0 || !isfinite(v)) return v;
-    int e;
-    frexp(v, &e); /* |v| = f · 2^e, f in [½, 1) */
-    const int lowest = 1 - bias - mantissa, unit = e - 1 - mantissa > lowest ? e - 1 - mantissa : lowest;
-    const double r = ldexp(nearbyint(ldexp(v, -unit)), unit);
-    return fabs(r) >= ldexp(1, bias + 1) ? copysign(INFINITY, v) : r;
+    const int lowest = 1 - bias - mantissa,
+              unit = exponent_of(v) - mantissa > lowest ? exponent_of(v) - mantissa : lowest;
+    const double r = nearbyint(v * power(-unit)) * power(unit);
+    return fabs(r) >= power(bias + 1) ? copysign(INFINITY, v) : r;
 }
 
 static uint32_t encode_float(double v, int exponent, int mantissa) {
@@ -36,10 +48,9 @@ static uint32_t encode_float(double v, int exponent, int mantissa) {
     v = round_float(fabs(v), exponent, mantissa);
     if (isnan(v)) return sign | top | 1u << (mantissa - 1);
     if (isinf(v)) return sign | top;
-    if (v < ldexp(1, 1 - bias)) return sign | (uint32_t)ldexp(v, mantissa + bias - 1);
-    int e;
-    const double f = frexp(v, &e);
-    return sign | (uint32_t)(e - 1 + bias) << mantissa | ((uint32_t)ldexp(f, mantissa + 1) & ((1u << mantissa) - 1));
+    if (v < power(1 - bias)) return sign | (uint32_t)(v * power(mantissa + bias - 1));
+    const int e = exponent_of(v);
+    return sign | (uint32_t)(e + bias) << mantissa | ((uint32_t)(v * power(mantissa - e)) & ((1u << mantissa) - 1));
 }
 
 double op_round(double value, clf_dtype dtype) {
@@ -182,14 +193,14 @@ static double e2m1(int q) {
 
 /* e8m0, qs[16] */
 static double mxfp4(const uint8_t *b, int i) {
-    return ldexp(e2m1(nibble(b + 1, i, 16)), b[0] - 127);
+    return e2m1(nibble(b + 1, i, 16)) * power(b[0] - 127);
 }
 
 /* ue4m3[4], qs[32]: 8 bytes each 16 elements. 0x7f is 0; there is no infinity. */
 static double nvfp4(const uint8_t *b, int i) {
     const uint8_t s = b[i / 16];
     const int e = bits(s, 3, 4), m = bits(s, 0, 3);
-    const double scale = s == 0x7f ? 0 : e ? ldexp(8 + m, e - 10) : ldexp(m, -9);
+    const double scale = s == 0x7f ? 0 : e ? (8 + m) * power(e - 10) : m * power(-9);
     return scale * e2m1(nibble(b + 4, i, 8));
 }
 

@@ -1,9 +1,16 @@
-# examples/NAME.c makes clformer-NAME.
+# examples/NAME.c makes clformer-NAME. The embedded model is in those that ask for it.
+set(default_model ${PROJECT_SOURCE_DIR}/examples/default_model/default.gguf)
+add_library(clformer_default_model STATIC examples/default_model/embed.c)
+target_link_libraries(clformer_default_model PRIVATE clformer_flags)
+if(EXISTS ${default_model})
+    target_compile_definitions(clformer_default_model PRIVATE CLF_DEFAULT_MODEL="${default_model}")
+    set_source_files_properties(examples/default_model/embed.c PROPERTIES OBJECT_DEPENDS ${default_model})
+endif()
 file(GLOB example_sources CONFIGURE_DEPENDS examples/*.c)
 set(CMAKE_INSTALL_RPATH "$ORIGIN/../${CMAKE_INSTALL_LIBDIR}")
 foreach(source IN LISTS example_sources)
     get_filename_component(name ${source} NAME_WE)
     add_executable(clformer-${name} ${source})
-    target_link_libraries(clformer-${name} PRIVATE clformer clformer_flags m)
+    target_link_libraries(clformer-${name} PRIVATE clformer clformer_default_model clformer_flags PkgConfig::JANSSON m)
     install(TARGETS clformer-${name} RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
 endforeach()

@@ -32,6 +32,12 @@ static bool size_class(size_t bytes, int *index, size_t *size) {
     return true;
 }
 
+uint64_t clf_pool_block(uint64_t bytes) {
+    int index;
+    size_t size;
+    return size_class(bytes, &index, &size) ? size : UINT64_MAX;
+}
+
 static void raise_peaks(clf_memory_stats *s, clf_memory_tag tag) {
     if (s->held > s->peak_held) s->peak_held = s->held;
     if (s->asked > s->peak_asked) s->peak_asked = s->asked;

@@ -34,6 +34,8 @@ clf_status clf_buffer_wrap(clf_buffer **out, clf_context *ctx, void *data, size_
                            void *user);
 void clf_buffer_retain(clf_buffer *buffer);
 void clf_buffer_release(clf_buffer *buffer); /* NULL is accepted */
+/* Bytes that the pool takes from the device for `bytes`. */
+uint64_t clf_pool_block(uint64_t bytes);
 /* Frees what is kept for reuse. */
 void clf_pool_trim(clf_context *ctx);
 

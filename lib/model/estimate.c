@@ -1,0 +1,98 @@
+/* estimate.c: memory before anything is loaded. */
+#include "estimate.h"
+
+#include <stdio.h>
+
+#include "decoder.h"
+
+enum { CONTEXT = 4096, CHUNK = 512 };
+
+static void add_weight(clf_weight_bytes *sum, const clf_file_tensor *src) {
+    int64_t n = 1;
+    for (int i = 0; i < src->ndim; i++) n *= src->shape[i];
+    const uint64_t bytes = clf_dtype_bytes(clf_weight_dtype(src), n);
+    sum->all += bytes;
+    sum->held += clf_pool_block(bytes);
+    if (!clf_weight_in_place(src)) sum->copied += bytes;
+}
+
+clf_weight_bytes clf_estimate_block(const clf_model_file *file, int layer) {
+    clf_weight_bytes sum = {0};
+    for (int id = 0; id < CLF_W_COUNT; id++) {
+        const clf_file_tensor *src = clf_weight_find(file, layer, (clf_weight)id);
+        if (src) add_weight(&sum, src);
+    }
+    return sum;
+}
+
+void clf_estimate_ends(clf_weight_bytes *embedding, clf_weight_bytes *output, const clf_model_file *file) {
+    *embedding = *output = (clf_weight_bytes){0};
+    add_weight(embedding, clf_model_file_find(file, "token_embd.weight"));
+    add_weight(output, clf_model_file_find(file, "output_norm.weight"));
+    add_weight(output, clf_weight_find_output(file));
+}
+
+uint64_t clf_estimate_activations(const clf_config *c, int64_t chunk) {
+    int64_t width[CLF_ACT_COUNT], sum = 1; /* 1: the ids */
+    clf_decoder_widths(width, c, 0);
+    for (int a = 0; a < CLF_ACT_COUNT; a++) sum += width[a];
+    return sizeof(float) * (uint64_t)(sum * chunk + c->vocab_size);
+}
+
+uint64_t clf_estimate_scratch(const clf_config *c, int64_t chunk, int64_t context_length, int threads) {
+    uint64_t most = 0;
+    const int64_t queries[] = {chunk, 1};
+    for (int i = 0; i < 2; i++) {
+        clf_attention_estimate e;
+        const clf_attention_estimate_args args = {.batch = 1,
+                                                  .heads = c->n_heads,
+                                                  .kv_heads = c->n_kv_heads,
+                                                  .queries = queries[i],
+                                                  .keys = context_length,
+                                                  .head_dim = c->head_dim,
+                                                  .v_dim = c->v_dim,
+                                                  .threads = threads};
+        if (clf_estimate_attention(&e, &args) == CLF_OK && e.flash_scratch > most) most = e.flash_scratch;
+    }
+    return most;
+}
+
+static clf_status estimate(clf_model_estimate *out, const clf_model_file *file, const clf_model_estimate_args *args,
+                           clf_error *err) {
+    const clf_config *c = clf_model_file_config(file);
+    int64_t length = args->context_length, chunk = args->chunk ? args->chunk : CHUNK;
+    if (!length) length = c->trained_context < CONTEXT ? c->trained_context : CONTEXT;
+    CLF_CHECK(err, length > 0 && length <= INT32_MAX, CLF_INVALID_ARGUMENT,
+              "estimate: context_length: expected 1 to %d, got %lld", INT32_MAX, (long long)length);
+    CLF_CHECK(err, chunk > 0, CLF_INVALID_ARGUMENT, "estimate: chunk: expected 1 or more, got %lld", (long long)chunk);
+    CLF_CHECK(err, args->kv_dtype == CLF_F32 || args->kv_dtype == CLF_F16, CLF_INVALID_ARGUMENT,
+              "estimate: kv_dtype: expected f32 or f16, got %s", clf_dtype_name(args->kv_dtype));
+    if (chunk > length) chunk = length;
+    clf_weight_bytes embedding, output;
+    clf_estimate_ends(&embedding, &output, file);
+    out->weights = c->tied_output ? output.all : embedding.all + output.all;
+    for (int i = 0; i < c->n_layers; i++) out->weights += clf_estimate_block(file, i).all;
+    out->kv_cache = (uint64_t)c->n_layers * (clf_kv_cache_key_bytes(c, args->kv_dtype, length) +
+                                             clf_kv_cache_value_bytes(c, args->kv_dtype, length));
+    out->activations = clf_estimate_activations(c, chunk);
+    out->scratch = clf_estimate_scratch(c, chunk, length, args->threads > 0 ? args->threads : 1);
+    return CLF_OK;
+}
+
+clf_status clf_estimate_model(clf_model_estimate *out, clf_model_info *info, const clf_model_estimate_args *args) {
+    if (!out || !args) return CLF_INVALID_ARGUMENT;
+    *out = (clf_model_estimate){0};
+    if (info) *info = (clf_model_info){0};
+    clf_error err = {0};
+    clf_model_file *file = NULL;
+    const clf_model_file_args file_args = {.path = args->path, .mmap = true, .metadata_only = true};
+    clf_status st = args->path ? clf_model_file_open(&file, &file_args, &err)
+                               : clf_fail(&err, CLF_INVALID_ARGUMENT, "estimate: path is NULL");
+    if (st == CLF_OK) {
+        if (info) clf_model_describe(info, file);
+        st = estimate(out, file, args, &err);
+    }
+    clf_model_file_close(file);
+    if (args->error && args->error_size) snprintf(args->error, args->error_size, "%s", st == CLF_OK ? "" : err.message);
+    return st;
+}

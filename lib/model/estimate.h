@@ -1,0 +1,19 @@
+/* estimate.h: bytes that a model takes, from its description alone. Loading and evaluating use the same shapes. */
+#ifndef CLF_MODEL_ESTIMATE_H
+#define CLF_MODEL_ESTIMATE_H
+
+#include "model_file.h"
+
+typedef struct clf_weight_bytes {
+    uint64_t all;    /* once loaded */
+    uint64_t copied; /* of which a context of host memory can't use in place */
+    uint64_t held;   /* all, in the pool's blocks */
+} clf_weight_bytes;
+
+clf_weight_bytes clf_estimate_block(const clf_model_file *file, int layer);
+/* Of the embedding, and of the last norm and the output matrix; a tied one is counted with both. */
+void clf_estimate_ends(clf_weight_bytes *embedding, clf_weight_bytes *output, const clf_model_file *file);
+uint64_t clf_estimate_activations(const clf_config *config, int64_t chunk);
+uint64_t clf_estimate_scratch(const clf_config *config, int64_t chunk, int64_t context_length, int threads);
+
+#endif

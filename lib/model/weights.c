@@ -1,0 +1,78 @@
+/* weights.c: weights by number. On contexts of host memory matrices stay where the file has them. */
+#include "weights.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "../core/context.h"
+
+static const char *const names[CLF_W_COUNT] = {
+    [CLF_W_QUERY] = "attn_q.weight",
+    [CLF_W_KEY] = "attn_k.weight",
+    [CLF_W_VALUE] = "attn_v.weight",
+    [CLF_W_OUTPUT] = "attn_output.weight",
+    [CLF_W_GATE] = "ffn_gate.weight",
+    [CLF_W_UP] = "ffn_up.weight",
+    [CLF_W_DOWN] = "ffn_down.weight",
+    [CLF_W_QUERY_BIAS] = "attn_q.bias",
+    [CLF_W_KEY_BIAS] = "attn_k.bias",
+    [CLF_W_VALUE_BIAS] = "attn_v.bias",
+    [CLF_W_OUTPUT_BIAS] = "attn_output.bias",
+    [CLF_W_GATE_BIAS] = "ffn_gate.bias",
+    [CLF_W_UP_BIAS] = "ffn_up.bias",
+    [CLF_W_DOWN_BIAS] = "ffn_down.bias",
+    [CLF_W_ATTENTION_NORM] = "attn_norm.weight",
+    [CLF_W_QUERY_NORM] = "attn_q_norm.weight",
+    [CLF_W_KEY_NORM] = "attn_k_norm.weight",
+    [CLF_W_POST_ATTENTION_NORM] = "post_attention_norm.weight",
+    [CLF_W_FFN_NORM] = "ffn_norm.weight",
+    [CLF_W_POST_FFN_NORM] = "post_ffw_norm.weight",
+};
+
+const clf_file_tensor *clf_weight_find(const clf_model_file *file, int layer, clf_weight id) {
+    char name[64];
+    snprintf(name, sizeof name, "blk.%d.%s", layer, names[id]);
+    return clf_model_file_find(file, name);
+}
+
+const clf_file_tensor *clf_weight_find_output(const clf_model_file *file) {
+    return clf_model_file_find(file, clf_model_file_config(file)->tied_output ? "token_embd.weight" : "output.weight");
+}
+
+clf_dtype clf_weight_dtype(const clf_file_tensor *src) {
+    return src->ndim > 1 ? src->dtype : CLF_F32;
+}
+
+bool clf_weight_in_place(const clf_file_tensor *src) {
+    return clf_weight_dtype(src) == src->dtype && (src->dtype != CLF_F32 || (uintptr_t)src->data % sizeof(float) == 0);
+}
+
+void clf_weight_to_f32(float *out, clf_dtype dtype, const void *data, int64_t n) {
+    if (dtype == CLF_F32) {
+        memcpy(out, data, (size_t)n * sizeof *out);
+        return;
+    }
+    for (int64_t i = 0; i < n; i++) {
+        uint16_t v;
+        memcpy(&v, (const char *)data + (size_t)i * sizeof v, sizeof v);
+        out[i] = dtype == CLF_F16 ? clf_f16_to_f32(v) : clf_bf16_to_f32(v);
+    }
+}
+
+clf_status clf_weight_load(clf_tensor *t, clf_context *ctx, const clf_file_tensor *src) {
+    clf_tensor_args args = {.dtype = clf_weight_dtype(src), .ndim = src->ndim, .tag = CLF_TAG_WEIGHTS};
+    memcpy(args.shape, src->shape, sizeof args.shape);
+    if (ctx->backend->host && clf_weight_in_place(src)) args.data = (void *)(uintptr_t)src->data;
+    CLF_TRY(clf_tensor_init(t, ctx, &args));
+    if (args.data) return CLF_OK;
+    if (args.dtype == src->dtype) return clf_tensor_write(t, src->data, (size_t)src->nbytes);
+
+    const int64_t n = clf_elements(t);
+    float *values = malloc((size_t)n * sizeof *values);
+    CLF_CHECK(&ctx->error, values, CLF_OUT_OF_MEMORY, "model: %s: out of host memory", src->name);
+    clf_weight_to_f32(values, src->dtype, src->data, n);
+    const clf_status st = clf_tensor_write(t, values, (size_t)n * sizeof *values);
+    free(values);
+    return st;
+}

@@ -1,0 +1,49 @@
+/* weights.h: the weights of one block by number, and how one gets from the file to a context. Names, shapes and
+ * presence were checked when the file was opened. */
+#ifndef CLF_MODEL_WEIGHTS_H
+#define CLF_MODEL_WEIGHTS_H
+
+#include "../core/tensor.h"
+#include "model_file.h"
+
+/* The seven matrices come first, so that an adapter is an array over them; then their biases in the same order. */
+typedef enum clf_weight {
+    CLF_W_QUERY,
+    CLF_W_KEY,
+    CLF_W_VALUE,
+    CLF_W_OUTPUT,
+    CLF_W_GATE,
+    CLF_W_UP,
+    CLF_W_DOWN,
+    CLF_W_MATRICES,
+    CLF_W_QUERY_BIAS = CLF_W_MATRICES,
+    CLF_W_KEY_BIAS,
+    CLF_W_VALUE_BIAS,
+    CLF_W_OUTPUT_BIAS,
+    CLF_W_GATE_BIAS,
+    CLF_W_UP_BIAS,
+    CLF_W_DOWN_BIAS,
+    CLF_W_ATTENTION_NORM,
+    CLF_W_QUERY_NORM,
+    CLF_W_KEY_NORM,
+    CLF_W_POST_ATTENTION_NORM,
+    CLF_W_FFN_NORM,
+    CLF_W_POST_FFN_NORM,
+    CLF_W_COUNT
+} clf_weight;
+
+/* Weight `id` of block `layer`; NULL where the model does without it. */
+const clf_file_tensor *clf_weight_find(const clf_model_file *file, int layer, clf_weight id);
+/* The matrix of a tied or untied output. */
+const clf_file_tensor *clf_weight_find_output(const clf_model_file *file);
+
+/* The dtype it has once loaded: matrices as they are, vectors in F32. */
+clf_dtype clf_weight_dtype(const clf_file_tensor *src);
+/* Whether a context of host memory uses the file's bytes as they lie. */
+bool clf_weight_in_place(const clf_file_tensor *src);
+/* Makes `t` on ctx from `src`. */
+clf_status clf_weight_load(clf_tensor *t, clf_context *ctx, const clf_file_tensor *src);
+/* n values of F32, F16 or BF16, at any alignment, as floats. */
+void clf_weight_to_f32(float *out, clf_dtype dtype, const void *data, int64_t n);
+
+#endif

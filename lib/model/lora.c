@@ -1,10 +1,50 @@
 /* lora.c: adapters beside the matrices they adapt. */
 #include "lora.h"
 
+#include <stdio.h>
+#include <stdlib.h>
+#include <xxhash.h>
+
+#include "adapter_file.h"
 #include "model.h"
 
-clf_status clf_lora_load(clf_model *model, const char *path) {
-    return clf_fail(&model->contexts[0]->error, CLF_UNSUPPORTED, "adapter: %s", path);
+/* A tensor of `src` times `scale`, in F32 on ctx. */
+static clf_status load_scaled(clf_tensor *t, clf_context *ctx, const clf_file_tensor *src, float scale) {
+    const clf_tensor_args args = {
+        .dtype = CLF_F32, .ndim = 2, .shape = {src->shape[0], src->shape[1]}, .tag = CLF_TAG_WEIGHTS};
+    CLF_TRY(clf_tensor_init(t, ctx, &args));
+    const int64_t n = clf_elements(t);
+    float *values = malloc((size_t)n * sizeof *values);
+    CLF_CHECK(&ctx->error, values, CLF_OUT_OF_MEMORY, "adapter: out of host memory");
+    clf_weight_to_f32(values, src->dtype, src->data, n);
+    for (int64_t i = 0; i < n; i++) values[i] *= scale;
+    const clf_status st = clf_tensor_write(t, values, (size_t)n * sizeof *values);
+    free(values);
+    return st;
+}
+
+static clf_status load_pair(clf_model *m, int layer, clf_weight id, const clf_adapter_pair *pair, uint64_t *hash) {
+    clf_layer *l = &m->layers[layer];
+    CLF_TRY(clf_model_failed(m, l->ctx, load_scaled(&l->lora[id].a, l->ctx, &pair->a, 1)));
+    CLF_TRY(clf_model_failed(m, l->ctx, load_scaled(&l->lora[id].b, l->ctx, &pair->b, pair->scale)));
+    if (pair->a.shape[0] > m->lora_rank) m->lora_rank = pair->a.shape[0];
+    *hash = XXH3_64bits_withSeed(pair->a.data, (size_t)pair->a.nbytes, *hash);
+    *hash = XXH3_64bits_withSeed(pair->b.data, (size_t)pair->b.nbytes, *hash);
+    return CLF_OK;
+}
+
+clf_status clf_lora_load(clf_model *m, const char *path, uint64_t *hash) {
+    clf_adapter_file *file;
+    CLF_TRY(clf_adapter_file_open(&file, path, false, &m->config, &m->contexts[0]->error));
+    clf_status st = CLF_OK;
+    for (int layer = 0; layer < m->config.n_layers; layer++)
+        for (int id = 0; id < CLF_W_MATRICES && st == CLF_OK; id++) {
+            char name[CLF_WEIGHT_NAME_SIZE];
+            const clf_adapter_pair *pair = clf_adapter_file_find(file, clf_weight_name(name, layer, (clf_weight)id));
+            if (pair) st = load_pair(m, layer, (clf_weight)id, pair, hash);
+        }
+    clf_adapter_file_close(file);
+    return st;
 }
 
 void clf_lora_release(clf_lora *lora) {
@@ -14,8 +54,7 @@ void clf_lora_release(clf_lora *lora) {
 
 clf_status clf_lora_apply(clf_context *ctx, const clf_lora *lora, const clf_tensor *x, const clf_tensor *inner,
                           clf_tensor *y) {
-    const int64_t shape[] = {x->shape[0], lora->a.shape[0]};
-    clf_tensor z = clf_view_of(inner, 2, shape, NULL, 0);
+    clf_tensor z = clf_view_of(inner, 2, (const int64_t[]){x->shape[0], lora->a.shape[0]}, NULL, 0);
     CLF_TRY(clf_linear(ctx, &(clf_linear_args){.x = x, .weight = {&lora->a}, .out = {&z}}));
     return clf_linear(ctx, &(clf_linear_args){.x = &z, .weight = {&lora->b}, .residual = y, .out = {y}});
 }

@@ -12,8 +12,8 @@ typedef struct clf_lora {
     clf_tensor b; /* F32 [n, r], times the scale */
 } clf_lora;
 
-/* Reads an adapter and puts each pair beside its matrix. */
-clf_status clf_lora_load(clf_model *model, const char *path);
+/* Reads an adapter and puts each pair beside its matrix; *hash takes up what tells it from others. */
+clf_status clf_lora_load(clf_model *model, const char *path, uint64_t *hash);
 void clf_lora_release(clf_lora *lora);
 /* y += B·(A·x) over `rows` tokens: x [rows, k], y [rows, n], inner [rows, r] is scratch. */
 clf_status clf_lora_apply(clf_context *ctx, const clf_lora *lora, const clf_tensor *x, const clf_tensor *inner,

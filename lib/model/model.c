@@ -115,12 +115,8 @@ static clf_status load_weights(clf_model *m, loading *l) {
     XXH3_64bits_update(l->hash, numbers, sizeof numbers);
     CLF_TRY(load_ends(m, l));
     for (int i = 0; i < c->n_layers; i++) CLF_TRY(load_layer(m, l, i));
-    if (l->args->adapter) {
-        CLF_TRY(clf_lora_load(m, l->args->adapter));
-        XXH3_64bits_update(l->hash, l->args->adapter, strlen(l->args->adapter));
-    }
     m->fingerprint = XXH3_64bits_digest(l->hash);
-    return CLF_OK;
+    return l->args->adapter ? clf_lora_load(m, l->args->adapter, &m->fingerprint) : CLF_OK;
 }
 
 static clf_status load(clf_model *m, const clf_model_args *args) {

@@ -30,10 +30,14 @@ static const char *const names[CLF_W_COUNT] = {
     [CLF_W_POST_FFN_NORM] = "post_ffw_norm.weight",
 };
 
+const char *clf_weight_name(char name[CLF_WEIGHT_NAME_SIZE], int layer, clf_weight id) {
+    snprintf(name, CLF_WEIGHT_NAME_SIZE, "blk.%d.%s", layer, names[id]);
+    return name;
+}
+
 const clf_file_tensor *clf_weight_find(const clf_model_file *file, int layer, clf_weight id) {
-    char name[64];
-    snprintf(name, sizeof name, "blk.%d.%s", layer, names[id]);
-    return clf_model_file_find(file, name);
+    char name[CLF_WEIGHT_NAME_SIZE];
+    return clf_model_file_find(file, clf_weight_name(name, layer, id));
 }
 
 const clf_file_tensor *clf_weight_find_output(const clf_model_file *file) {

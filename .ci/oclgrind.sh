@@ -15,7 +15,7 @@ for op in $(sed -nE 's/^CLF_OP\((.*)\)$/\1/p' lib/ops/ops.def); do
     [ -x "$test" ] && [ -f "cl/$op.cl" ] || continue
     echo "$op"
     : >"$log"
-    nice oclgrind --data-races --log "$log" "$test" --device opencl --most-flops "${FLOPS:-3e5}"
+    nice oclgrind --data-races --log "$log" "$test" --device opencl --dtype f16 --most-flops "${FLOPS:-4e4}"
     if [ -s "$log" ]; then
         head -60 "$log"
         echo "oclgrind: $op: see above" >&2

@@ -39,21 +39,40 @@ uint64_t clf_estimate_activations(const clf_config *c, int64_t chunk) {
     return sizeof(float) * (uint64_t)(sum * chunk + c->vocab_size);
 }
 
-uint64_t clf_estimate_scratch(const clf_config *c, int64_t chunk, int64_t context_length, int threads) {
-    uint64_t most = 0;
-    const int64_t queries[] = {chunk, 1};
-    for (int i = 0; i < 2; i++) {
-        clf_attention_estimate e;
-        const clf_attention_estimate_args args = {.batch = 1,
-                                                  .heads = c->n_heads,
-                                                  .kv_heads = c->n_kv_heads,
-                                                  .queries = queries[i],
-                                                  .keys = context_length,
-                                                  .head_dim = c->head_dim,
-                                                  .v_dim = c->v_dim,
-                                                  .threads = threads};
-        if (clf_estimate_attention(&e, &args) == CLF_OK && e.flash_scratch > most) most = e.flash_scratch;
-    }
+/* What the CPU tables' clf_linear() takes for `rows` rows of width k: those packed at a time (codes: as int8 with
+ * scales), and each thread's rows before packing and results, [outputs][96 weight rows]. */
+static uint64_t linear_scratch(int64_t rows, int64_t k, int outputs, bool codes, int threads) {
+    const int64_t blocks = (rows + 255) / 256, block = ((rows + blocks - 1) / blocks + 15) / 16 * 16;
+    const int64_t packed = codes ? block * k * 11 / 8 : block * k * 4;
+    return (uint64_t)(packed + threads * (16 * k + outputs * 96 * block) * 4);
+}
+
+static uint64_t attention_scratch(const clf_config *c, int64_t queries, int64_t keys, int threads) {
+    clf_attention_estimate e = {0};
+    const clf_attention_estimate_args args = {.batch = 1,
+                                              .heads = c->n_heads,
+                                              .kv_heads = c->n_kv_heads,
+                                              .queries = queries,
+                                              .keys = keys,
+                                              .head_dim = c->head_dim,
+                                              .v_dim = c->v_dim,
+                                              .threads = threads};
+    clf_estimate_attention(&e, &args);
+    return e.flash_scratch;
+}
+
+uint64_t clf_estimate_scratch(const clf_model_file *file, int64_t chunk, int64_t context_length, int threads) {
+    const clf_config *c = clf_model_file_config(file);
+    const int64_t attended = (int64_t)c->n_heads * c->v_dim;
+    const bool codes = clf_dtype_is_block(clf_weight_find(file, 0, CLF_W_DOWN)->dtype);
+    const uint64_t takes[] = {linear_scratch(chunk, c->hidden_size, 2, codes, threads),
+                              linear_scratch(chunk, c->ffn_size, 1, codes, threads),
+                              linear_scratch(chunk, attended, 1, codes, threads),
+                              sizeof(float) * (uint64_t)(c->hidden_size + c->vocab_size), /* the logits of one row */
+                              attention_scratch(c, chunk, context_length, threads),
+                              attention_scratch(c, 1, context_length, threads)};
+    uint64_t most = 0; /* one op at a time */
+    for (size_t i = 0; i < sizeof takes / sizeof *takes; i++) most = takes[i] > most ? takes[i] : most;
     return most;
 }
 
@@ -75,7 +94,7 @@ static clf_status estimate(clf_model_estimate *out, const clf_model_file *file, 
     out->kv_cache = (uint64_t)c->n_layers * (clf_kv_cache_key_bytes(c, args->kv_dtype, length) +
                                              clf_kv_cache_value_bytes(c, args->kv_dtype, length));
     out->activations = clf_estimate_activations(c, chunk);
-    out->scratch = clf_estimate_scratch(c, chunk, length, args->threads > 0 ? args->threads : 1);
+    out->scratch = clf_estimate_scratch(file, chunk, length, args->threads > 0 ? args->threads : 1);
     return CLF_OK;
 }
 

@@ -9,11 +9,11 @@
 enum { CONTEXT = 2048, CHUNK = 512 };
 
 /* What is left of ctx's limit after activations and scratch. */
-static uint64_t budget(const clf_context *ctx, const clf_config *c, int64_t context_length) {
+static uint64_t budget(const clf_context *ctx, const clf_model_file *file, int64_t context_length) {
     const clf_memory_stats *s = &ctx->pool.stats;
     const int64_t chunk = context_length < CHUNK ? context_length : CHUNK;
-    const uint64_t fixed =
-        clf_estimate_activations(c, chunk) + clf_estimate_scratch(c, chunk, context_length, ctx->threads);
+    const uint64_t fixed = clf_estimate_activations(clf_model_file_config(file), chunk) +
+                           clf_estimate_scratch(file, chunk, context_length, ctx->threads);
     if (s->limit == UINT64_MAX) return UINT64_MAX;
     return s->limit > s->in_use + fixed ? s->limit - s->in_use - fixed : 0;
 }
@@ -34,10 +34,10 @@ clf_status clf_spread(int *place, const clf_model_args *args, const clf_model_fi
     clf_estimate_ends(&embedding, &output, file);
 
     int at = 0, count = 0; /* context being filled, blocks on it */
-    uint64_t left = budget(args->contexts[0], c, length);
+    uint64_t left = budget(args->contexts[0], file, length);
     for (int i = 0; i < c->n_layers; i++) {
         const clf_weight_bytes block = clf_estimate_block(file, i);
-        for (;; at++, count = 0, left = budget(args->contexts[at], c, length)) {
+        for (;; at++, count = 0, left = budget(args->contexts[at], file, length)) {
             const clf_context *ctx = args->contexts[at];
             uint64_t need = kv + bytes_on(ctx, block);
             if (i == 0) need += bytes_on(ctx, embedding);

@@ -395,12 +395,12 @@ static void models_spread_over_contexts(void **state) {
     clf_context_destroy(pair[0]);
 
     /* one block's keys and values fit into the first context's limit, two don't */
-    args.context_length = 4096;
-    const uint64_t kv = 2 * 2 * 12 * 4096 * sizeof(float);
+    args.context_length = 1 << 16;
+    const uint64_t kv = 2 * 2 * 12 * (1 << 16) * sizeof(float);
     clf_memory_stats stats;
     clf_context *probe = open_context("cpu", 0);
     clf_model *model = load_model(&probe, 1, LLAMA);
-    clf_session *s = open_session(probe, &(clf_session_args){.model = model, .context_length = 4096});
+    clf_session *s = open_session(probe, &(clf_session_args){.model = model, .context_length = 1 << 16});
     int32_t ids[512];
     make_ids(ids, 512, 12);
     assert_ok(probe, clf_session_eval(s, ids, 512, CLF_LOGITS_NONE, NULL)); /* for its scratch */

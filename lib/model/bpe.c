@@ -3,7 +3,11 @@
  *
  * A word begins as its code points. Two neighbours can merge if the list of merges has the pair (MERGES), or if their
  * concatenation is a piece (SCORES, ranks from scores). A candidate is stale when its symbols have changed since, which
- * shows in what the pair makes now. */
+ * shows in what the pair makes now.
+ *
+ * MERGES goes by ids, so what is no piece becomes byte tokens, the unknown token, or nothing, before the merging;
+ * SCORES goes by spellings, where two unknown code points can make a piece, so what is no piece then is known
+ * afterwards. */
 #include <string.h>
 
 #include "tokenizer_data.h"
@@ -48,7 +52,6 @@ static bool join(const clf_tokenizer *t, const clf_symbol *symbols, const char *
         *rank = t->ranks[found];
         return true;
     }
-    if (left->id < 0 || right->id < 0) return false;
     const clf_merge *found = clf_merges_find(&t->merges, left->id, right->id);
     if (!found) return false;
     *id = found->id;
@@ -61,21 +64,54 @@ static bool offer(const clf_tokenizer *t, clf_scratch *s, const char *word, int3
     return position < 0 || !join(t, s->symbols, word, position, &item.id, &item.rank) || push(s, item);
 }
 
+/* The word's code points as symbols. */
+static clf_status begin_scores(const clf_tokenizer *t, clf_scratch *s, const char *word, size_t length, int32_t *n) {
+    clf_symbol *symbols = clf_grown(s->symbols, &s->symbols_capacity, length, sizeof *symbols);
+    if (!symbols) return CLF_OUT_OF_MEMORY;
+    s->symbols = symbols;
+    *n = 0;
+    for (size_t i = 0, size; i < length; i += size, ++*n) {
+        size = clf_utf8_size(word[i]);
+        symbols[*n] = (clf_symbol){(uint32_t)i, (uint32_t)size, clf_vocab_find_plain(&t->vocab, word + i, size), *n - 1,
+                                   i + size < length ? *n + 1 : -1};
+    }
+    return CLF_OK;
+}
+
+/* The word's code points as ids, one symbol each. */
+static clf_status begin_merges(const clf_tokenizer *t, clf_scratch *s, const char *word, size_t length, int32_t *n) {
+    const size_t ids = s->ids.count;
+    bool after_unknown = false;
+    for (size_t i = 0, size; i < length; i += size) {
+        size = clf_utf8_size(word[i]);
+        const int32_t id = clf_vocab_find_plain(&t->vocab, word + i, size);
+        if (id < 0) {
+            CLF_TRY(clf_emit_unknown(t, s, word + i, size, &after_unknown));
+        } else {
+            after_unknown = false;
+            if (!clf_ids_append(&s->ids, id)) return CLF_OUT_OF_MEMORY;
+        }
+    }
+    *n = (int32_t)(s->ids.count - ids);
+    clf_symbol *symbols = clf_grown(s->symbols, &s->symbols_capacity, (size_t)*n, sizeof *symbols);
+    if (!symbols) return CLF_OUT_OF_MEMORY;
+    s->symbols = symbols;
+    for (int32_t i = 0; i < *n; i++)
+        symbols[i] = (clf_symbol){0, 1, s->ids.data[ids + (size_t)i], i - 1, i + 1 < *n ? i + 1 : -1};
+    s->ids.count = ids;
+    return CLF_OK;
+}
+
 clf_status clf_bpe(const clf_tokenizer *t, clf_scratch *s, const char *word, size_t length) {
     if (length > INT32_MAX) return CLF_OUT_OF_MEMORY;
     if (t->ignore_merges) {
         const int32_t id = clf_vocab_find_plain(&t->vocab, word, length);
         if (id >= 0) return clf_ids_append(&s->ids, id) ? CLF_OK : CLF_OUT_OF_MEMORY;
     }
-    clf_symbol *symbols = clf_grown(s->symbols, &s->symbols_capacity, length, sizeof *symbols);
-    if (!symbols) return CLF_OUT_OF_MEMORY;
-    s->symbols = symbols;
-    int32_t n = 0;
-    for (size_t i = 0, size; i < length; i += size, n++) {
-        size = clf_utf8_size(word[i]);
-        symbols[n] = (clf_symbol){(uint32_t)i, (uint32_t)size, clf_vocab_find_plain(&t->vocab, word + i, size), n - 1,
-                                  i + size < length ? n + 1 : -1};
-    }
+    int32_t n;
+    CLF_TRY((t->kind == CLF_TOKENIZER_SCORES ? begin_scores : begin_merges)(t, s, word, length, &n));
+    clf_symbol *symbols = s->symbols;
+    if (!n) return CLF_OK;
 
     s->heap_count = 0;
     for (int32_t i = 0; i < n; i++)

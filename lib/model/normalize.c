@@ -48,13 +48,18 @@ static clf_status normal_form(int options, const char *text, size_t length, clf_
     return ok ? CLF_OK : CLF_OUT_OF_MEMORY;
 }
 
+static bool is_mark(int32_t c) {
+    const utf8proc_category_t category = utf8proc_category(c);
+    return category == UTF8PROC_CATEGORY_MN || category == UTF8PROC_CATEGORY_MC || category == UTF8PROC_CATEGORY_ME;
+}
+
 /* Lower case, or without accents: code point by code point. */
 static clf_status each(clf_step_kind kind, const char *text, size_t length, clf_text *out) {
     for (size_t i = 0, n; i < length; i += n) {
         int32_t c;
         n = clf_utf8_decode(text + i, length - i, &c);
         if (kind == CLF_STEP_STRIP_ACCENTS) {
-            if (utf8proc_category(c) != UTF8PROC_CATEGORY_MN) APPEND(text + i, n);
+            if (!is_mark(c)) APPEND(text + i, n);
             continue;
         }
         utf8proc_uint8_t lower[4];
@@ -64,13 +69,14 @@ static clf_status each(clf_step_kind kind, const char *text, size_t length, clf_
     return CLF_OK;
 }
 
-static clf_status strip(const clf_step *step, const char *text, size_t length, clf_text *out) {
+static clf_status strip(const clf_step *step, clf_words *words, const char *text, size_t length, clf_text *out) {
     size_t begin = 0, end = length;
     int32_t c;
     while (step->left && begin < end) {
         const size_t n = clf_utf8_decode(text + begin, end - begin, &c);
         if (!clf_is_space(c)) break;
         begin += n;
+        words->first = false;
     }
     while (step->right && begin < end) {
         size_t last = end - 1;
@@ -130,7 +136,7 @@ clf_status clf_normalize(const clf_step *step, clf_words *words, const char *tex
         return CLF_OK;
     case CLF_STEP_LOWERCASE:
     case CLF_STEP_STRIP_ACCENTS: return each(step->kind, text, length, out);
-    case CLF_STEP_STRIP: return strip(step, text, length, out);
+    case CLF_STEP_STRIP: return strip(step, words, text, length, out);
     case CLF_STEP_SQUEEZE: return squeeze(text, length, out);
     case CLF_STEP_CHARSMAP: return clf_charsmap_apply(step->charsmap, text, length, out) ? CLF_OK : CLF_OUT_OF_MEMORY;
     case CLF_STEP_BYTE_LEVEL: return byte_level(text, length, out);

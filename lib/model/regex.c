@@ -29,6 +29,9 @@ struct clf_matcher {
 
 #define SPACES                                                                                                         \
     "\\x{09}-\\x{0D}\\x{20}\\x{85}\\x{A0}\\x{1680}\\x{2000}-\\x{200A}\\x{2028}\\x{2029}\\x{202F}\\x{205F}\\x{3000}"
+#define NO_SPACES                                                                                                      \
+    "\\x{0}-\\x{8}\\x{E}-\\x{1F}\\x{21}-\\x{84}\\x{86}-\\x{9F}\\x{A1}-\\x{167F}\\x{1681}-\\x{1FFF}\\x{200B}-\\x{2027}" \
+    "\\x{202A}-\\x{202E}\\x{2030}-\\x{205E}\\x{2060}-\\x{2FFF}\\x{3001}-\\x{10FFFF}"
 #define WORDS "\\p{L}\\p{M}\\p{Nd}\\p{Nl}\\p{Pc}\\x{24B6}-\\x{24E9}"
 #define HEXES "0-9A-Fa-f"
 
@@ -36,7 +39,7 @@ struct clf_matcher {
 static const char *class_of(char c, bool inside) {
     switch (c) {
     case 's': return inside ? SPACES : "[" SPACES "]";
-    case 'S': return inside ? NULL : "[^" SPACES "]";
+    case 'S': return inside ? NO_SPACES : "[^" SPACES "]";
     case 'w': return inside ? WORDS : "[" WORDS "]";
     case 'W': return inside ? NULL : "[^" WORDS "]";
     case 'h': return inside ? HEXES : "[" HEXES "]";

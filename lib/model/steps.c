@@ -71,10 +71,11 @@ static clf_status split(const clf_step *step, clf_words *words) {
     return CLF_OK;
 }
 
-/* As many words of a new text. */
+/* As many words, of a new text. */
 static clf_status rewrite(const clf_step *step, clf_words *words) {
     clf_text *out = &words->next_text;
     out->length = 0;
+    if (words->spans.count && words->spans.data[0].begin) words->first = false; /* what began the text is gone */
     for (size_t i = 0; i < words->spans.count; i++) {
         clf_span *word = &words->spans.data[i];
         const size_t begin = out->length;

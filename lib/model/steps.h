@@ -16,7 +16,7 @@ typedef enum clf_step_kind {
     CLF_STEP_REPLACE,       /* each `pattern` or match of `regex` by `content` */
     CLF_STEP_NORMAL_FORM,   /* NFC, NFD, NFKC, NFKD: `options` of utf8proc */
     CLF_STEP_LOWERCASE,     /* simple lower case, and U+0130 */
-    CLF_STEP_STRIP_ACCENTS, /* without category Mn */
+    CLF_STEP_STRIP_ACCENTS, /* without marks */
     CLF_STEP_STRIP,         /* without White_Space on the left, the right */
     CLF_STEP_SQUEEZE,       /* runs of U+0020 become one, none at either end (SentencePiece) */
     CLF_STEP_CHARSMAP,      /* SentencePiece's compiled normalization */
@@ -65,7 +65,7 @@ clf_status clf_step_set_content(clf_step *step, const char *content, size_t leng
 typedef struct clf_words {
     clf_text text, next_text;
     clf_spans spans, next_spans;
-    bool first; /* the fragment begins the text */
+    bool first; /* the first word begins the whole text, nothing was taken from there */
     clf_matcher *matcher;
 } clf_words;
 

@@ -60,11 +60,24 @@ static const clf_added *added_at(const clf_tokenizer *t, const clf_prefixes *set
         }
         if (i >= length || !clf_cursor_step(set, &cursor, (unsigned char)text[i])) break;
     }
-    if (found && found->single_word &&
-        ((at > 0 && is_word(code_point_before(text, at))) ||
-         (*end < length && is_word(code_point_at(text, length, *end)))))
-        return NULL;
     return found;
+}
+
+static bool is_within_word(const char *text, size_t length, size_t begin, size_t end) {
+    return (begin > 0 && is_word(code_point_before(text, begin))) ||
+           (end < length && is_word(code_point_at(text, length, end)));
+}
+
+/* [begin, end) with the white space that the token takes along, not before `done`. */
+static clf_span with_space(const clf_added *added, const char *text, size_t length, clf_span token, size_t done) {
+    if (added->left && token.begin < done) token.begin = done;
+    while (added->left && token.begin > done && clf_is_space(code_point_before(text, token.begin))) {
+        token.begin--;
+        while (token.begin > done && (text[token.begin] & 0xC0) == 0x80) token.begin--;
+    }
+    while (added->right && token.end < length && clf_is_space(code_point_at(text, length, token.end)))
+        token.end += clf_utf8_size(text[token.end]);
+    return token;
 }
 
 /* What a stretch of text without added tokens goes through. */
@@ -75,29 +88,26 @@ typedef clf_status clf_stretch(const clf_tokenizer *t, clf_scratch *s, const cha
 static clf_status cut(const clf_tokenizer *t, clf_scratch *s, const clf_prefixes *set, bool bytes, const char *text,
                       size_t length, bool special, bool begins, clf_stretch *stretch) {
     size_t done = 0;
-    for (size_t at = 0; at < length;) {
-        size_t end = at + 1;
+    for (size_t at = 0, next; at < length; at = next) {
         const unsigned char c = (unsigned char)text[at];
         const clf_added *added =
-            set->first[c] < set->first[c + 1] ? added_at(t, set, special, text, length, at, &end) : NULL;
-        int32_t id = -1, code_point;
-        size_t begin = at;
+            set->first[c] < set->first[c + 1] ? added_at(t, set, special, text, length, at, &next) : NULL;
+        clf_span span = {at, at + 1};
+        int32_t id, code_point;
         if (added) {
+            if (added->single_word && is_within_word(text, length, at, next)) continue;
             id = added->id;
-            while (added->left && begin > done && clf_is_space(code_point_before(text, begin))) do
-                    begin--;
-                while (begin > done && (text[begin] & 0xC0) == 0x80);
-            while (added->right && end < length && clf_is_space(code_point_at(text, length, end)))
-                end += clf_utf8_size(text[end]);
-        } else if (bytes && !clf_utf8_decode(text + at, length - at, &code_point)) {
-            id = t->vocab.bytes[c];
+            span = with_space(added, text, length, (clf_span){at, next}, done);
+            if (span.begin >= span.end) continue; /* taken along by another */
         } else {
-            at += bytes ? clf_utf8_size(text[at]) : 1;
-            continue;
+            next = bytes ? at + clf_utf8_decode(text + at, length - at, &code_point) : at + 1;
+            if (next > at) continue;
+            id = t->vocab.bytes[c];
+            next = at + 1;
         }
-        if (begin > done) CLF_TRY(stretch(t, s, text + done, begin - done, special, begins && done == 0));
+        if (span.begin > done) CLF_TRY(stretch(t, s, text + done, span.begin - done, special, begins && done == 0));
         if (!clf_ids_append(&s->ids, id)) return CLF_OUT_OF_MEMORY;
-        done = at = end;
+        if (span.end > done) done = span.end;
     }
     return done < length ? stretch(t, s, text + done, length - done, special, begins && done == 0) : CLF_OK;
 }

@@ -74,7 +74,7 @@ struct clf_tokenizer {
     int32_t bos, eos;
     clf_ids before, after; /* with CLF_TOKENIZE_ADD_SPECIAL */
     char *chat_template;   /* NULL: none */
-    clf_chat_family chat;
+    clf_chat_style chat;   /* points into the template */
 };
 
 /* tokenizer_build.c: a tokenizer is filled, then finished. */
@@ -93,7 +93,7 @@ void clf_tokenizer_mark_end(clf_tokenizer *t, int64_t id);
 
 /* Scratch of one call. */
 typedef struct clf_symbol {
-    uint32_t begin, length; /* in the word; length 0: merged into another */
+    uint32_t begin, length; /* in the word, for SCORES; length 0: merged into another */
     int32_t id;             /* -1: no piece */
     int32_t previous, next; /* -1: none */
 } clf_symbol;

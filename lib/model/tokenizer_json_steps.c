@@ -234,7 +234,7 @@ static clf_status read_pre_tokenizer(clf_tokenizer *t, const json_t *json, int d
     if (strcmp(type, "WhitespaceSplit") == 0) return add_split(&t->split, "\\s", CLF_SPLIT_REMOVED, err);
     if (strcmp(type, "Whitespace") == 0) {
         CLF_TRY(add_split(&t->split, "\\s", CLF_SPLIT_REMOVED, err));
-        return add_split(&t->split, "\\w+", CLF_SPLIT_ISOLATED, err);
+        return add_split(&t->split, "[\\w\\x{200C}\\x{200D}]+", CLF_SPLIT_ISOLATED, err);
     }
     if (strcmp(type, "BertPreTokenizer") == 0) {
         CLF_TRY(add_split(&t->split, "\\s", CLF_SPLIT_REMOVED, err));

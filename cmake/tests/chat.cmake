@@ -1,0 +1,2 @@
+unit(chat)
+target_link_libraries(test-chat PRIVATE PkgConfig::JANSSON)

@@ -58,7 +58,8 @@ typedef struct clf_cl_state {
     char identity[768]; /* platform, device and driver with their versions: part of every cache key */
     clf_cl_program *programs;
     clf_cl_rope_table rope[CLF_CL_ROPE_TABLES];
-    int rope_next;  /* the oldest */
+    int rope_next; /* the oldest */
+    bool is_gpu;
     bool used_blas; /* CLBlast holds programs of this context */
     bool lost;      /* the device failed for good: no call reaches it any more */
 } clf_cl_state;
@@ -101,6 +102,12 @@ void clf_cl_cache_store(clf_context *ctx, clf_cl_key key, const void *data, size
 
 /* self_test.c: known answers, once for each device, driver and version of the kernels. */
 clf_status clf_cl_self_test(clf_context *ctx);
+
+/* blas.c: product = x · weightᵀ by CLBlast, [m, n] in float32 without gaps; whether it is to be used for these. */
+bool clf_cl_blas_takes(const clf_context *ctx, const clf_tensor *x, const clf_tensor *weight);
+clf_status clf_cl_blas_multiply(clf_context *ctx, const clf_tensor *x, const clf_tensor *weight,
+                                const clf_memory *product);
+void clf_cl_blas_close(clf_context *ctx);
 
 /* program.c: sources, embedded by the build: NAME.cl is {"NAME", its text}; NULL name at the end. */
 typedef struct clf_cl_source {

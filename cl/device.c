@@ -127,6 +127,7 @@ static clf_status open_state(clf_context *ctx, clf_cl_state *s, int index) {
     CLF_CHECK(&ctx->error, index < n, CLF_NOT_FOUND, "device opencl:%d: there are %d", index, n);
     s->platform = list[index].platform;
     s->device = list[index].device;
+    s->is_gpu = list[index].rank < 2;
     const char *reason = unusable(s->device);
     CLF_CHECK(&ctx->error, !reason, CLF_UNSUPPORTED, "device opencl:%d: %s", index, reason);
 
@@ -162,6 +163,7 @@ void clf_cl_close(clf_context *ctx) {
         free(s->rope[i].turns);
     }
     clf_pool_trim(ctx);
+    clf_cl_blas_close(ctx);
     clf_cl_release_programs(ctx);
     if (!s->lost) { /* releasing what belongs to a lost device may hang */
         if (s->queue) clReleaseCommandQueue(s->queue);

@@ -27,7 +27,25 @@ static void set_epilogue(clf_cl_call *call, const product *p) {
     clf_cl_int(call, p->weight->shape[0]);
 }
 
+/* By CLBlast into scratch, then the epilogue. */
+static clf_status multiply_blas(clf_context *ctx, const product *p) {
+    const int64_t elements = clf_elements(p->out);
+    clf_buffer *scratch;
+    clf_cl_call call;
+    CLF_TRY(clf_buffer_create(&scratch, ctx, (size_t)elements * sizeof(float), CLF_TAG_SCRATCH));
+    clf_status st = clf_cl_blas_multiply(ctx, p->x, p->weight, &scratch->memory);
+    if (st == CLF_OK) st = clf_cl_begin(&call, ctx, "linear", "epilogue", "-DW=F32");
+    if (st == CLF_OK) {
+        clf_cl_memory(&call, &scratch->memory);
+        set_epilogue(&call, p);
+        st = clf_cl_run(&call, (size_t[3]){clf_cl_divide_up(elements, GEMM_LOCAL), 1, 1}, GEMM_LOCAL);
+    }
+    clf_buffer_release(scratch);
+    return st;
+}
+
 static clf_status multiply(clf_context *ctx, const product *p) {
+    if (clf_cl_blas_takes(ctx, p->x, p->weight)) return multiply_blas(ctx, p);
     const int64_t m = clf_rows(p->out), n = p->weight->shape[0], k = p->weight->shape[1];
     const bool gemm = m >= GEMM_ROWS;
     clf_cl_call call;

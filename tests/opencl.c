@@ -450,6 +450,35 @@ static void leaves_a_lost_device_alone(void **unused) {
     assert_int_equal(fail_state->calls, 0); /* no call reached it */
 }
 
+/* CLBlast, where the build has it: the same product with and without */
+
+static void multiplies_alike_with_clblast(void **unused) {
+    (void)unused;
+    enum { M = 130, COLUMNS = 140, K = 70 };
+    static float x[M * K], w[COLUMNS * K], bias[COLUMNS], y[2][M * COLUMNS];
+    for (int i = 0; i < M * K; i++) x[i] = (float)(i * 7 % 13 - 6);
+    for (int i = 0; i < COLUMNS * K; i++) w[i] = (float)(i * 5 % 17 - 8);
+    for (int i = 0; i < COLUMNS; i++) bias[i] = (float)(i % 3);
+    for (int blas = 0; blas < 2; blas++) {
+        setenv("CLFORMER_CLBLAST", blas ? "1" : "0", 1);
+        clf_context *ctx = open_device("opencl:0", NULL);
+        clf_tensor *t[4];
+        const int64_t shapes[4][2] = {{M, K}, {COLUMNS, K}, {COLUMNS}, {M, COLUMNS}};
+        const float *const data[3] = {x, w, bias};
+        for (int i = 0; i < 4; i++) {
+            clf_tensor_args args = {.ndim = i == 2 ? 1 : 2, .shape = {shapes[i][0], shapes[i][1]}};
+            ok(ctx, clf_tensor_create(&t[i], ctx, &args));
+            if (i < 3) ok(ctx, clf_tensor_write(t[i], data[i], clf_tensor_bytes(t[i])));
+        }
+        ok(ctx, clf_linear(ctx, &(clf_linear_args){.x = t[0], .weight = {t[1]}, .bias = {t[2]}, .out = {t[3]}}));
+        ok(ctx, clf_tensor_read(t[3], y[blas], sizeof y[blas]));
+        for (int i = 0; i < 4; i++) clf_tensor_destroy(t[i]);
+        clf_context_destroy(ctx);
+    }
+    unsetenv("CLFORMER_CLBLAST");
+    assert_memory_equal(y[0], y[1], sizeof y[0]); /* whole numbers: exact in any order */
+}
+
 /* interoperation */
 
 static void shares_memory_with_the_caller(void **unused) {
@@ -535,6 +564,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(reports_what_the_compiler_said),
         cmocka_unit_test(survives_each_failing_call),
         cmocka_unit_test(leaves_a_lost_device_alone),
+        cmocka_unit_test(multiplies_alike_with_clblast),
         cmocka_unit_test(shares_memory_with_the_caller),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -10,6 +10,7 @@
 #include <cmocka.h>
 
 #include "../lib/model/model_file.h"
+#include "../lib/model/read_config.h"
 
 static const char *const names[] = {"llama",   "llama3", "llama-yarn",    "llama-linear", "llama-bias",
                                     "mistral", "qwen2",  "qwen2-window",  "qwen3",        "gemma2",
@@ -129,7 +130,67 @@ static void test_same_model(void **state) {
     }
 }
 
+/* What transformers 4 writes says the same as what transformers 5 writes. */
+#define SIZES(type, layers, hidden, ffn, heads, kv)                                                                    \
+    "{\"model_type\":\"" type "\",\"num_hidden_layers\":" layers ",\"hidden_size\":" hidden                            \
+    ",\"intermediate_size\":" ffn ",\"num_attention_heads\":" heads ",\"num_key_value_heads\":" kv                     \
+    ",\"max_position_embeddings\":64,\"bos_token_id\":1,\"eos_token_id\":[2,3],\"vocab_size\":96"
+#define NARROW(type) SIZES(type, "2", "32", "40", "4", "2")
+#define WIDE(type)   SIZES(type, "2", "48", "80", "4", "2")
+
+static void test_spellings(void **state) {
+    (void)state;
+    static const struct {
+        const char *name, *text;
+    } cases[] = {
+        {"llama", WIDE("llama") ",\"rms_norm_eps\":1e-5,\"rope_scaling\":null}"},
+        {"llama3", WIDE("llama") ",\"rms_norm_eps\":1e-5,\"tie_word_embeddings\":true,\"rope_theta\":10000.0,"
+                                 "\"rope_scaling\":{\"rope_type\":\"llama3\",\"factor\":4.0,\"low_freq_factor\":1.0,"
+                                 "\"high_freq_factor\":4.0,\"original_max_position_embeddings\":16}}"},
+        {"llama-linear", NARROW("llama") ",\"rope_scaling\":{\"type\":\"linear\",\"factor\":2.0}}"},
+        {"llama-yarn", NARROW("llama") ",\"rope_theta\":10000,\"rope_scaling\":{\"type\":\"yarn\",\"factor\":4.0,"
+                                       "\"original_max_position_embeddings\":16,\"beta_fast\":32}}"},
+        {"mistral", WIDE("mistral") ",\"rms_norm_eps\":1e-5,\"head_dim\":16,\"rope_theta\":1e6,\"sliding_window\":8}"},
+        {"qwen2", WIDE("qwen2") ",\"rope_theta\":1000000.0,\"sliding_window\":8,\"use_sliding_window\":false,"
+                                "\"max_window_layers\":1,\"tie_word_embeddings\":true}"},
+        {"qwen2-window", NARROW("qwen2") ",\"rope_theta\":1000000.0,\"sliding_window\":8,\"use_sliding_window\":true,"
+                                         "\"max_window_layers\":1}"},
+        {"gemma2", WIDE("gemma2") ",\"head_dim\":16,\"sliding_window\":8,\"query_pre_attn_scalar\":16,"
+                                  "\"attn_logit_softcapping\":5,\"final_logit_softcapping\":3.0,\"hidden_act\":"
+                                  "\"gelu_pytorch_tanh\"}"},
+        {"gemma3",
+         "{\"model_type\":\"gemma3\",\"bos_token_id\":1,\"eos_token_id\":2,\"vision_config\":{},\"text_config\":"
+         "{\"model_type\":\"gemma3_text\",\"num_hidden_layers\":6,\"hidden_size\":32,\"intermediate_size\":40,"
+         "\"num_attention_heads\":2,\"num_key_value_heads\":1,\"head_dim\":16,\"vocab_size\":96,"
+         "\"max_position_embeddings\":64,\"query_pre_attn_scalar\":24,\"sliding_window\":8,"
+         "\"rope_scaling\":{\"rope_type\":\"linear\",\"factor\":8.0},\"rope_local_base_freq\":10000.0,"
+         "\"sliding_window_pattern\":6}}"},
+        {"phi3-longrope", NARROW("phi3") ",\"original_max_position_embeddings\":4,\"partial_rotary_factor\":0.5,"
+                                         "\"rope_scaling\":{\"type\":\"su\",\"short_factor\":[1.0,1.3],"
+                                         "\"long_factor\":[1.2,4.5]}}"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char path[128];
+        snprintf(path, sizeof path, "golden/models/%s", cases[i].name);
+        clf_model_file *f = open_model(path, true);
+        clf_config want = *clf_model_file_config(f), got;
+        const clf_architecture *a;
+        clf_error err = {0};
+        if (clf_config_from_json(&got, &a, cases[i].text, strlen(cases[i].text), &err) != CLF_OK)
+            fail_msg("%s: %s", cases[i].name, err.message);
+        memcpy(got.name, want.name, sizeof got.name);
+        assert_string_equal(got.architecture, want.architecture);
+        assert_float_equal(got.norm_offset, want.norm_offset, 0);
+        if (want.rope.scaling == CLF_ROPE_SCALING_LLAMA3) { /* same_rope() compares it with a GGUF's factors */
+            assert_memory_equal(&got.rope, &want.rope, sizeof want.rope);
+            got.rope.has_freq_factors = true;
+        }
+        same_config(&want, &got);
+        clf_model_file_close(f);
+    }
+}
+
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_same_model)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_same_model), cmocka_unit_test(test_spellings)};
     return cmocka_run_group_tests_name("model_file", tests, NULL, NULL);
 }

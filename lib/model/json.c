@@ -7,8 +7,20 @@
 
 #include "source.h"
 
+/* Values of a parsed text take some 40 bytes each, written ones as few as two: their number is limited first. */
+enum { MAX_VALUES = 1 << 24 };
+
+static uint64_t count_values(const char *text, uint64_t size) {
+    uint64_t n = 1;
+    for (uint64_t i = 0; i < size; i++) n += text[i] == ',' || text[i] == ':' || text[i] == '[' || text[i] == '{';
+    return n;
+}
+
 clf_status clf_json_parse(json_t **out, const void *data, uint64_t size, const char *name, clf_error *err) {
     json_error_t why;
+    *out = NULL;
+    CLF_CHECK(err, count_values(data, size) <= MAX_VALUES, CLF_BAD_FILE, "%s: JSON: expected at most %d values", name,
+              MAX_VALUES);
     *out = json_loadb(data, (size_t)size, JSON_REJECT_DUPLICATES, &why);
     if (!*out)
         return clf_fail(err, json_error_code(&why) == json_error_out_of_memory ? CLF_OUT_OF_MEMORY : CLF_BAD_FILE,

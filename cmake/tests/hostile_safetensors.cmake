@@ -1,0 +1,1 @@
+unit(hostile_safetensors)

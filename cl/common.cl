@@ -111,10 +111,16 @@ float group_max(float value, local float *scratch) {
     return scratch[0];
 }
 
-/* As clf_activation: 0 none, 1 SiLU, 2 GELU, 3 GELU's tanh approximation. */
+/* As clf_activation: 0 none, 1 SiLU, 2 GELU, 3 GELU's tanh approximation. All but none are x times a number from 0 to
+ * 1; where that is 0, so is the product, even for x = -inf. */
 float activate(float x, int activation) {
     if (activation == 0) return x;
-    if (activation == 2) return 0.5f * x * erfc(-0.70710678f * x);
-    const float u = activation == 1 ? x : 1.5957691f * (x + 0.044715f * x * x * x); /* 2√(2/π)(…): ½(1 + tanh u/2) = σ(u) */
-    return x / (1 + exp(-u));
+    float gate;
+    if (activation == 2) {
+        gate = 0.5f * erfc(-0.70710678f * x);
+    } else { /* the logistic function; ½(1 + tanh u/2) is that of u */
+        const float u = activation == 1 ? x : 1.5957691f * (x + 0.044715f * x * x * x), e = exp(-fabs(u));
+        gate = (u < 0 ? e : 1) / (1 + e);
+    }
+    return gate == 0 ? -0.0f : x * gate;
 }

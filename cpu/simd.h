@@ -1,7 +1,9 @@
 /* simd.h: the one vector vocabulary. vf is VL floats: AVX-512 (16), AVX2+FMA+F16C (8), NEON (4) or plain float (1);
  * nothing here allocates or branches. Loads and stores are unaligned; v_load_n and v_store_n touch only the first n of
- * VL elements (the rest read as 0). 16-bit stores round to nearest even. v_hsums gives the sums of VL vectors as one.
- */
+ * VL elements (the rest read as 0). 16-bit stores round to nearest even. A vector is SPANS spans of SPAN
+ * lanes: v_load_span puts the floats at p into every span; v_regroup exchanges span j of a[i] with span i of a[j], for
+ * SPANS vectors; v_span_sums makes lane i of each span the sum of that span of a[i], for SPAN vectors; v_spans_sum and
+ * v_spans_max put the sum or maximum over the spans into every span. */
 #ifndef CLF_CPU_SIMD_H
 #define CLF_CPU_SIMD_H
 
@@ -25,7 +27,7 @@
 #endif
 
 #if defined(__AVX512F__)
-enum { VL = 16 };
+enum { VL = 16, SPAN = 4, SPANS = 4 };
 typedef __m512 vf;
 INLINE vf v_set1(float a) {
     return _mm512_set1_ps(a);
@@ -76,15 +78,29 @@ INLINE float v_hsum(vf a) {
 INLINE float v_hmax(vf a) {
     return _mm512_reduce_max_ps(a);
 }
-INLINE vf v_hsums(const vf *a) {
-    vf t[8], u[4];
-    UNROLL for (int i = 0; i < 8; i++) t[i] =
-        _mm512_add_ps(_mm512_unpacklo_ps(a[2 * i], a[2 * i + 1]), _mm512_unpackhi_ps(a[2 * i], a[2 * i + 1]));
-    UNROLL for (int i = 0; i < 4; i++) u[i] =
-        _mm512_add_ps(_mm512_shuffle_ps(t[2 * i], t[2 * i + 1], 0x44), _mm512_shuffle_ps(t[2 * i], t[2 * i + 1], 0xee));
-    UNROLL for (int i = 0; i < 2; i++) t[i] = _mm512_add_ps(_mm512_shuffle_f32x4(u[2 * i], u[2 * i + 1], 0x88),
-                                                            _mm512_shuffle_f32x4(u[2 * i], u[2 * i + 1], 0xdd));
-    return _mm512_add_ps(_mm512_shuffle_f32x4(t[0], t[1], 0x88), _mm512_shuffle_f32x4(t[0], t[1], 0xdd));
+INLINE vf v_load_span(const float *p) {
+    return _mm512_broadcast_f32x4(_mm_loadu_ps(p));
+}
+INLINE void v_regroup(vf *a) {
+    const vf t = _mm512_shuffle_f32x4(a[0], a[1], 0x44), u = _mm512_shuffle_f32x4(a[2], a[3], 0x44);
+    const vf v = _mm512_shuffle_f32x4(a[0], a[1], 0xee), w = _mm512_shuffle_f32x4(a[2], a[3], 0xee);
+    a[0] = _mm512_shuffle_f32x4(t, u, 0x88);
+    a[1] = _mm512_shuffle_f32x4(t, u, 0xdd);
+    a[2] = _mm512_shuffle_f32x4(v, w, 0x88);
+    a[3] = _mm512_shuffle_f32x4(v, w, 0xdd);
+}
+INLINE vf v_spans_sum(vf a) {
+    a = _mm512_add_ps(a, _mm512_shuffle_f32x4(a, a, 0x4e));
+    return _mm512_add_ps(a, _mm512_shuffle_f32x4(a, a, 0xb1));
+}
+INLINE vf v_spans_max(vf a) {
+    a = _mm512_max_ps(a, _mm512_shuffle_f32x4(a, a, 0x4e));
+    return _mm512_max_ps(a, _mm512_shuffle_f32x4(a, a, 0xb1));
+}
+INLINE vf v_span_sums(const vf *a) {
+    const vf t = _mm512_add_ps(_mm512_unpacklo_ps(a[0], a[1]), _mm512_unpackhi_ps(a[0], a[1]));
+    const vf u = _mm512_add_ps(_mm512_unpacklo_ps(a[2], a[3]), _mm512_unpackhi_ps(a[2], a[3]));
+    return _mm512_add_ps(_mm512_shuffle_ps(t, u, 0x44), _mm512_shuffle_ps(t, u, 0xee));
 }
 /* p · 2^k where t = k + 1.5·2^23 */
 INLINE vf v_shift_exp(vf p, vf t) {
@@ -137,7 +153,7 @@ INLINE void v_stream_end(void) {
 }
 
 #elif defined(__AVX2__)
-enum { VL = 8 };
+enum { VL = 8, SPAN = 4, SPANS = 2 };
 typedef __m256 vf;
 INLINE __m256i v_mask_n(int n) {
     return _mm256_cmpgt_epi32(_mm256_set1_epi32(n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
@@ -194,10 +210,24 @@ INLINE float v_hmax(vf a) {
     s = _mm_max_ps(s, _mm_movehl_ps(s, s));
     return _mm_cvtss_f32(_mm_max_ss(s, _mm_movehdup_ps(s)));
 }
-INLINE vf v_hsums(const vf *a) {
-    const vf x = _mm256_hadd_ps(_mm256_hadd_ps(a[0], a[1]), _mm256_hadd_ps(a[2], a[3]));
-    const vf y = _mm256_hadd_ps(_mm256_hadd_ps(a[4], a[5]), _mm256_hadd_ps(a[6], a[7]));
-    return _mm256_add_ps(_mm256_permute2f128_ps(x, y, 0x20), _mm256_permute2f128_ps(x, y, 0x31));
+INLINE vf v_load_span(const float *p) {
+    return _mm256_broadcast_ps((const __m128 *)(const void *)p);
+}
+INLINE void v_regroup(vf *a) {
+    const vf t = _mm256_permute2f128_ps(a[0], a[1], 0x20);
+    a[1] = _mm256_permute2f128_ps(a[0], a[1], 0x31);
+    a[0] = t;
+}
+INLINE vf v_spans_sum(vf a) {
+    return _mm256_add_ps(a, _mm256_permute2f128_ps(a, a, 1));
+}
+INLINE vf v_spans_max(vf a) {
+    return _mm256_max_ps(a, _mm256_permute2f128_ps(a, a, 1));
+}
+INLINE vf v_span_sums(const vf *a) {
+    const vf t = _mm256_add_ps(_mm256_unpacklo_ps(a[0], a[1]), _mm256_unpackhi_ps(a[0], a[1]));
+    const vf u = _mm256_add_ps(_mm256_unpacklo_ps(a[2], a[3]), _mm256_unpackhi_ps(a[2], a[3]));
+    return _mm256_add_ps(_mm256_shuffle_ps(t, u, 0x44), _mm256_shuffle_ps(t, u, 0xee));
 }
 INLINE vf v_shift_exp(vf p, vf t) {
     return _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(p), _mm256_slli_epi32(_mm256_castps_si256(t), 23)));
@@ -253,7 +283,7 @@ INLINE void v_stream_end(void) {
 
 #elif defined(__ARM_NEON) && defined(__aarch64__) && !defined(CLF_SIMD_OFF)
 #include <arm_neon.h>
-enum { VL = 4 };
+enum { VL = 4, SPAN = 4, SPANS = 1 };
 typedef float32x4_t vf;
 INLINE vf v_set1(float a) {
     return vdupq_n_f32(a);
@@ -307,7 +337,19 @@ INLINE float v_hsum(vf a) {
 INLINE float v_hmax(vf a) {
     return vmaxvq_f32(a);
 }
-INLINE vf v_hsums(const vf *a) {
+INLINE vf v_load_span(const float *p) {
+    return vld1q_f32(p);
+}
+INLINE void v_regroup(vf *a) {
+    (void)a;
+}
+INLINE vf v_spans_sum(vf a) {
+    return a;
+}
+INLINE vf v_spans_max(vf a) {
+    return a;
+}
+INLINE vf v_span_sums(const vf *a) {
     return vpaddq_f32(vpaddq_f32(a[0], a[1]), vpaddq_f32(a[2], a[3]));
 }
 INLINE vf v_shift_exp(vf p, vf t) {
@@ -358,7 +400,7 @@ INLINE void vh_stream(uint16_t *p, vh a) {
 INLINE void v_stream_end(void) {}
 
 #else
-enum { VL = 1 };
+enum { VL = 1, SPAN = 1, SPANS = 1 };
 typedef float vf;
 INLINE vf v_set1(float a) {
     return a;
@@ -408,7 +450,19 @@ INLINE float v_hsum(vf a) {
 INLINE float v_hmax(vf a) {
     return a;
 }
-INLINE vf v_hsums(const vf *a) {
+INLINE vf v_load_span(const float *p) {
+    return *p;
+}
+INLINE void v_regroup(vf *a) {
+    (void)a;
+}
+INLINE vf v_spans_sum(vf a) {
+    return a;
+}
+INLINE vf v_spans_max(vf a) {
+    return a;
+}
+INLINE vf v_span_sums(const vf *a) {
     return *a;
 }
 INLINE vf v_shift_exp(vf p, vf t) {

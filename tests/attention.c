@@ -140,58 +140,72 @@ static clf_status call(op_run *run) {
     return clf_attention(run->ctx, a);
 }
 
+/* A run's inputs, looked up once. */
+typedef struct inputs {
+    const clf_attention_args *args;
+    const op_tensor *q, *k, *v, *mask;
+    const double *slopes, *lengths, *sinks;
+    int64_t heads, group, queries, keys;
+} inputs;
+
 /* The score of one query and key, −inf where hidden. */
-static double score(op_run *run, int64_t b, int64_t h, int64_t i, int64_t j) {
-    const clf_attention_args *a = &run->args.attention;
-    const op_tensor *q = op_find(run, "query"), *k = op_find(run, "key"), *m = op_find(run, "mask");
-    const double *slopes = op_value(run, "alibi_slopes"), *lengths = op_value(run, "key_lengths");
-    const int64_t heads = q->shape[1], kv_heads = k->shape[1], queries = q->shape[2], keys = k->shape[2],
-                  dim = q->shape[3];
-    const int64_t position = i + keys - queries;
+static double score(const inputs *in, int64_t b, int64_t h, int64_t i, int64_t j) {
+    const clf_attention_args *a = in->args;
+    const int64_t position = i + in->keys - in->queries, dim = in->q->shape[3];
     if (a->causal && j > position) return -INFINITY;
     if (a->window && j <= position - a->window) return -INFINITY;
-    if (lengths && (double)j >= lengths[b]) return -INFINITY;
-    const double *x = q->value + ((b * heads + h) * queries + i) * dim;
-    const double *y = k->value + ((b * kv_heads + h / (heads / kv_heads)) * keys + j) * dim;
+    if (in->lengths && (double)j >= in->lengths[b]) return -INFINITY;
+    const double *x = in->q->value + ((b * in->heads + h) * in->queries + i) * dim;
+    const double *y = in->k->value + ((b * in->k->shape[1] + h / in->group) * in->keys + j) * dim;
     double s = 0;
     for (int64_t d = 0; d < dim; d++) s += x[d] * y[d];
     s *= a->scale != 0 ? (double)a->scale : 1 / sqrt((double)dim);
     if (a->softcap != 0) s = (double)a->softcap * tanh(s / (double)a->softcap);
-    if (slopes) s -= slopes[h] * fabs((double)(position - j));
-    if (m) {
-        const int64_t at[4] = {b, h, i, j};
+    if (in->slopes) s -= in->slopes[h] * fabs((double)(position - j));
+    if (in->mask) {
+        const int64_t at[4] = {b, h, i, j}, *shape = in->mask->shape;
         int64_t index = 0;
-        for (int n = 0; n < 4; n++) index = index * m->shape[n] + (m->shape[n] == 1 ? 0 : at[n]);
-        s += m->value[index];
+        for (int n = 0; n < 4; n++) index = index * shape[n] + (shape[n] == 1 ? 0 : at[n]);
+        s += in->mask->value[index];
     }
     return s;
 }
 
 static void reference(op_run *run) {
-    const op_tensor *q = op_find(run, "query"), *v = op_find(run, "value");
-    const int64_t heads = q->shape[1], kv_heads = v->shape[1], queries = q->shape[2], keys = v->shape[2],
-                  dim = v->shape[3];
-    const double *sinks = op_value(run, "sinks");
+    inputs in = {.args = &run->args.attention,
+                 .q = op_find(run, "query"),
+                 .k = op_find(run, "key"),
+                 .v = op_find(run, "value"),
+                 .mask = op_find(run, "mask"),
+                 .slopes = op_value(run, "alibi_slopes"),
+                 .lengths = op_value(run, "key_lengths"),
+                 .sinks = op_value(run, "sinks")};
+    in.heads = in.q->shape[1];
+    in.group = in.k->shape[1] ? in.heads / in.k->shape[1] : 1;
+    in.queries = in.q->shape[2];
+    in.keys = in.k->shape[2];
+    const int64_t dim = in.v->shape[3];
     double *lse = op_value(run, "lse"), *out = op_value(run, "out");
-    double *p = malloc(((size_t)keys + 1) * sizeof *p);
+    double *p = malloc(((size_t)in.keys + 1) * sizeof *p);
     if (!p) abort();
-    for (int64_t row = 0; row < q->shape[0] * heads * queries; row++) {
-        const int64_t b = row / queries / heads, h = row / queries % heads;
-        const double *values = v->value + (b * kv_heads + h / (heads / kv_heads)) * keys * dim;
-        double max = sinks ? sinks[h] : -INFINITY;
-        for (int64_t j = 0; j < keys; j++) {
-            p[j] = score(run, b, h, row % queries, j);
+    for (int64_t row = 0; row < in.q->shape[0] * in.heads * in.queries; row++) {
+        const int64_t b = row / in.queries / in.heads, h = row / in.queries % in.heads;
+        const double *values = in.v->value + (b * in.v->shape[1] + h / in.group) * in.keys * dim;
+        double max = in.sinks ? in.sinks[h] : -INFINITY;
+        for (int64_t j = 0; j < in.keys; j++) {
+            p[j] = score(&in, b, h, row % in.queries, j);
             max = fmax(max, p[j]);
         }
         const double base = isinf(max) ? 0 : max;
-        double sum = sinks ? exp(sinks[h] - base) : 0;
-        for (int64_t j = 0; j < keys; j++) sum += p[j] = exp(p[j] - base);
-        if (lse) lse[row] = base + log(sum);
-        for (int64_t d = 0; d < dim; d++) {
-            double o = 0;
-            for (int64_t j = 0; j < keys; j++) o += p[j] * values[j * dim + d];
-            out[row * dim + d] = sum > 0 ? o / sum : 0;
+        double sum = in.sinks ? exp(in.sinks[h] - base) : 0, *o = out + row * dim;
+        for (int64_t d = 0; d < dim; d++) o[d] = 0;
+        for (int64_t j = 0; j < in.keys; j++) {
+            const double e = exp(p[j] - base);
+            sum += e;
+            for (int64_t d = 0; d < dim && e != 0; d++) o[d] += e * values[j * dim + d];
         }
+        if (lse) lse[row] = base + log(sum);
+        for (int64_t d = 0; d < dim && sum != 0; d++) o[d] /= sum;
     }
     free(p);
 }

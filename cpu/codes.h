@@ -56,8 +56,13 @@ INLINE void code_q8_0(const uint8_t *p, int64_t n, uint8_t *code, float *scale) 
 
 INLINE void code_q4_0(const uint8_t *p, int64_t n, uint8_t *code, float *scale) {
     for (int64_t b = 0; b < n / 32; b++, p += 18, code += 32) {
-        for (int j = 0; j < 16; j++) code[j] = p[2 + j] & 15;
-        for (int j = 0; j < 16; j++) code[16 + j] = p[2 + j] >> 4;
+        for (int h = 0; h < 2; h++) {
+            uint64_t eight;
+            memcpy(&eight, p + 2 + 8 * h, 8);
+            const uint64_t low = eight & 0x0f0f0f0f0f0f0f0f, high = eight >> 4 & 0x0f0f0f0f0f0f0f0f;
+            memcpy(code + 8 * h, &low, 8);
+            memcpy(code + 16 + 8 * h, &high, 8);
+        }
         scale[b] = code_half(p);
     }
 }

@@ -126,11 +126,15 @@ static void run_block(const job *j, int first, int last, int64_t m0, int64_t row
         else
             block_float(&j->p[i], j->packed, panels, row, count, to);
     }
-    float y[2][BLOCK_R];
-    for (int64_t m = 0; m < rows; m++) {
+    float y[2][VL][BLOCK_R]; /* VL rows of x at a time, transposed */
+    for (int64_t m = 0; m < rows; m += VL) {
         for (int i = 0; i <= last - first; i++)
-            for (int64_t r = 0; r < count; r++) y[i][r] = c[i * plane + r * panels * VL + m];
-        finish(j, first, m0 + m, row, count, y[0], last > first ? y[1] : NULL);
+            for (int64_t r = 0; r < count; r++) {
+                const float *from = c + i * plane + r * panels * VL + m;
+                for (int lane = 0; lane < VL; lane++) y[i][lane][r] = from[lane];
+            }
+        for (int lane = 0; lane < VL && m + lane < rows; lane++)
+            finish(j, first, m0 + m + lane, row, count, y[0][lane], last > first ? y[1][lane] : NULL);
     }
 }
 

@@ -52,15 +52,30 @@ INLINE void pack_codes(const float *const *rows, int64_t panels, int64_t panel, 
         const int64_t count = k - k0 < CHUNK ? k - k0 : CHUNK;
         for (int64_t b = 0; b < count / QX; b++)
             for (int lane = 0; lane < VL; lane++) {
-                int8_t q[QX] = {0};
+                int32_t q[QX / 4] = {0};
                 int16_t sum[2] = {0};
                 to[b].d[lane] = 0;
-                if (rows[lane]) quantize_32(rows[lane] + k0 + b * QX, q, &to[b].d[lane], sum);
-                for (int i = 0; i < QX; i++) to[b].q[i / 4][lane][i % 4] = q[i];
+                if (rows[lane]) quantize_32(rows[lane] + k0 + b * QX, (int8_t *)q, &to[b].d[lane], sum);
+                for (int i = 0; i < QX / 4; i++) memcpy(to[b].q[i][lane], &q[i], 4);
                 to[b].sum[0][lane] = sum[0];
                 to[b].sum[1][lane] = sum[1];
             }
     }
+}
+
+/* While a tile of `tile_rows` weights' rows is computed, what comes next is fetched into L2: part `part` of `parts`.
+ * The order is that of the blocks below: rows of the block, then chunks of k, then the next block. */
+INLINE void prefetch_next(const product *p, int64_t row, int64_t rows, int64_t r0, int64_t k0, int tile_rows,
+                          int64_t part, int64_t parts) {
+    int64_t next = row + r0 + tile_rows, k = k0;
+    if (r0 + tile_rows >= rows) {
+        k = k0 + CHUNK < p->k ? k0 + CHUNK : 0;
+        next = k ? row : row + rows;
+    }
+    const int64_t count = p->k - k < CHUNK ? p->k - k : CHUNK;
+    const size_t bytes = clf_dtype_bytes(p->dtype, count), from = clf_dtype_bytes(p->dtype, k);
+    for (int64_t r = next + part; r < next + tile_rows && r < p->n; r += parts)
+        for (size_t at = 0; at < bytes; at += 64) __builtin_prefetch(product_row(p, r) + from + at, 0, 2);
 }
 
 /* c[r][v·VL …] (+)= w · x for TILE_R rows and V panels, `apart` floats between panels. */
@@ -171,9 +186,11 @@ static void block_float(const product *p, const float *x, int64_t panels, int64_
                 product_decode(p, row + (r0 + r < rows ? r0 + r : rows - 1), k0, count, w[r]);
             float *to = c + r0 * panels * VL;
             int64_t v = 0;
-            for (; v + TILE_V <= panels; v += TILE_V)
+            for (; v + TILE_V <= panels; v += TILE_V) {
+                prefetch_next(p, row, rows, r0, k0, TILE_R, v / TILE_V, panels / TILE_V);
                 tile_float((const float(*)[CHUNK])w, chunk + v * count * VL, (int64_t)count * VL, count, to + v * VL,
                            panels * VL, k0 == 0, TILE_V);
+            }
             for (; v < panels; v++)
                 tile_float((const float(*)[CHUNK])w, chunk + v * count * VL, 0, count, to + v * VL, panels * VL,
                            k0 == 0, 1);
@@ -196,9 +213,11 @@ INLINE void block_codes_as(const product *p, const clf_dtype dtype, const code_p
             float *to = c + r0 * panels * VL;
             const int blocks = count / QX;
             int64_t v = 0;
-            for (; v + TILE_V <= panels; v += TILE_V)
+            for (; v + TILE_V <= panels; v += TILE_V) {
+                prefetch_next(p, row, rows, r0, k0, CODE_TILE_R, v / TILE_V, panels / TILE_V);
                 tile_codes(&w, chunk + v * blocks, blocks, blocks, to + v * VL, panels * VL, k0 == 0, f,
                            dtype == CLF_Q8_0, TILE_V);
+            }
             for (; v < panels; v++)
                 tile_codes(&w, chunk + v * blocks, 0, blocks, to + v * VL, panels * VL, k0 == 0, f, dtype == CLF_Q8_0,
                            1);

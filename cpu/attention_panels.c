@@ -30,13 +30,13 @@ typedef struct step {
 
 /* A panel against a step. */
 typedef struct panel {
-    const float *q;                  /* [dim][PANEL] */
-    float *score;                    /* [STEP][PANEL] */
-    const float *bias;               /* [STEP][PANEL]; NULL: none */
-    float *max, *sum, *out;          /* of its first row */
-    float first[PANEL], last[PANEL]; /* keys that each lane sees, counted from the step's first */
-    int begin, end;                  /* what any lane sees of the step */
-    int all_begin, all_end;          /* what all lanes see */
+    const float *q;                    /* [dim][PANEL] */
+    float *score;                      /* [STEP][PANEL] */
+    const float *bias;                 /* [STEP][PANEL]; NULL: none */
+    float *max, *sum, *out;            /* of its first row */
+    float first[PANEL], end_of[PANEL]; /* each lane sees [first, end_of), counted from the step's first key */
+    int begin, end;                    /* what any lane sees of the step */
+    int all_begin, all_end;            /* what all lanes see */
 } panel;
 
 /* acc[r][c] += Σ_k a[r·ar + k·ak] b[k·bk + c·VL] */
@@ -65,7 +65,7 @@ INLINE void score_tile(const attention *a, const step *s, const panel *p, int j,
             if (change) x = attention_score(x, a->cap, p->bias ? p->bias + (j + r) * PANEL + c * VL : NULL);
             if (border) {
                 x = v_ge_or(key, v_load(p->first + c * VL), x, hidden);
-                x = v_ge_or(v_load(p->last + c * VL), key, x, hidden);
+                x = v_ge_or(key, v_load(p->end_of + c * VL), hidden, x);
             }
             max[c] = v_max(max[c], x);
             v_store(p->score + (j + r) * PANEL + c * VL, x);
@@ -119,17 +119,13 @@ INLINE void value_tile(const attention *a, const step *s, const panel *p, const 
     }
 }
 
-/* What rows [row, row + n) of a panel see of the step: any of them, since ranges grow with the row. */
-static inline int border(float x, int begin, int end) {
-    return x < (float)begin ? begin : x > (float)end ? end : (int)x;
-}
-
 static void values_panel(const attention *a, const step *s, const panel *p, const float *alpha) {
     const int vectors = (a->v_dim + VL - 1) / VL;
+    const bool border = p->all_begin > p->begin || p->all_end < p->end;
     for (int c = 0; c < vectors; c += COLUMNS)
-        for (int row = 0; row < PANEL; row += ROWS) {
-            const int begin = border(p->first[row], p->begin, p->end),
-                      end = border(p->last[row + ROWS - 1] + 1, p->begin, p->end);
+        for (int row = 0; row < PANEL; row += ROWS) { /* neither bound falls from row to row */
+            const int begin = border ? (int)p->first[row] : p->begin;
+            const int end = border ? (int)p->end_of[row + ROWS - 1] : p->end;
             if (end <= begin) continue;
             if (c + COLUMNS <= vectors)
                 value_tile(a, s, p, alpha, row, c * VL, begin, end, COLUMNS);
@@ -170,24 +166,24 @@ static void pack(const attention *a, const attention_unit *u, int row, float *ou
     }
 }
 
-static float clamp_key(int64_t key) {
-    return key < -1 ? -1 : key > STEP ? STEP : (float)key;
+/* Key `x` counted from a step's first one, cut off where it makes no difference to the n keys of the step. */
+static int cut(int64_t x, int n) {
+    return x < 0 ? 0 : x > n ? n : (int)x;
 }
 
-/* Sets what the lanes of a panel see of the keys [key, key + n). Lanes beyond the block's rows see what the last row
- * sees. */
+/* Sets what the lanes of a panel see of the keys [key, key + n), from what the block's rows see; lanes beyond them see
+ * what the last row sees. */
 static void look(panel *p, const attention_unit *u, const int64_t *sees, int row, int64_t key, int n) {
-    p->begin = p->all_end = n;
-    p->end = p->all_begin = 0;
+    const int last = row + PANEL <= u->rows ? row + PANEL - 1 : u->rows - 1;
+    p->begin = cut(sees[2 * row] - key, n);
+    p->end = cut(sees[2 * last + 1] - key, n);
+    p->all_begin = cut(sees[2 * last] - key, n);
+    p->all_end = cut(sees[2 * row + 1] - key, n);
+    if (p->all_begin == p->begin && p->all_end == p->end) return;
     for (int l = 0; l < PANEL; l++) {
-        const int r = row + l < u->rows ? row + l : u->rows - 1;
-        p->first[l] = clamp_key(sees[2 * r] - key);
-        p->last[l] = clamp_key(sees[2 * r + 1] - 1 - key);
-        const int first = border(p->first[l], 0, n), end = border(p->last[l] + 1, 0, n);
-        if (first < p->begin) p->begin = first;
-        if (end > p->end) p->end = end;
-        if (first > p->all_begin) p->all_begin = first;
-        if (end < p->all_end) p->all_end = end;
+        const int r = row + l < last ? row + l : last;
+        p->first[l] = (float)cut(sees[2 * r] - key, n);
+        p->end_of[l] = (float)cut(sees[2 * r + 1] - key, n);
     }
 }
 

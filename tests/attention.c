@@ -57,7 +57,7 @@ static const variant bench[] = {
     {1, 32, 8, 1, 8192, 128, 128, CAUSAL, CLF_F16, "bench: LLaMA 3 8B, decode after 8192"},
     {1, 8, 8, 2048, 2048, 128, 128, CAUSAL, CLF_F32, "bench: 8 heads of 128, 2048 by 2048"},
 };
-enum { NAMED = sizeof variants / sizeof *variants, BENCH = sizeof bench / sizeof *bench, RANDOM = 60 };
+enum { NAMED = sizeof variants / sizeof *variants, BENCH = sizeof bench / sizeof *bench, RANDOM = 45 };
 
 static int64_t pick(op_run *run, const int64_t *from, int n) {
     return from[op_random_int(run, n)];

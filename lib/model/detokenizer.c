@@ -80,7 +80,8 @@ static clf_status decode_step(clf_detokenizer *d, const clf_step *step) {
     } else {
         if (step->regex && !clf_utf8_valid(in->data, in->length)) return CLF_OK;
         if (!d->words.matcher && !(d->words.matcher = clf_matcher_create())) return CLF_OUT_OF_MEMORY;
-        st = clf_normalize(step, &d->words, in->data, in->length, !d->begun, out);
+        st =
+            clf_normalize(step, &d->words, in->data, in->length, d->begun ? CLF_PLACE_TOKEN : CLF_PLACE_BEGINNING, out);
     }
     const clf_text text = *in;
     *in = *out;

@@ -76,7 +76,7 @@ static clf_status strip(const clf_step *step, clf_words *words, const char *text
         const size_t n = clf_utf8_decode(text + begin, end - begin, &c);
         if (!clf_is_space(c)) break;
         begin += n;
-        words->first = false;
+        words->place = CLF_PLACE_TOKEN;
     }
     while (step->right && begin < end) {
         size_t last = end - 1;
@@ -118,13 +118,13 @@ static bool is_ascii(const char *text, size_t length) {
     return true;
 }
 
-clf_status clf_normalize(const clf_step *step, clf_words *words, const char *text, size_t length, bool first,
+clf_status clf_normalize(const clf_step *step, clf_words *words, const char *text, size_t length, clf_place place,
                          clf_text *out) {
     switch (step->kind) {
     case CLF_STEP_PREFIX: {
         const bool there = step->unless_there && length >= step->content_length &&
                            memcmp(text, step->content, step->content_length) == 0;
-        if (!there && (length || step->even_empty) && (first || !step->first_only))
+        if (!there && length && (step->first_only ? place == CLF_PLACE_BEGINNING : place != CLF_PLACE_BYTES))
             APPEND(step->content, step->content_length);
         APPEND(text, length);
         return CLF_OK;

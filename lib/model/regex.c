@@ -3,6 +3,7 @@
  *     \s \S   Unicode's White_Space; PCRE2 adds U+180E            written out as a list
  *     \w \W   letters, marks, decimal digits, letter numbers and connectors; PCRE2 10.42 leaves marks out   written out
  *     \h \H   hexadecimal digits, PCRE2: horizontal space         written out
+ *     [:punct:] [:alpha:]   with symbols; with letter numbers              written out
  *     ^ $     at every line                                       PCRE2_MULTILINE
  *     [a[b]] [a&&b]   sets within sets                            refused
  */
@@ -32,8 +33,9 @@ struct clf_matcher {
 #define NO_SPACES                                                                                                      \
     "\\x{0}-\\x{8}\\x{E}-\\x{1F}\\x{21}-\\x{84}\\x{86}-\\x{9F}\\x{A1}-\\x{167F}\\x{1681}-\\x{1FFF}\\x{200B}-\\x{2027}" \
     "\\x{202A}-\\x{202E}\\x{2030}-\\x{205E}\\x{2060}-\\x{2FFF}\\x{3001}-\\x{10FFFF}"
-#define WORDS "\\p{L}\\p{M}\\p{Nd}\\p{Nl}\\p{Pc}\\x{24B6}-\\x{24E9}"
-#define HEXES "0-9A-Fa-f"
+#define LETTERS "\\p{L}\\p{Nl}\\x{24B6}-\\x{24E9}"
+#define WORDS   LETTERS "\\p{M}\\p{Nd}\\p{Pc}"
+#define HEXES   "0-9A-Fa-f"
 
 /* What stands for \c, outside a set and inside one; NULL: \c itself. */
 static const char *class_of(char c, bool inside) {
@@ -73,12 +75,15 @@ static clf_status translate(clf_text *out, const char *pattern, size_t length, c
                    ((c == '[' && pattern[i + 1] != ':') || (c == '&' && pattern[i + 1] == '&'))) {
             return clf_fail(err, CLF_UNSUPPORTED, "pattern: sets within sets at offset %zu of \"%.*s\"", i,
                             (int)(length < 200 ? length : 200), pattern);
-        } else if (inside && c == '[') { /* [:name:] up to its end */
-            size_t last = i + 1;
-            while (last + 1 < length && !(pattern[last] == ':' && pattern[last + 1] == ']' && last > i + 1)) last++;
-            last = last + 1 < length ? last + 1 : length - 1;
-            ok = ok && clf_text_append(out, pattern + i + 1, last - i);
-            i = last;
+        } else if (inside && c == '[') { /* [:name:] */
+            const char *end = i + 2 < length ? memchr(pattern + i + 2, ']', length - i - 2) : NULL;
+            const size_t n = end ? (size_t)(end - pattern) + 1 - i : 1;
+            const char *class = n == 9 && memcmp(pattern + i, "[:punct:]", 9) == 0   ? "\\p{P}\\p{S}"
+                                : n == 9 && memcmp(pattern + i, "[:alpha:]", 9) == 0 ? LETTERS
+                                                                                     : NULL;
+            out->length--;
+            ok = ok && (class ? clf_text_append(out, class, strlen(class)) : clf_text_append(out, pattern + i, n));
+            i += n - 1;
         }
     }
     return ok ? CLF_OK : clf_fail(err, CLF_OUT_OF_MEMORY, "pattern: out of memory");

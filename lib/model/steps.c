@@ -42,10 +42,10 @@ clf_status clf_step_set_content(clf_step *step, const char *content, size_t leng
     return step->content ? CLF_OK : clf_fail(err, CLF_OUT_OF_MEMORY, "content: out of memory");
 }
 
-clf_status clf_words_begin(clf_words *words, const char *text, size_t length, bool first) {
+clf_status clf_words_begin(clf_words *words, const char *text, size_t length, clf_place place) {
     if (!words->matcher && !(words->matcher = clf_matcher_create())) return CLF_OUT_OF_MEMORY;
     words->text.length = words->spans.count = 0;
-    words->first = first;
+    words->place = place;
     return clf_text_append(&words->text, text, length) && clf_spans_append(&words->spans, 0, length)
                ? CLF_OK
                : CLF_OUT_OF_MEMORY;
@@ -75,12 +75,12 @@ static clf_status split(const clf_step *step, clf_words *words) {
 static clf_status rewrite(const clf_step *step, clf_words *words) {
     clf_text *out = &words->next_text;
     out->length = 0;
-    if (words->spans.count && words->spans.data[0].begin) words->first = false; /* what began the text is gone */
+    if (words->spans.count && words->spans.data[0].begin) words->place = CLF_PLACE_TOKEN; /* what was there is gone */
     for (size_t i = 0; i < words->spans.count; i++) {
         clf_span *word = &words->spans.data[i];
         const size_t begin = out->length;
         CLF_TRY(clf_normalize(step, words, words->text.data + word->begin, word->end - word->begin,
-                              words->first && i == 0, out));
+                              i == 0 ? words->place : CLF_PLACE_TOKEN, out));
         *word = (clf_span){begin, out->length};
     }
     const clf_text text = words->text;

@@ -12,7 +12,7 @@
 
 typedef enum clf_step_kind {
     CLF_STEP_SPLIT,         /* words at `pattern` or `regex`, as `behaviour` says */
-    CLF_STEP_PREFIX,        /* `content` before a word that isn't empty (or that is, with `even_empty`) */
+    CLF_STEP_PREFIX,        /* `content` before a word that isn't empty, unless bytes are before it */
     CLF_STEP_REPLACE,       /* each `pattern` or match of `regex` by `content` */
     CLF_STEP_NORMAL_FORM,   /* NFC, NFD, NFKC, NFKD: `options` of utf8proc */
     CLF_STEP_LOWERCASE,     /* simple lower case, and U+0130 */
@@ -37,12 +37,12 @@ typedef enum clf_split {
 typedef struct clf_step {
     clf_step_kind kind;
     clf_split behaviour;
-    bool invert;                   /* SPLIT: what doesn't match is the match */
-    bool even_empty, unless_there; /* PREFIX: also of empty text; not where the word begins with it */
-    bool first_only;               /* PREFIX: only at the beginning of the whole text */
-    int options;                   /* NORMAL_FORM */
-    size_t left, right;            /* STRIP: whether; STRIP_EACH, STRIP_BEGINNING: how many */
-    char *pattern, *content;       /* owned */
+    bool invert;             /* SPLIT: what doesn't match is the match */
+    bool unless_there;       /* PREFIX: not where the word begins with it */
+    bool first_only;         /* PREFIX: only at the beginning of the whole text */
+    int options;             /* NORMAL_FORM */
+    size_t left, right;      /* STRIP: whether; STRIP_EACH, STRIP_BEGINNING: how many */
+    char *pattern, *content; /* owned */
     size_t pattern_length, content_length;
     clf_regex *regex;       /* owned; NULL: `pattern` */
     clf_charsmap *charsmap; /* owned */
@@ -61,21 +61,28 @@ void clf_steps_clear(clf_steps *steps);
 clf_status clf_step_set_pattern(clf_step *step, const char *pattern, size_t length, bool is_regex, clf_error *err);
 clf_status clf_step_set_content(clf_step *step, const char *content, size_t length, clf_error *err);
 
+/* What is before a stretch of text. */
+typedef enum clf_place {
+    CLF_PLACE_BEGINNING, /* nothing: it begins the whole text, and nothing was taken from there */
+    CLF_PLACE_TOKEN,     /* an added token, or another word */
+    CLF_PLACE_BYTES      /* bytes that aren't UTF-8, which the same word may have */
+} clf_place;
+
 /* Words while they are being worked on; one for each call, reused from fragment to fragment. */
 typedef struct clf_words {
     clf_text text, next_text;
     clf_spans spans, next_spans;
-    bool first; /* the first word begins the whole text, nothing was taken from there */
+    clf_place place; /* of the first word */
     clf_matcher *matcher;
 } clf_words;
 
 /* Begins with one word, a copy of `text`. */
-clf_status clf_words_begin(clf_words *words, const char *text, size_t length, bool first);
+clf_status clf_words_begin(clf_words *words, const char *text, size_t length, clf_place place);
 void clf_words_clear(clf_words *words);
 /* CLF_UNSUPPORTED if a pattern needs more steps than it may. */
 clf_status clf_steps_apply(const clf_steps *steps, clf_words *words);
 /* One step on one word, whose result is appended to `out`; not CLF_STEP_SPLIT. */
-clf_status clf_normalize(const clf_step *step, clf_words *words, const char *text, size_t length, bool first,
+clf_status clf_normalize(const clf_step *step, clf_words *words, const char *text, size_t length, clf_place place,
                          clf_text *out);
 /* Appends the words that `step` makes of [begin, end) of `text` to `out`. */
 clf_status clf_split_word(const clf_step *step, clf_matcher *matcher, const char *text, clf_span word, clf_spans *out);

@@ -82,12 +82,13 @@ static clf_span with_space(const clf_added *added, const char *text, size_t leng
 
 /* What a stretch of text without added tokens goes through. */
 typedef clf_status clf_stretch(const clf_tokenizer *t, clf_scratch *s, const char *text, size_t length, bool special,
-                               bool begins);
+                               clf_place place);
 
 /* Cuts `text` at the tokens of `set` and, with `bytes`, at bytes that aren't UTF-8; the rest goes to `stretch`. */
 static clf_status cut(const clf_tokenizer *t, clf_scratch *s, const clf_prefixes *set, bool bytes, const char *text,
-                      size_t length, bool special, bool begins, clf_stretch *stretch) {
+                      size_t length, bool special, clf_place place, clf_stretch *stretch) {
     size_t done = 0;
+    clf_place before = place;
     for (size_t at = 0, next; at < length; at = next) {
         const unsigned char c = (unsigned char)text[at];
         const clf_added *added =
@@ -105,19 +106,20 @@ static clf_status cut(const clf_tokenizer *t, clf_scratch *s, const clf_prefixes
             id = t->vocab.bytes[c];
             next = at + 1;
         }
-        if (span.begin > done) CLF_TRY(stretch(t, s, text + done, span.begin - done, special, begins && done == 0));
+        if (span.begin > done) CLF_TRY(stretch(t, s, text + done, span.begin - done, special, before));
         if (!clf_ids_append(&s->ids, id)) return CLF_OUT_OF_MEMORY;
         if (span.end > done) done = span.end;
+        before = added ? CLF_PLACE_TOKEN : CLF_PLACE_BYTES;
     }
-    return done < length ? stretch(t, s, text + done, length - done, special, begins && done == 0) : CLF_OK;
+    return done < length ? stretch(t, s, text + done, length - done, special, before) : CLF_OK;
 }
 
 /* Normalized text without added tokens: split, then the model. `text` may be the scratch's own. */
 static clf_status split_and_encode(const clf_tokenizer *t, clf_scratch *s, const char *text, size_t length,
-                                   bool special, bool begins) {
+                                   bool special, clf_place place) {
     (void)special;
     clf_words *words = &s->words;
-    CLF_TRY(clf_words_begin(words, text, length, begins));
+    CLF_TRY(clf_words_begin(words, text, length, place));
     CLF_TRY(clf_steps_apply(&t->split, words));
     for (size_t i = 0; i < words->spans.count; i++) {
         const clf_span word = words->spans.data[i];
@@ -130,28 +132,28 @@ static clf_status split_and_encode(const clf_tokenizer *t, clf_scratch *s, const
 
 /* UTF-8 without added tokens of the first kind. */
 static clf_status normalize_and_cut(const clf_tokenizer *t, clf_scratch *s, const char *text, size_t length,
-                                    bool special, bool begins) {
+                                    bool special, clf_place place) {
     if (t->normalize.count == 0 && t->normalized_added.count == 0)
-        return split_and_encode(t, s, text, length, special, begins);
-    CLF_TRY(clf_words_begin(&s->words, text, length, begins));
+        return split_and_encode(t, s, text, length, special, place);
+    CLF_TRY(clf_words_begin(&s->words, text, length, place));
     CLF_TRY(clf_steps_apply(&t->normalize, &s->words));
     const clf_text normalized = s->words.text;
     s->words.text = (clf_text){0}; /* split_and_encode() needs a text of its own */
     const clf_status st =
-        cut(t, s, &t->normalized_added, false, normalized.data, normalized.length, special, begins, split_and_encode);
+        cut(t, s, &t->normalized_added, false, normalized.data, normalized.length, special, place, split_and_encode);
     free(normalized.data);
     return st;
 }
 
 clf_status clf_tokenize_append(const clf_tokenizer *t, clf_scratch *s, const char *text, size_t length,
-                               bool parse_special, bool begins) {
+                               bool parse_special, clf_place place) {
     const bool valid = clf_utf8_valid(text, length);
     if (valid || t->vocab.all_bytes)
-        return cut(t, s, &t->raw_added, !valid, text, length, parse_special, begins, normalize_and_cut);
+        return cut(t, s, &t->raw_added, !valid, text, length, parse_special, place, normalize_and_cut);
     clf_text lossy = {0};
     const clf_status st =
         clf_text_append_lossy(&lossy, text, length)
-            ? cut(t, s, &t->raw_added, false, lossy.data, lossy.length, parse_special, begins, normalize_and_cut)
+            ? cut(t, s, &t->raw_added, false, lossy.data, lossy.length, parse_special, place, normalize_and_cut)
             : CLF_OUT_OF_MEMORY;
     free(lossy.data);
     return st;
@@ -175,7 +177,8 @@ clf_status clf_tokenize(const clf_tokenizer *t, const char *text, size_t length,
     clf_status st = CLF_OK;
     for (size_t i = 0; add && i < t->before.count && st == CLF_OK; i++)
         if (!clf_ids_append(&s.ids, t->before.data[i])) st = CLF_OUT_OF_MEMORY;
-    if (st == CLF_OK) st = clf_tokenize_append(t, &s, text, length, flags & CLF_TOKENIZE_PARSE_SPECIAL, true);
+    if (st == CLF_OK)
+        st = clf_tokenize_append(t, &s, text, length, flags & CLF_TOKENIZE_PARSE_SPECIAL, CLF_PLACE_BEGINNING);
     for (size_t i = 0; add && i < t->after.count && st == CLF_OK; i++)
         if (!clf_ids_append(&s.ids, t->after.data[i])) st = CLF_OUT_OF_MEMORY;
     if (st == CLF_OK) st = clf_tokenize_deliver(&s, ids, capacity, count);

@@ -124,7 +124,7 @@ clf_status clf_tokenizer_add_added(clf_tokenizer *t, clf_added added, clf_error 
 static clf_status normalize_added(clf_tokenizer *t, clf_words *words, clf_added *added) {
     if (!added->normalized || t->normalize.count == 0) return CLF_OK;
     const clf_piece *piece = &t->vocab.pieces[added->id];
-    CLF_TRY(clf_words_begin(words, clf_vocab_text(&t->vocab, added->id), piece->length, false));
+    CLF_TRY(clf_words_begin(words, clf_vocab_text(&t->vocab, added->id), piece->length, CLF_PLACE_TOKEN));
     CLF_TRY(clf_steps_apply(&t->normalize, words));
     added->text = clf_copy(words->text.data, words->text.length);
     added->text_length = words->text.length;
@@ -198,6 +198,28 @@ static clf_status check_bytes(clf_tokenizer *t, clf_error *err) {
     return CLF_OK;
 }
 
+/* Whether every piece has U+2581 at its beginning only, as vocabularies of words have. */
+static bool begins_words(const clf_vocab *vocab) {
+    if (clf_vocab_find_plain(vocab, CLF_LOW_LINE, 3) < 0) return false;
+    for (int32_t id = 0; id < vocab->count; id++) {
+        const char *text = clf_vocab_text(vocab, id);
+        if (clf_piece_is_special(&vocab->pieces[id])) continue;
+        while (strncmp(text, CLF_LOW_LINE, 3) == 0) text += 3;
+        if (strstr(text, CLF_LOW_LINE)) return false;
+    }
+    return true;
+}
+
+/* BPE over a whole text is BPE over its words, then, as nothing can merge across U+2581; and short heaps are quick. */
+static clf_status split_words(clf_tokenizer *t, clf_error *err) {
+    static const char pattern[] = "\\x{2581}*[^\\x{2581}]+|\\x{2581}+";
+    if (t->kind == CLF_TOKENIZER_UNIGRAM || t->byte_level || t->ignore_merges || !begins_words(&t->vocab))
+        return CLF_OK;
+    clf_step step = {.kind = CLF_STEP_SPLIT};
+    CLF_TRY(clf_step_set_pattern(&step, pattern, sizeof pattern - 1, true, err));
+    return clf_steps_add(&t->split, step, err);
+}
+
 clf_status clf_tokenizer_finish(clf_tokenizer *t, clf_error *err) {
     static const char *const ends[] = {
         "<|eot_id|>",      "<|eom_id|>",      "<|im_end|>", "<|end|>", "<end_of_turn>",
@@ -211,6 +233,7 @@ clf_status clf_tokenizer_finish(clf_tokenizer *t, clf_error *err) {
     if (t->kind == CLF_TOKENIZER_SCORES) CLF_TRY(rank_scores(t, err));
     if (t->kind == CLF_TOKENIZER_UNIGRAM) CLF_TRY(index_unigram(t, err));
     CLF_TRY(index_added(t, err));
+    CLF_TRY(split_words(t, err));
     if (t->bos < 0 || t->bos >= t->vocab.count) t->bos = -1;
     if (t->eos < 0 || t->eos >= t->vocab.count) t->eos = -1;
     clf_tokenizer_mark_end(t, t->eos);

@@ -126,9 +126,9 @@ clf_status clf_unigram(const clf_tokenizer *t, clf_scratch *scratch, const char 
 /* For what is no piece: byte tokens, the unknown token (once for a run: `*after_unknown`), or nothing. */
 clf_status clf_emit_unknown(const clf_tokenizer *t, clf_scratch *scratch, const char *text, size_t length,
                             bool *after_unknown);
-/* tokenizer.c: appends the ids of `text` to scratch->ids. `begins`: it is the beginning of the whole text. */
+/* tokenizer.c: appends the ids of `text`, which `place` is before, to scratch->ids. */
 clf_status clf_tokenize_append(const clf_tokenizer *t, clf_scratch *scratch, const char *text, size_t length,
-                               bool parse_special, bool begins);
+                               bool parse_special, clf_place place);
 /* Copies scratch->ids to the caller, as clf_tokenize() says. */
 clf_status clf_tokenize_deliver(const clf_scratch *scratch, int32_t *ids, size_t capacity, size_t *count);
 

@@ -1,0 +1,2 @@
+unit(tokenizer)
+target_link_libraries(test-tokenizer PRIVATE PkgConfig::JANSSON)

@@ -90,6 +90,8 @@ static clf_status strip(const clf_step *step, clf_words *words, const char *text
 }
 
 static clf_status squeeze(const char *text, size_t length, clf_text *out) {
+    while (length >= 3 && memcmp(text + length - 3, CLF_LOW_LINE, 3) == 0) /* SentencePiece sees the escaped text */
+        for (length -= 3; length && text[length - 1] == ' ';) length--;
     for (size_t i = 0; i < length;) {
         const char *space = memchr(text + i, ' ', length - i);
         const size_t end = space ? (size_t)(space - text) : length;

@@ -61,6 +61,7 @@ struct clf_tokenizer {
     int32_t *ranks;       /* SCORES: [vocab.count], 0 for the greatest score, equal for equal scores */
     clf_prefixes pieces;  /* UNIGRAM: what text may become */
     double unknown_score; /* UNIGRAM */
+    bool float_scores;    /* UNIGRAM: sums are rounded to float */
     int32_t unknown;      /* -1: what is unknown vanishes */
     bool byte_fallback;   /* unknown code points become byte tokens */
     bool fuse_unknown;    /* a run of unknown code points is one token */

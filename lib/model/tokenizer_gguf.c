@@ -122,7 +122,7 @@ static clf_status read_bpe(clf_tokenizer *t, const clf_gguf *gguf, bool *add_bos
 static clf_status read_spaces(clf_tokenizer *t, const clf_gguf *gguf, clf_error *err) {
     bool prefix = true, squeeze = t->kind == CLF_TOKENIZER_UNIGRAM;
     clf_gguf_get_bool(gguf, KEY("add_space_prefix"), &prefix);
-    if (squeeze) clf_gguf_get_bool(gguf, KEY("remove_extra_whitespaces"), &squeeze);
+    clf_gguf_get_bool(gguf, KEY("remove_extra_whitespaces"), &squeeze);
     return clf_tokenizer_set_spaces(t, prefix, false, squeeze, true, err);
 }
 

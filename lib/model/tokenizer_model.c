@@ -123,7 +123,7 @@ static clf_status fill(clf_tokenizer *t, wire message, clf_error *err) {
     t->bos = d.bos >= 0 && d.bos < count ? (int32_t)d.bos : -1;
     t->eos = d.eos >= 0 && d.eos < count ? (int32_t)d.eos : -1;
     t->byte_fallback = d.byte_fallback;
-    t->fuse_unknown = true;
+    t->fuse_unknown = t->float_scores = true;
     if (d.charsmap.at < d.charsmap.end) {
         clf_step step = {.kind = CLF_STEP_CHARSMAP};
         CLF_TRY(clf_charsmap_create(&step.charsmap, d.charsmap.at, (size_t)(d.charsmap.end - d.charsmap.at),

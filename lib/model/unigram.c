@@ -4,6 +4,11 @@
 
 #include "tokenizer_data.h"
 
+/* SentencePiece adds floats, the tokenizers library doubles; near ties show it. */
+static double sum(const clf_tokenizer *t, double a, double b) {
+    return t->float_scores ? (double)((float)a + (float)b) : a + b;
+}
+
 static void improve(clf_segment *at, double score, size_t begin, int32_t id) {
     if (at->id != -2 && score <= at->score) return;
     *at = (clf_segment){score, (uint32_t)begin, id};
@@ -23,12 +28,12 @@ clf_status clf_unigram(const clf_tokenizer *t, clf_scratch *s, const char *word,
         for (size_t end = i + 1; cursor.low < cursor.high; end++) {
             const clf_prefix *piece = clf_cursor_entry(&t->pieces, &cursor);
             if (piece) {
-                improve(&best[end], best[i].score + t->vocab.pieces[piece->value].score, i, piece->value);
+                improve(&best[end], sum(t, best[i].score, t->vocab.pieces[piece->value].score), i, piece->value);
                 single |= end == i + size;
             }
             if (end >= length || !clf_cursor_step(&t->pieces, &cursor, (unsigned char)word[end])) break;
         }
-        if (!single) improve(&best[i + size], best[i].score + t->unknown_score, i, -1);
+        if (!single) improve(&best[i + size], sum(t, best[i].score, t->unknown_score), i, -1);
     }
 
     /* backwards: link each piece to the one after it, by its end */

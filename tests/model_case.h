@@ -20,8 +20,11 @@ enum { VOCAB = 96 }; /* of the golden models */
 static inline clf_context *open_context(const char *device, uint64_t memory_limit) {
     char message[512] = "";
     clf_context *ctx;
-    const clf_context_args args = {
-        .device = device, .memory_limit = memory_limit, .error = message, .error_size = sizeof message};
+    const clf_context_args args = {.device = device,
+                                   .threads = 1, /* tiny models: teams would only wait for each other */
+                                   .memory_limit = memory_limit,
+                                   .error = message,
+                                   .error_size = sizeof message};
     if (clf_context_create(&ctx, &args) != CLF_OK) fail_msg("%s: %s", device, message);
     return ctx;
 }

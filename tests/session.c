@@ -180,6 +180,18 @@ static void read_rows(const fixture *f, const clf_session *s, const clf_tensor *
     assert_ok(f->ctx, clf_tensor_read(&rows, out, clf_tensor_bytes(&rows)));
 }
 
+static void read_as_floats(const fixture *f, const clf_tensor *t, float *out) {
+    const int64_t n = clf_tensor_elements(t);
+    if (clf_tensor_dtype(t) == CLF_F32) {
+        assert_ok(f->ctx, clf_tensor_read(t, out, (size_t)n * sizeof *out));
+        return;
+    }
+    uint16_t *halves = malloc((size_t)n * sizeof *halves);
+    assert_ok(f->ctx, clf_tensor_read(t, halves, (size_t)n * sizeof *halves));
+    for (int64_t i = 0; i < n; i++) out[i] = clf_f16_to_f32(halves[i]);
+    free(halves);
+}
+
 /* After eviction the first block's rows, which depend on token and position alone, are those of a session that got only
  * the tokens kept, and the second block's are the same vectors as before, turned to their new positions. */
 static void eviction_keeps_positions_right(void **state) {
@@ -230,6 +242,46 @@ static void eviction_keeps_positions_right(void **state) {
     assert_true(difference(got, want, HEADS * moved * DIM) < 1e-6);
     assert_memory_equal(got_values, want_values, (size_t)(HEADS * moved * DIM) * sizeof *got_values);
     clf_session_destroy(s);
+}
+
+/* The same of the first block for every way to rotate: pairings, scalings, a local base; keys and values in F16 too. */
+static void eviction_turns_every_rotation(void **state) {
+    const fixture *f = *state;
+    static const char *const models[] = {
+        "golden/gguf/llama.gguf",      "golden/models/llama3", "golden/models/llama-yarn", "golden/models/llama-linear",
+        "golden/models/phi3-longrope", "golden/models/gemma3", "golden/gguf/gemma2.gguf"};
+    enum { CAPACITY = 48, KEEP = 5, TOKENS = 130 };
+    int32_t ids[TOKENS], kept[CAPACITY];
+    static float got[1 << 16], want[1 << 16];
+    make_ids(ids, TOKENS, 13);
+    for (size_t i = 0; i < sizeof models / sizeof *models; i++)
+        for (int half = 0; half < 2; half++) {
+            clf_model *model = load_model(&f->ctx, 1, models[i]);
+            const clf_dtype kv = half ? CLF_F16 : CLF_F32;
+            clf_session *s = open_session(f->ctx, &(clf_session_args){.model = model,
+                                                                      .context_length = CAPACITY,
+                                                                      .kv_dtype = kv,
+                                                                      .evict = true,
+                                                                      .keep = KEEP,
+                                                                      .chunk = 11});
+            clf_session *fresh =
+                open_session(f->ctx, &(clf_session_args){.model = model, .context_length = CAPACITY, .kv_dtype = kv});
+            append(f, s, ids, TOKENS, NULL);
+            const int64_t rows = s->cache.rows, dropped = s->cache.evicted;
+            assert_true(dropped > CAPACITY); /* more than once */
+            memcpy(kept, ids, KEEP * sizeof *ids);
+            memcpy(kept + KEEP, ids + KEEP + dropped, (size_t)(rows - KEEP) * sizeof *ids);
+            append(f, fresh, kept, rows, NULL);
+            const clf_tensor a = clf_kv_cache_rows(&s->cache, &s->cache.key[0], 0, rows);
+            const clf_tensor b = clf_kv_cache_rows(&fresh->cache, &fresh->cache.key[0], 0, rows);
+            const int64_t n = clf_tensor_elements(&a);
+            read_as_floats(f, &a, got);
+            read_as_floats(f, &b, want);
+            assert_true(difference(got, want, n) < (half ? 1e-3 : 2e-6));
+            clf_session_destroy(s);
+            clf_session_destroy(fresh);
+            clf_model_destroy(model);
+        }
 }
 
 static void eviction_goes_on_and_on(void **state) {
@@ -435,12 +487,12 @@ static void memory_that_is_short_is_an_error(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(chunks_make_no_difference),        cmocka_unit_test(rewind_forgets_the_rest),
-        cmocka_unit_test(forks_go_their_own_way),           cmocka_unit_test(a_full_cache_says_so),
-        cmocka_unit_test(wrong_arguments_are_refused),      cmocka_unit_test(eviction_keeps_positions_right),
-        cmocka_unit_test(eviction_goes_on_and_on),          cmocka_unit_test(sessions_come_back_from_files),
-        cmocka_unit_test(damaged_files_change_nothing),     cmocka_unit_test(models_spread_over_contexts),
-        cmocka_unit_test(memory_that_is_short_is_an_error),
+        cmocka_unit_test(chunks_make_no_difference),     cmocka_unit_test(rewind_forgets_the_rest),
+        cmocka_unit_test(forks_go_their_own_way),        cmocka_unit_test(a_full_cache_says_so),
+        cmocka_unit_test(wrong_arguments_are_refused),   cmocka_unit_test(eviction_keeps_positions_right),
+        cmocka_unit_test(eviction_turns_every_rotation), cmocka_unit_test(eviction_goes_on_and_on),
+        cmocka_unit_test(sessions_come_back_from_files), cmocka_unit_test(damaged_files_change_nothing),
+        cmocka_unit_test(models_spread_over_contexts),   cmocka_unit_test(memory_that_is_short_is_an_error),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -170,7 +170,7 @@ typedef struct clf_session_args {
     clf_dtype kv_dtype;     /**< CLF_F32 or CLF_F16 */
     int64_t chunk;          /**< most tokens evaluated at once; 0: 512 */
     bool evict;             /**< when the cache is full, forget the oldest after `keep`; false: CLF_FULL */
-    int64_t keep;           /**< first positions never evicted (attention sinks) */
+    int64_t keep;           /**< first positions never evicted (attention sinks), fewer than context_length */
 } clf_session_args;
 
 /** Creates an empty session. Messages of all session calls are in clf_error_message() of the model's first context. */
@@ -182,7 +182,11 @@ typedef enum clf_logits {
     CLF_LOGITS_LAST /**< [vocab] */,
     CLF_LOGITS_ALL /**< [n, vocab] */
 } clf_logits;
-/** Appends `n` tokens and writes float logits to host memory as `which` says. On failure the session is as before.
+/** Appends `n` tokens and writes float logits to host memory as `which` says. On failure the session is as before, but
+ * for what was evicted to make room.
+ *
+ * Eviction drops at least half of what may be dropped at once, so that it is rare. Positions count from the start of
+ * the cache: the younger keys turn back by as many positions as were dropped (attention sinks, arXiv:2309.17453).
  *  @return CLF_FULL if the cache has no room and doesn't evict, CLF_INVALID_ARGUMENT for an id out of range */
 CLF_API clf_status clf_session_eval(clf_session *session, const int32_t *ids, int64_t n, clf_logits which,
                                     float *logits);
@@ -194,9 +198,11 @@ CLF_API clf_status clf_session_rewind(clf_session *session, int64_t position);
 CLF_API clf_status clf_session_clear(clf_session *session); /**< as rewinding to 0, always possible */
 /** A second session with the same contents, which then goes its own way. */
 CLF_API clf_status clf_session_fork(clf_session **out, const clf_session *session);
-/** Writes the session to a file, under a temporary name first, then renamed. */
+/** Writes the session to a file, under a temporary name first, then renamed. The file holds a checksum and the model's
+ * fingerprint: sizes, norms, the beginnings of its matrices, the adapter. */
 CLF_API clf_status clf_session_save(const clf_session *session, const char *path);
-/** Replaces the session's contents by a file's. @return CLF_BAD_FILE if it is damaged or of another model; the session
+/** Replaces the session's contents by a file's. @return CLF_BAD_FILE if it is damaged or of another model, CLF_FULL if
+ * it holds more tokens than fit, CLF_INVALID_ARGUMENT if its kv_dtype or, after eviction, `keep` differs; the session
  * is then as before */
 CLF_API clf_status clf_session_load(clf_session *session, const char *path);
 
@@ -213,7 +219,7 @@ typedef struct clf_sampler_args {
     float top_p;              /**< keep the smallest set with this probability; 0: 1 */
     float min_p;              /**< drop what is less likely than min_p × the likeliest */
     float temperature;        /**< 0: greedy */
-    uint64_t seed;            /**< same seed, same choices */
+    uint64_t seed;            /**< same seed, same choices (xoshiro256**, seeded by splitmix64) */
 } clf_sampler_args;
 
 /** Creates a sampler; NULL args: greedy. @return CLF_INVALID_ARGUMENT for values out of range */
@@ -244,7 +250,8 @@ typedef struct clf_generate_args {
     const char *const *stop; /**< [n_stop] strings that end the text and aren't part of it */
     size_t n_stop;           /**< how many */
     bool ignore_end;         /**< go on after the model's end token */
-    /** Receives what may be shown now (UTF-8, not terminated) for each token; false stops. May be NULL. */
+    /** Receives what may be shown now (UTF-8, not terminated, perhaps nothing) for each token; id -1: the rest, at the
+     * end. false stops. May be NULL. */
     bool (*text)(void *user, const char *text, size_t length, int32_t id);
     void *user; /**< passed to `text` */
 } clf_generate_args;
@@ -257,7 +264,10 @@ typedef struct clf_generate_result {
     double seconds;         /**< for the rest */
 } clf_generate_result;
 
-/** Generates text. `result` may be NULL. @return as clf_session_eval() and clf_sampler_next() */
+/** Generates text. Every token made is appended to the session, so that a call with n_prompt 0 goes on from there; the
+ * model's end token is neither made nor appended. Text that may be the beginning of a stop string is held back until it
+ * is known. If the prompt fails the session is as before; a later failure leaves what was made, `result` says how much.
+ * `result` may be NULL. @return as clf_session_eval() and clf_sampler_next() */
 CLF_API clf_status clf_generate(clf_session *session, const clf_generate_args *args, clf_generate_result *result);
 
 /** @} */

@@ -1,0 +1,136 @@
+/* roof.c: the machine's roofs, each the best of the instruction sets: bandwidth with 128 MiB a tensor, beyond any cache
+ * of a machine like this; rates in registers. */
+#include <math.h>
+#include <omp.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "bench.h"
+#include "roof_isa.h"
+
+#define ISA(name) extern const roof_isa roof_##name;
+ROOF_ISAS
+#undef ISA
+#define ISA(name) &roof_##name,
+static const roof_isa *const isas[] = {ROOF_ISAS};
+#undef ISA
+
+enum { REPEATS = 9 };
+
+static const int64_t length = (int64_t)32 << 20; /* floats a tensor */
+
+typedef enum loop { READ, COPY, COPY_STREAM, TRIAD, TRIAD_STREAM, FMA, INT8, LOOPS } loop;
+
+static const struct {
+    const char *name, *unit;
+    double bytes; /* a float of `length`; 0: a rate */
+} loops[LOOPS] = {
+    [READ] = {"read", "GB/s", 4},
+    [COPY] = {"copy", "GB/s", 8},
+    [COPY_STREAM] = {"copy, streamed", "GB/s", 8},
+    [TRIAD] = {"triad", "GB/s", 12},
+    [TRIAD_STREAM] = {"triad, streamed", "GB/s", 12},
+    [FMA] = {"float multiply-add", "GFLOP/s", 0},
+    [INT8] = {"int8 multiply-add", "Gop/s", 0},
+};
+
+/* One thread's share; returns the operations of a rate loop. */
+static double run_share(const roof_isa *isa, loop what, float *const x[3], int64_t begin, int64_t n, int64_t rounds,
+                        float *sink) {
+    double done = 0;
+    switch (what) {
+    case READ: *sink += isa->read(x[0] + begin, n); break;
+    case COPY: isa->copy(x[2] + begin, x[0] + begin, n); break;
+    case COPY_STREAM: isa->copy_stream(x[2] + begin, x[0] + begin, n); break;
+    case TRIAD: isa->triad(x[2] + begin, x[0] + begin, x[1] + begin, n); break;
+    case TRIAD_STREAM: isa->triad_stream(x[2] + begin, x[0] + begin, x[1] + begin, n); break;
+    case FMA: *sink += isa->fma(rounds, &done); break;
+    case INT8: *sink += (float)isa->int8(rounds, &done); break;
+    case LOOPS: break;
+    }
+    return done * (double)rounds;
+}
+
+/* Seconds of one run by all threads; *work gets what they did together, in bytes or operations. */
+static double run(const roof_isa *isa, loop what, float *const x[3], int threads, int64_t rounds, double *work) {
+    const double start = bench_now();
+    double total = 0;
+    float sink = 0;
+#pragma omp parallel num_threads(threads) reduction(+ : total, sink)
+    {
+        const int64_t blocks = length / 1024, t = omp_get_thread_num(), n = omp_get_num_threads();
+        const int64_t begin = blocks * t / n * 1024, end = blocks * (t + 1) / n * 1024;
+        total += run_share(isa, what, x, begin, end - begin, rounds, &sink);
+    }
+    const double seconds = bench_now() - start;
+    volatile float keep = sink;
+    (void)keep;
+    *work = loops[what].bytes > 0 ? loops[what].bytes * (double)length : total;
+    return seconds;
+}
+
+/* Median of the rates, in 1e9 a second. */
+static double rate(const roof_isa *isa, loop what, float *const x[3], int threads) {
+    bench_times t = {0};
+    double work = 0;
+    int64_t rounds = 1 << 16;
+    for (double least = 0; loops[what].bytes == 0 && least < 0.02 && rounds < (int64_t)1 << 40; rounds *= 2) {
+        least = INFINITY; /* of a few runs: on a busy machine one alone may have waited */
+        for (int i = 0; i < 3; i++) least = fmin(least, run(isa, what, x, threads, rounds, &work));
+    }
+    for (int i = 0; i < REPEATS; i++) bench_times_add(&t, run(isa, what, x, threads, rounds, &work));
+    const double median = bench_median(&t);
+    bench_times_free(&t);
+    return median > 0 ? work / median * 1e-9 : 0;
+}
+
+static bool allocate(float *x[3], int threads) {
+    for (int i = 0; i < 3; i++) x[i] = aligned_alloc((size_t)2 << 20, (size_t)length * sizeof(float));
+    if (!x[0] || !x[1] || !x[2]) return false;
+#pragma omp parallel for num_threads(threads) schedule(static)
+    for (int64_t i = 0; i < length; i++) x[0][i] = x[1][i] = x[2][i] = 1; /* touched by the thread that will read it */
+    return true;
+}
+
+static void keep_best(bench_roofs *roofs, loop what, double value) {
+    double *best = what == READ   ? &roofs->read
+                   : what == FMA  ? &roofs->fma
+                   : what == INT8 ? &roofs->int8
+                                  : &roofs->read_write;
+    if (value > *best) *best = value;
+}
+
+bool bench_roof(const bench_settings *s, int threads, bench_roofs *roofs, json_t *json) {
+    (void)s;
+    float *x[3] = {0};
+    const bool ok = allocate(x, threads);
+    json_t *each = json_object();
+    if (ok) printf("%-22s", "roofs");
+    for (size_t i = 0; ok && i < sizeof isas / sizeof *isas; i++) printf("%14s", isas[i]->name);
+    if (ok) puts("");
+    for (int what = 0; ok && what < LOOPS; what++) {
+        json_t *values = json_object();
+        printf("%-22s", loops[what].name);
+        for (size_t i = 0; i < sizeof isas / sizeof *isas; i++) {
+            if (!isas[i]->usable()) {
+                printf("%14s", "-");
+                continue;
+            }
+            const double value = rate(isas[i], (loop)what, x, threads);
+            keep_best(roofs, (loop)what, value);
+            json_object_set_new(values, isas[i]->name, json_real(value));
+            printf("%14.1f", value);
+            fflush(stdout);
+        }
+        printf("  %s\n", loops[what].unit);
+        json_object_set_new(each, loops[what].name, values);
+    }
+    for (int i = 0; i < 3; i++) free(x[i]);
+    json_object_set_new(json, "read", json_real(roofs->read));
+    json_object_set_new(json, "read_write", json_real(roofs->read_write));
+    json_object_set_new(json, "fma", json_real(roofs->fma));
+    json_object_set_new(json, "int8", json_real(roofs->int8));
+    json_object_set_new(json, "by_instruction_set", each);
+    if (!ok) fprintf(stderr, "roofs: out of memory\n");
+    return ok;
+}

@@ -31,7 +31,10 @@ static inline void clf_error_clear(clf_error *err) {
 /* Fails with `status` and the message unless `cond` holds. */
 #define CLF_CHECK(err, cond, status, ...)                                                                              \
     do {                                                                                                               \
-        if (!(cond)) return clf_fail(err, status, __VA_ARGS__);                                                        \
+        if (!(cond)) {                                                                                                 \
+            clf_fail(err, status, __VA_ARGS__);                                                                        \
+            return status; /* not clf_fail()'s result: analysers then know that this is no CLF_OK */                   \
+        }                                                                                                              \
     } while (0)
 
 /* As CLF_TRY, for functions with one way out: st = …; goto fail. */

@@ -12,13 +12,14 @@
 #include "../core/checked.h"
 #include "../core/tensor.h"
 #include "gguf.h"
+#include "gguf_shards.h"
 #include "json.h"
 #include "name_index.h"
 #include "read_config.h"
 #include "safetensors.h"
 #include "source.h"
 
-enum { MAX_SHARDS = 4096, MAX_CONFIG = 16 << 20 };
+enum { MAX_CONFIG = 16 << 20 };
 
 typedef struct entry {
     clf_file_tensor tensor;
@@ -29,8 +30,7 @@ struct clf_model_file {
     clf_config config;
     const clf_architecture *architecture;
     char *path;
-    int n_gguf;
-    clf_gguf **gguf; /* the first has the keys */
+    clf_gguf_shards gguf; /* the first has the keys; none: a folder */
     clf_safetensors *safetensors;
     int64_t count, capacity;
     entry *entries;
@@ -251,7 +251,7 @@ static clf_status take_vocab(clf_model_file *f, clf_error *err) {
 static clf_status finish(clf_model_file *f, clf_error *err) {
     CLF_TRY(index_names(f, err));
     CLF_TRY(take_vocab(f, err));
-    if (f->n_gguf) {
+    if (f->gguf.count) {
         f->config.tied_output = !clf_model_file_find(f, "output.weight");
         CLF_TRY(take_gguf_factors(f, err));
     }
@@ -260,84 +260,16 @@ static clf_status finish(clf_model_file *f, clf_error *err) {
     return check_all_known(f, err);
 }
 
-/* Parts of "…-00002-of-00005.gguf"; false if the path has no such end. */
-static bool split_path(const char *path, int *stem, int *number, int *of) {
-    const char *p = strrchr(path, '/');
-    const size_t n = strlen(p ? p : path);
-    char end[8] = "";
-    if (n < 20) return false;
-    p = path + strlen(path) - 20;
-    if (sscanf(p, "-%5d-of-%5d%7s", number, of, end) != 3 || strcmp(end, ".gguf") || *number < 1) return false;
-    *stem = (int)(p - path);
-    return true;
-}
-
-static clf_status open_gguf(clf_model_file *f, const clf_model_file_args *args, const char *path, clf_error *err) {
-    clf_model_file_args one = *args;
-    one.path = path;
-    clf_gguf **p = realloc(f->gguf, ((size_t)f->n_gguf + 1) * sizeof *p);
-    CLF_CHECK(err, p, CLF_OUT_OF_MEMORY, "out of memory for %d shards", f->n_gguf + 1);
-    f->gguf = p;
-    CLF_TRY(clf_gguf_open(&p[f->n_gguf], &one, err));
-    f->n_gguf++;
-    return CLF_OK;
-}
-
-/* Shard i of n must say so itself. */
-static clf_status check_shard(const clf_gguf *g, int64_t i, int64_t n, const char *path, clf_error *err) {
-    int64_t number = -1, of = -1;
-    CLF_CHECK(
-        err,
-        clf_gguf_get_i64(g, "split.no", &number) && clf_gguf_get_i64(g, "split.count", &of) && number == i && of == n,
-        CLF_BAD_FILE, "%s: split.no, split.count: expected %" PRId64 " of %" PRId64 ", got %" PRId64 " of %" PRId64,
-        path, i, n, number, of);
-    return CLF_OK;
-}
-
-/* Opens the file, or all its shards, whichever of them `path` is. */
-static clf_status open_ggufs(clf_model_file *f, const clf_model_file_args *args, clf_error *err) {
-    int stem = 0, number = 1, of = 1;
-    if (!args->path || !split_path(args->path, &stem, &number, &of)) {
-        int64_t count = 1;
-        CLF_TRY(open_gguf(f, args, args->path, err));
-        clf_gguf_get_i64(f->gguf[0], "split.count", &count);
-        CLF_CHECK(err, count <= 1, CLF_BAD_FILE,
-                  "split.count: one of %" PRId64 " shards, expected a name ending in -00001-of-%05" PRId64 ".gguf",
-                  count, count);
-        return CLF_OK;
-    }
-    CLF_CHECK(err, number <= of && of <= MAX_SHARDS, CLF_BAD_FILE, "%s: expected a shard of at most %d, got %d of %d",
-              args->path, MAX_SHARDS, number, of);
-    const size_t size = (size_t)stem + 32;
-    char *path = malloc(size);
-    CLF_CHECK(err, path, CLF_OUT_OF_MEMORY, "out of memory for a path");
-    clf_status st = CLF_OK;
-    int64_t tensors = 0, promised;
-    for (int i = 0; i < of && st == CLF_OK; i++) {
-        snprintf(path, size, "%.*s-%05d-of-%05d.gguf", stem, args->path, i + 1, of);
-        st = open_gguf(f, args, path, err);
-        if (st == CLF_OK) st = check_shard(f->gguf[i], i, of, path, err);
-        if (st == CLF_OK) tensors += clf_gguf_tensor_count(f->gguf[i]);
-    }
-    free(path);
-    CLF_TRY(st);
-    promised = tensors;
-    clf_gguf_get_i64(f->gguf[0], "split.tensors.count", &promised);
-    CLF_CHECK(err, tensors == promised, CLF_BAD_FILE, "split.tensors.count: expected %" PRId64 " tensors, got %" PRId64,
-              promised, tensors);
-    return CLF_OK;
-}
-
 static clf_status take_ggufs(clf_model_file *f, clf_error *err) {
-    CLF_TRY(clf_config_from_gguf(&f->config, &f->architecture, f->gguf[0], err));
-    for (int i = 0; i < f->n_gguf; i++)
-        for (int64_t j = 0; j < clf_gguf_tensor_count(f->gguf[i]); j++)
-            CLF_TRY(add_gguf_tensor(f, clf_gguf_tensor(f->gguf[i], j), err));
+    CLF_TRY(clf_config_from_gguf(&f->config, &f->architecture, f->gguf.shard[0], err));
+    for (int i = 0; i < f->gguf.count; i++)
+        for (int64_t j = 0; j < clf_gguf_tensor_count(f->gguf.shard[i]); j++)
+            CLF_TRY(add_gguf_tensor(f, clf_gguf_tensor(f->gguf.shard[i], j), err));
     return finish(f, err);
 }
 
 static clf_status read_ggufs(clf_model_file *f, const clf_model_file_args *args, clf_error *err) {
-    CLF_TRY(open_ggufs(f, args, err));
+    CLF_TRY(clf_gguf_shards_open(&f->gguf, args, err));
     const clf_status st = take_ggufs(f, err);
     return st == CLF_OK ? st : clf_fail_in(err, "%s", args->path ? args->path : "GGUF in memory");
 }
@@ -385,8 +317,10 @@ clf_status clf_model_file_open(clf_model_file **out, const clf_model_file_args *
     CLF_CHECK(err, f, CLF_OUT_OF_MEMORY, "model file: out of memory");
     const char *path = args->path ? args->path : "";
     f->path = malloc(strlen(path) + 1);
-    clf_status st = f->path ? CLF_OK : clf_fail(err, CLF_OUT_OF_MEMORY, "out of memory for a path");
-    if (st == CLF_OK) {
+    clf_status st;
+    if (!f->path) {
+        st = clf_fail(err, CLF_OUT_OF_MEMORY, "out of memory for a path");
+    } else {
         memcpy(f->path, path, strlen(path) + 1);
         const bool folder = args->path && !stat(path, &info) && S_ISDIR(info.st_mode);
         st = folder ? read_folder(f, args, err) : read_ggufs(f, args, err);
@@ -400,8 +334,7 @@ clf_status clf_model_file_open(clf_model_file **out, const clf_model_file_args *
 
 void clf_model_file_close(clf_model_file *f) {
     if (!f) return;
-    for (int i = 0; i < f->n_gguf; i++) clf_gguf_close(f->gguf[i]);
-    free(f->gguf);
+    clf_gguf_shards_close(&f->gguf);
     clf_safetensors_close(f->safetensors);
     clf_name_index_free(&f->names);
     free(f->entries);
@@ -413,7 +346,7 @@ const clf_config *clf_model_file_config(const clf_model_file *f) {
     return &f->config;
 }
 const char *clf_model_file_format(const clf_model_file *f) {
-    return f->n_gguf ? "gguf" : "safetensors";
+    return f->gguf.count ? "gguf" : "safetensors";
 }
 int64_t clf_model_file_count(const clf_model_file *f) {
     return f->count;
@@ -425,7 +358,7 @@ const clf_file_tensor *clf_model_file_find(const clf_model_file *f, const char *
     return clf_model_file_at(f, clf_name_index_find(&f->names, name, strlen(name)));
 }
 const clf_gguf *clf_model_file_gguf(const clf_model_file *f) {
-    return f->n_gguf ? f->gguf[0] : NULL;
+    return f->gguf.count ? f->gguf.shard[0] : NULL;
 }
 const char *clf_model_file_path(const clf_model_file *f) {
     return f->path;

@@ -1,7 +1,7 @@
-/* model_file.h: named tensors, configuration and tokenizer data of one model, whatever format they came in. Names are
- * GGUF's
- * ("blk.0.attn_q.weight"): the safetensors reader translates Hugging Face's, splits phi3's fused matrices into row
- * ranges, and says by `rope.pairing` that query and key rows are not permuted. */
+/* model_file.h: named tensors and configuration of one model, whatever format they came in. Names are GGUF's
+ * ("blk.0.attn_q.weight"): Hugging Face's are translated, fused matrices (phi3) split into ranges of rows, and
+ * `rope.pairing` says whether rows of queries and keys are permuted. When a file opens, every tensor that its
+ * configuration asks for is there, each has the shape and a dtype that a decoder takes, and none is unknown to it. */
 #ifndef CLF_MODEL_FILE_H
 #define CLF_MODEL_FILE_H
 
@@ -25,7 +25,7 @@ typedef struct clf_model_file_args {
     const void *data; /* or a GGUF in memory */
     size_t data_size;
     bool mmap;
-    bool metadata_only; /* tensors' data stay NULL */
+    bool metadata_only; /* tensors' data stay NULL; frequency factors stay 1 */
 } clf_model_file_args;
 
 clf_status clf_model_file_open(clf_model_file **out, const clf_model_file_args *args, clf_error *err);

@@ -248,7 +248,7 @@ static clf_status add_shards(clf_safetensors *s, const clf_model_file_args *args
     json_object_foreach(map, tensor, value) {
         const int64_t t = clf_name_index_find(&s->names, tensor, strlen(tensor));
         const char *name = json_string_value(value);
-        if (t < 0 || s->entries[t].file != clf_name_index_find(&shards, name, strlen(name))) {
+        if (t < 0 || t >= s->n_tensors || s->entries[t].file != clf_name_index_find(&shards, name, strlen(name))) {
             st = clf_fail(err, CLF_BAD_FILE, "weight_map: %.100s: not in %.100s", tensor, name);
             break;
         }

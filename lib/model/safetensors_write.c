@@ -106,9 +106,10 @@ static bool describe(const place *p) {
     bool ok = !json_object_set_new(p->entry, "dtype", json_string(clf_safetensors_dtype_name(t->dtype)));
     for (int i = 0; i < t->ndim; i++) ok &= !json_array_append_new(shape, json_integer(t->shape[i]));
     ok &= !json_object_set_new(p->entry, "shape", shape);
+    const uint64_t end = p->offset + t->nbytes;
     json_t *span = json_array();
     ok &= !json_array_append_new(span, json_integer((json_int_t)p->offset));
-    ok &= !json_array_append_new(span, json_integer((json_int_t)(p->offset + t->nbytes)));
+    ok &= !json_array_append_new(span, json_integer((json_int_t)end));
     return !json_object_set_new(p->entry, "data_offsets", span) && ok;
 }
 

@@ -9,4 +9,5 @@ cmake/packages.sh build
 cmake/packages.sh --optional opencl test
 cmake --preset release ${CI:+-DCLFORMER_WERROR=ON}
 cmake --build --preset release -j "$(nproc)"
+export OMP_WAIT_POLICY=passive # tests run side by side: a thread that waits must not spin
 ctest --preset release -j "$(nproc)" "$@"

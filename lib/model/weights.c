@@ -1,4 +1,5 @@
-/* weights.c: weights by number. On contexts of host memory matrices stay where the file has them. */
+/* weights.c: weights by number. On contexts of host memory matrices stay where the file has them, unless threads run on
+ * several NUMA nodes: then they are copied, by the threads that will read them, each to its own node. */
 #include "weights.h"
 
 #include <stdio.h>
@@ -6,6 +7,7 @@
 #include <string.h>
 
 #include "../core/context.h"
+#include "../core/placement.h"
 
 static const char *const names[CLF_W_COUNT] = {
     [CLF_W_QUERY] = "attn_q.weight",
@@ -67,7 +69,8 @@ void clf_weight_to_f32(float *out, clf_dtype dtype, const void *data, int64_t n)
 clf_status clf_weight_load(clf_tensor *t, clf_context *ctx, const clf_file_tensor *src) {
     clf_tensor_args args = {.dtype = clf_weight_dtype(src), .ndim = src->ndim, .tag = CLF_TAG_WEIGHTS};
     memcpy(args.shape, src->shape, sizeof args.shape);
-    if (ctx->backend->host && clf_weight_in_place(src)) args.data = (void *)(uintptr_t)src->data;
+    const bool stays = ctx->backend->host && clf_placement_nodes(ctx) == 1;
+    if (stays && clf_weight_in_place(src)) args.data = (void *)(uintptr_t)src->data;
     CLF_TRY(clf_tensor_init(t, ctx, &args));
     if (args.data) return CLF_OK;
     if (args.dtype == src->dtype) return clf_tensor_write(t, src->data, (size_t)src->nbytes);

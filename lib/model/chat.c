@@ -47,7 +47,8 @@ static clf_string strip(clf_string s, bool left, bool right) {
 }
 
 static void flush(writer *w, bool strip_right) {
-    const clf_string s = strip((clf_string){w->text.data, w->text.length}, w->strip_left, strip_right);
+    clf_string s = {w->text.data, w->text.length};
+    if (s.length) s = strip(s, w->strip_left, strip_right);
     if (w->status == CLF_OK && s.length)
         w->status = clf_tokenize_append(w->tokenizer, w->scratch, s.data, (size_t)s.length, false,
                                         w->scratch->ids.count ? CLF_PLACE_TOKEN : CLF_PLACE_BEGINNING);

@@ -105,7 +105,7 @@ bool clf_text_append_lossy(clf_text *text, const char *bytes, size_t length) {
             return false;
         begin = i += clf_utf8_broken(bytes + i, length - i, &open);
     }
-    return clf_text_append(text, bytes + begin, length - begin);
+    return begin == length || clf_text_append(text, bytes + begin, length - begin);
 }
 
 bool clf_is_space(int32_t c) {

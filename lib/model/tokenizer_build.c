@@ -136,7 +136,8 @@ static clf_status index_added(clf_tokenizer *t, clf_error *err) {
     for (size_t i = 0; i < t->n_added; i++) {
         const clf_piece *piece = &t->vocab.pieces[t->added[i].id];
         const char *text = clf_vocab_text(&t->vocab, t->added[i].id);
-        if (!clf_utf8_valid(text, piece->length)) t->added[i].normalized = false; /* never found */
+        t->added[i].found = clf_utf8_valid(text, piece->length); /* other bytes would cut code points */
+        if (!t->added[i].found) continue;
         const clf_status st = normalize_added(t, &words, &t->added[i]);
         if (st != CLF_OK) {
             clf_words_clear(&words);
@@ -150,7 +151,7 @@ static clf_status index_added(clf_tokenizer *t, clf_error *err) {
         size_t n = 0;
         for (size_t i = 0; i < t->n_added; i++) {
             const clf_added *a = &t->added[i];
-            if (a->normalized != normalized) continue;
+            if (!a->found || a->normalized != normalized) continue;
             entries[n].text = a->text ? a->text : clf_vocab_text(&t->vocab, a->id);
             entries[n].length = (uint32_t)(a->text ? a->text_length : t->vocab.pieces[a->id].length);
             entries[n++].value = (int32_t)i;

@@ -50,6 +50,7 @@ typedef struct clf_added {
     bool left, right; /* takes the white space there along */
     bool single_word; /* not next to a letter or digit */
     bool normalized;  /* looked for in normalized text */
+    bool found;       /* set by clf_tokenizer_finish(): looked for at all */
     char *text;       /* normalized form of its spelling; NULL: the spelling */
     size_t text_length;
 } clf_added;

@@ -14,6 +14,7 @@ typedef struct code_format {
     int group;  /* codes a scale: 32 or 16 */
     int offset; /* subtracted from each code */
     bool min;   /* there are minimums */
+    int bits;   /* of a code; 8: signed */
 } code_format;
 
 INLINE bool code_has(clf_dtype dtype) {
@@ -21,10 +22,10 @@ INLINE bool code_has(clf_dtype dtype) {
 }
 
 INLINE code_format code_format_of(clf_dtype dtype) {
-    if (dtype == CLF_Q8_0) return (code_format){.group = 32, .offset = I_SIGNED_OFFSET};
-    if (dtype == CLF_Q4_0) return (code_format){.group = 32, .offset = 8};
-    if (dtype == CLF_Q6_K) return (code_format){.group = 16, .offset = 32};
-    return (code_format){.group = 32, .min = true}; /* Q4_K, Q5_K */
+    if (dtype == CLF_Q8_0) return (code_format){.group = 32, .offset = I_SIGNED_OFFSET, .bits = 8};
+    if (dtype == CLF_Q4_0) return (code_format){.group = 32, .offset = 8, .bits = 4};
+    if (dtype == CLF_Q6_K) return (code_format){.group = 16, .offset = 32, .bits = 6};
+    return (code_format){.group = 32, .min = true, .bits = dtype == CLF_Q4_K ? 4 : 5};
 }
 
 INLINE float code_half(const uint8_t *p) {

@@ -92,14 +92,18 @@ INLINE void dot_q45_k(const char *const *w, const quantized_row *x, int64_t k, f
         const __m256 xd = _mm256_loadu_ps(x->d + i / 32);
         const __m256i sums = _mm256_madd_epi16(load256(x->sum + i / 16), _mm256_set1_epi16(-1));
         const __m256 xs = _mm256_mul_ps(xd, _mm256_cvtepi32_ps(sums));
+        const int64_t at = i / 256 * (five ? 176 : 144);
+        float scale[DOT_STREAMS][8];
+        UNROLL
+        for (int s = 0; s < S; s++) { /* for all rows first: it takes long */
+            __builtin_prefetch(w[s] + at + PREFETCH);
+            __builtin_prefetch(w[s] + at + PREFETCH + 64);
+            __builtin_prefetch(w[s] + at + PREFETCH + 128);
+            f[s] = _mm256_add_ps(f[s], scales_k(w[s] + at, xd, xs, scale[s]));
+        }
         UNROLL
         for (int s = 0; s < S; s++) {
-            const char *p = w[s] + i / 256 * (five ? 176 : 144);
-            __builtin_prefetch(p + PREFETCH);
-            __builtin_prefetch(p + PREFETCH + 64);
-            __builtin_prefetch(p + PREFETCH + 128);
-            float scale[8];
-            f[s] = _mm256_add_ps(f[s], scales_k(p, xd, xs, scale));
+            const char *p = w[s] + at;
             __m256i high = five ? load256(p + 16) : low;
             UNROLL
             for (int g = 0; g < 4; g++) {
@@ -112,10 +116,10 @@ INLINE void dot_q45_k(const char *const *w, const quantized_row *x, int64_t k, f
                     c1 = _mm256_or_si256(c1, _mm256_and_si256(h1, bit));
                 }
                 const int8_t *q = x->q + i + 64 * g;
-                f[s] =
-                    _mm256_fmadd_ps(_mm256_cvtepi32_ps(dot4(c0, load256(q))), _mm256_broadcast_ss(scale + 2 * g), f[s]);
+                f[s] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(dot4(c0, load256(q))), _mm256_broadcast_ss(scale[s] + 2 * g),
+                                       f[s]);
                 f[s] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(dot4(c1, load256(q + 32))),
-                                       _mm256_broadcast_ss(scale + 2 * g + 1), f[s]);
+                                       _mm256_broadcast_ss(scale[s] + 2 * g + 1), f[s]);
             }
         }
     }

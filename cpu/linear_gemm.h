@@ -13,11 +13,14 @@
 #include "linear.h"
 
 #if defined(__AVX512F__)
-enum { TILE_R = 12, CODE_TILE_R = 6, TILE_V = 2 };
+enum { TILE_R = 12, CODE_TILE_R = 6 };
 #else
-enum { TILE_R = 6, CODE_TILE_R = 3, TILE_V = 2 };
+enum { TILE_R = 6, CODE_TILE_R = 3 };
 #endif
-enum { BLOCK_R = 96 /* weights' rows whose c stays in L2 */ };
+enum {
+    TILE_V = 2,  /* a last odd panel is done alone */
+    BLOCK_R = 96 /* weights' rows whose c stays in L2 */
+};
 
 /* 32 k of one panel's int8 activations. */
 typedef struct code_panel {
@@ -112,7 +115,7 @@ typedef struct code_tile {
 } code_tile;
 
 INLINE void tile_codes(const code_tile *w, const code_panel *x, int64_t apart, int blocks, float *c, int64_t c_stride,
-                       bool first, const code_format f, const bool is_signed, const int V) {
+                       bool first, const code_format f, const int V) {
     vf acc[CODE_TILE_R][TILE_V];
     UNROLL
     for (int r = 0; r < CODE_TILE_R; r++) UNROLL
@@ -132,21 +135,36 @@ INLINE void tile_codes(const code_tile *w, const code_panel *x, int64_t apart, i
                 UNROLL
                 for (int r = 0; r < CODE_TILE_R; r++) dot[r][v] = bias;
             }
+            const int steps = i_short_steps(f.bits) ? i_short_steps(f.bits) : 1;
             UNROLL
-            for (int i = 0; i < f.group / 4; i++) {
-                const int at = g * (f.group / 4) + i;
-                vi xv[TILE_V];
+            for (int i0 = 0; i0 < f.group / 4; i0 += steps) {
+                vi part[CODE_TILE_R][TILE_V];
                 UNROLL
-                for (int v = 0; v < V; v++) xv[v] = i_load(x[v * apart].q[at]);
-                UNROLL
-                for (int r = 0; r < CODE_TILE_R; r++) {
-                    int32_t four;
-                    memcpy(&four, &w->code[r][32 * b + 4 * at], 4);
-                    const vi wr = i_set1(four);
+                for (int i = 0; i < steps; i++) {
+                    const int at = g * (f.group / 4) + i0 + i;
+                    vi xv[TILE_V];
                     UNROLL
-                    for (int v = 0; v < V; v++)
-                        dot[r][v] = is_signed ? i_dot_s8(dot[r][v], wr, xv[v]) : i_dot_u7(dot[r][v], wr, xv[v]);
+                    for (int v = 0; v < V; v++) xv[v] = i_load(x[v * apart].q[at]);
+                    UNROLL
+                    for (int r = 0; r < CODE_TILE_R; r++) {
+                        const vi wr = i_broadcast(&w->code[r][32 * b + 4 * at]);
+                        UNROLL
+                        for (int v = 0; v < V; v++) {
+                            if (!i_short_steps(f.bits))
+                                dot[r][v] =
+                                    f.bits == 8 ? i_dot_s8(dot[r][v], wr, xv[v]) : i_dot_u7(dot[r][v], wr, xv[v]);
+                            else if (i == 0)
+                                part[r][v] = i_short(wr, xv[v]);
+                            else
+                                part[r][v] = i_short_add(part[r][v], i_short(wr, xv[v]));
+                            I_PIN(*(i_short_steps(f.bits) ? &part[r][v] : &dot[r][v]));
+                        }
+                    }
                 }
+                if (!i_short_steps(f.bits)) continue;
+                UNROLL
+                for (int r = 0; r < CODE_TILE_R; r++) UNROLL
+                for (int v = 0; v < V; v++) dot[r][v] = i_widen_add(dot[r][v], part[r][v]);
             }
             UNROLL
             for (int v = 0; v < V; v++) {
@@ -178,6 +196,7 @@ INLINE void tile_codes(const code_tile *w, const code_panel *x, int64_t apart, i
 
 static void block_float(const product *p, const float *x, int64_t panels, int64_t row, int64_t rows, float *c) {
     float w[TILE_R][CHUNK];
+    const float(*cw)[CHUNK] = (const float(*)[CHUNK])w;
     for (int64_t k0 = 0; k0 < p->k; k0 += CHUNK) {
         const int count = p->k - k0 < CHUNK ? (int)(p->k - k0) : CHUNK;
         const float *chunk = x + packed_at(panels, p->k, k0, 0);
@@ -185,15 +204,14 @@ static void block_float(const product *p, const float *x, int64_t panels, int64_
             for (int r = 0; r < TILE_R; r++)
                 product_decode(p, row + (r0 + r < rows ? r0 + r : rows - 1), k0, count, w[r]);
             float *to = c + r0 * panels * VL;
-            int64_t v = 0;
-            for (; v + TILE_V <= panels; v += TILE_V) {
-                prefetch_next(p, row, rows, r0, k0, TILE_R, v / TILE_V, panels / TILE_V);
-                tile_float((const float(*)[CHUNK])w, chunk + v * count * VL, (int64_t)count * VL, count, to + v * VL,
-                           panels * VL, k0 == 0, TILE_V);
+            for (int64_t v = 0; v < panels; v += TILE_V) {
+                prefetch_next(p, row, rows, r0, k0, TILE_R, v / TILE_V, (panels + TILE_V - 1) / TILE_V);
+                const float *from = chunk + v * count * VL;
+                if (v + TILE_V <= panels)
+                    tile_float(cw, from, (int64_t)count * VL, count, to + v * VL, panels * VL, k0 == 0, TILE_V);
+                else
+                    tile_float(cw, from, 0, count, to + v * VL, panels * VL, k0 == 0, 1);
             }
-            for (; v < panels; v++)
-                tile_float((const float(*)[CHUNK])w, chunk + v * count * VL, 0, count, to + v * VL, panels * VL,
-                           k0 == 0, 1);
         }
     }
 }
@@ -212,15 +230,14 @@ INLINE void block_codes_as(const product *p, const clf_dtype dtype, const code_p
             }
             float *to = c + r0 * panels * VL;
             const int blocks = count / QX;
-            int64_t v = 0;
-            for (; v + TILE_V <= panels; v += TILE_V) {
-                prefetch_next(p, row, rows, r0, k0, CODE_TILE_R, v / TILE_V, panels / TILE_V);
-                tile_codes(&w, chunk + v * blocks, blocks, blocks, to + v * VL, panels * VL, k0 == 0, f,
-                           dtype == CLF_Q8_0, TILE_V);
+            for (int64_t v = 0; v < panels; v += TILE_V) {
+                prefetch_next(p, row, rows, r0, k0, CODE_TILE_R, v / TILE_V, (panels + TILE_V - 1) / TILE_V);
+                const code_panel *from = chunk + v * blocks;
+                if (v + TILE_V <= panels)
+                    tile_codes(&w, from, blocks, blocks, to + v * VL, panels * VL, k0 == 0, f, TILE_V);
+                else
+                    tile_codes(&w, from, 0, blocks, to + v * VL, panels * VL, k0 == 0, f, 1);
             }
-            for (; v < panels; v++)
-                tile_codes(&w, chunk + v * blocks, 0, blocks, to + v * VL, panels * VL, k0 == 0, f, dtype == CLF_Q8_0,
-                           1);
         }
     }
 }

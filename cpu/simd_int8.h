@@ -4,7 +4,11 @@
  *     i_dot_s8(acc, w, x): the same for signed w to which I_SIGNED_OFFSET was added (128 where the instruction wants
  *                          unsigned bytes; the caller subtracts 128·Σx)
  *
- * AVX-512 VNNI has it as one instruction; AVX2 and AVX-512 take pairs through int16, which 2·127·127 fits. */
+ * AVX-512 VNNI has it as one instruction; AVX2 and AVX-512 take pairs through int16, which 2·127·127 fits. There,
+ * several steps of small codes can be summed in int16 before they are widened:
+ *
+ *     i_short_steps(bits): how many, for codes of so many bits; 0: none, or no use
+ *     i_short(w, x), i_short_add(a, b), i_widen_add(acc, a): pairs of products; their sums; acc + those, paired */
 #ifndef CLF_CPU_SIMD_INT8_H
 #define CLF_CPU_SIMD_INT8_H
 
@@ -130,5 +134,60 @@ INLINE vi i_dot_u7(vi acc, vi w, vi x) {
     return i_dot_s8(acc, w, x);
 }
 #endif
+
+#if defined(__AVX2__) && !defined(__AVX512VNNI__)
+INLINE int i_short_steps(int bits) { /* 2·steps·(2^bits − 1)·127 < 2^15 */
+    return bits == 4 ? 8 : bits == 5 ? 4 : bits == 6 ? 2 : 0;
+}
+#if defined(__AVX512F__)
+INLINE vi i_short(vi w, vi x) {
+    return _mm512_maddubs_epi16(w, x);
+}
+INLINE vi i_short_add(vi a, vi b) {
+    return _mm512_add_epi16(a, b);
+}
+INLINE vi i_widen_add(vi acc, vi a) {
+    return _mm512_add_epi32(acc, _mm512_madd_epi16(a, _mm512_set1_epi16(1)));
+}
+#else
+INLINE vi i_short(vi w, vi x) {
+    return _mm256_maddubs_epi16(w, x);
+}
+INLINE vi i_short_add(vi a, vi b) {
+    return _mm256_add_epi16(a, b);
+}
+INLINE vi i_widen_add(vi acc, vi a) {
+    return _mm256_add_epi32(acc, _mm256_madd_epi16(a, _mm256_set1_epi16(1)));
+}
+#endif
+#else
+INLINE int i_short_steps(int bits) {
+    (void)bits;
+    return 0;
+}
+INLINE vi i_short(vi w, vi x) {
+    return i_dot_u7(i_set1(0), w, x);
+}
+INLINE vi i_short_add(vi a, vi b) {
+    return i_add(a, b);
+}
+INLINE vi i_widen_add(vi acc, vi a) {
+    return i_add(acc, a);
+}
+#endif
+
+/* gcc reassociates integer sums of an unrolled loop, keeps every operand alive and spills: this ties the sum to its
+ * place. clang doesn't, and would keep array elements in memory for it. */
+#if defined(__AVX2__) && !defined(__clang__)
+#define I_PIN(sum) __asm__("" : "+v"(sum))
+#else
+#define I_PIN(sum) ((void)0)
+#endif
+
+INLINE vi i_broadcast(const uint8_t *four) {
+    int32_t a;
+    memcpy(&a, four, 4);
+    return i_set1(a);
+}
 
 #endif

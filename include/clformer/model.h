@@ -26,8 +26,10 @@ typedef struct clf_tokenizer_args {
     size_t error_size; /**< bytes at `error` */
 } clf_tokenizer_args;
 
-/** Reads a tokenizer alone. @return CLF_NOT_FOUND, CLF_IO_ERROR, CLF_BAD_FILE, CLF_UNSUPPORTED (a kind it doesn't know)
- */
+/** Reads a tokenizer alone: byte-level and SentencePiece BPE, unigram. Beside a tokenizer.json or tokenizer.model,
+ * tokenizer_config.json, special_tokens_map.json, generation_config.json and chat_template.jinja are read where they
+ * are. @return CLF_NOT_FOUND, CLF_IO_ERROR, CLF_BAD_FILE, CLF_UNSUPPORTED (a kind or a part that it doesn't know, named
+ * in the message), CLF_OUT_OF_MEMORY */
 CLF_API clf_status clf_tokenizer_create(clf_tokenizer **out, const clf_tokenizer_args *args);
 /** Not for a tokenizer that belongs to a model. NULL is accepted. */
 CLF_API void clf_tokenizer_destroy(clf_tokenizer *tokenizer);
@@ -41,10 +43,13 @@ typedef enum clf_tokenize_flags {
 } clf_tokenize_flags;
 
 /** Writes the ids of `length` bytes of UTF-8 `text` to `ids` (at most `capacity`) and their full number to `*count`.
- * Invalid UTF-8 is tokenized as U+FFFD where the tokenizer has no byte tokens. `ids` may be NULL with capacity 0, to
- * ask for the number.
- *  @return CLF_FULL if there are more than `capacity` (the first ones are written), CLF_INVALID_ARGUMENT for more than
- * 2^31 bytes */
+ * What isn't UTF-8 becomes byte tokens, which give it back when decoded; U+FFFD where the tokenizer has no token for
+ * every byte. `ids` may be NULL with capacity 0, to ask for the number.
+ *
+ * A tokenizer is shared by threads and so has no place for a message; the status says all there is to say.
+ *  @return CLF_FULL if there are more than `capacity` (the first ones are written), CLF_INVALID_ARGUMENT for NULL,
+ * unknown flags or more than 2^31 bytes, CLF_UNSUPPORTED if a pattern of the tokenizer's file needs more than ten
+ * million steps on this text, CLF_OUT_OF_MEMORY; `*count` is 0 then */
 CLF_API clf_status clf_tokenize(const clf_tokenizer *tokenizer, const char *text, size_t length, int flags,
                                 int32_t *ids, size_t capacity, size_t *count);
 /** Writes the text of `n` ids, at most `size` − 1 bytes and a terminating 0, and its full length to `*length`. With
@@ -67,7 +72,7 @@ CLF_API clf_status clf_detokenizer_create(clf_detokenizer **out, const clf_token
 CLF_API void clf_detokenizer_destroy(clf_detokenizer *d); /**< NULL is accepted */
 /** Takes one id; `*text` (valid until the next call) is what may be shown now: complete UTF-8, possibly empty. */
 CLF_API clf_status clf_detokenizer_push(clf_detokenizer *d, int32_t id, const char **text, size_t *length);
-/** Ends the stream: the incomplete rest, with U+FFFD for what isn't UTF-8. */
+/** Ends the stream: the incomplete rest, with U+FFFD for what isn't UTF-8. The next push begins another stream. */
 CLF_API clf_status clf_detokenizer_finish(clf_detokenizer *d, const char **text, size_t *length);
 
 /** One message of a conversation. */
@@ -77,10 +82,16 @@ typedef struct clf_chat_message {
 } clf_chat_message;
 
 /** Tokenizes a conversation with the model's chat template, recognised among the known families (llama2, llama3,
- * mistral, chatml, gemma, phi3, zephyr). Contents are plain text: special tokens spelled in them are not parsed. With
- * `reply` the ids end where the assistant begins to speak. Capacity as in clf_tokenize().
- *  @return CLF_UNSUPPORTED if the template is of no known family or there is none, CLF_INVALID_ARGUMENT for a role or
- * order that the template doesn't take */
+ * mistral, chatml, gemma, phi3, zephyr) and their variants; the template itself is never run. Contents are plain text:
+ * special tokens spelled in them are not parsed. With `reply` the ids end where the assistant begins to speak. The ids
+ * are all there are: begin-of-sequence is among them where the template says so. LLaMA 3.1's template tells the model a
+ * date, which is the template's own: 26 July 2024. Capacity as in clf_tokenize().
+ *
+ * Roles and orders: llama3, chatml, zephyr and phi3 take any; llama2, mistral and gemma take user and assistant in
+ * turn, the user first, after a system message where the template has a place for one (the first templates of Mistral,
+ * Gemma and Phi-3 have none).
+ *  @return CLF_UNSUPPORTED if the template is of no known family or there is none, CLF_INVALID_ARGUMENT for NULL, no
+ * message, or a role or order that the template doesn't take; otherwise as clf_tokenize() */
 CLF_API clf_status clf_tokenize_chat(const clf_tokenizer *tokenizer, const clf_chat_message *messages, size_t n,
                                      bool reply, int32_t *ids, size_t capacity, size_t *count);
 /** "llama3", "chatml" …; NULL if there is no template or it isn't recognised. */

@@ -31,7 +31,7 @@
         }                                                                                                              \
     } while (0)
 
-#define CLF_OP(op) __attribute__((weak)) clf_status CPU_FN(op)(clf_context * ctx, const clf_##op##_args *args);
+#define CLF_OP(op) clf_status CPU_FN(op)(clf_context * ctx, const clf_##op##_args *args);
 #include "../lib/ops/ops.def"
 #undef CLF_OP
 

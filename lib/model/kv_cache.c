@@ -34,10 +34,9 @@ clf_status clf_kv_cache_init(clf_kv_cache *cache, const clf_model *model, clf_dt
     *cache = (clf_kv_cache){.model = model, .dtype = dtype, .capacity = capacity, .keep = keep};
     cache->key = calloc(n, sizeof *cache->key);
     cache->value = calloc(n, sizeof *cache->value);
-    const clf_status st =
-        cache->key && cache->value
-            ? create_tensors(cache)
-            : clf_fail(&model->contexts[0]->error, CLF_OUT_OF_MEMORY, "session: out of host memory");
+    const clf_status st = cache->key && cache->value
+                              ? create_tensors(cache)
+                              : clf_fail(&model->contexts[0]->error, CLF_OUT_OF_MEMORY, "session: out of host memory");
     if (st != CLF_OK) clf_kv_cache_release(cache);
     return st;
 }

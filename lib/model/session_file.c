@@ -2,12 +2,10 @@
  * and values, then the last logits if there are any; in the byte order of the machine. The checksum (XXH3, 64 bits)
  * covers all of it, and the header names the model by its fingerprint. Loading reads and verifies everything before the
  * session changes; what the header claims is compared with the file's size before anything is allocated. */
-#define _GNU_SOURCE
 #include "session.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -15,6 +13,7 @@
 #include <xxhash.h>
 
 #include "../core/checked.h"
+#include "../core/output_file.h"
 
 #define MAGIC "CLFSESSN"
 enum { VERSION = 1 };
@@ -68,17 +67,6 @@ static clf_status for_rows(const clf_session *s, int64_t rows, char *data, visit
     return CLF_OK;
 }
 
-static bool write_all(int fd, const void *data, size_t bytes) {
-    for (const char *p = data; bytes;) {
-        const ssize_t n = write(fd, p, bytes);
-        if (n < 0 && errno == EINTR) continue;
-        if (n <= 0) return false;
-        p += n;
-        bytes -= (size_t)n;
-    }
-    return true;
-}
-
 static bool read_all(int fd, void *data, size_t bytes) {
     for (char *p = data; bytes;) {
         const ssize_t n = read(fd, p, bytes);
@@ -90,19 +78,14 @@ static bool read_all(int fd, void *data, size_t bytes) {
     return true;
 }
 
-/* Writes to a temporary name in the same folder, then renames: a file is whole or not there. */
-static clf_status write_file(const char *path, const header *h, const char *body, size_t bytes, clf_error *err) {
-    char *name;
-    if (asprintf(&name, "%s.XXXXXX", path) < 0) return clf_fail(err, CLF_OUT_OF_MEMORY, "save: out of host memory");
-    const int fd = mkostemp(name, O_CLOEXEC);
-    bool ok = fd >= 0 && write_all(fd, h, sizeof *h) && write_all(fd, body, bytes) && fsync(fd) == 0;
-    if (fd >= 0) ok = (close(fd) == 0) && ok;
-    ok = ok && rename(name, path) == 0;
-    const int error = errno;
-    if (!ok && fd >= 0) unlink(name);
-    free(name);
-    CLF_CHECK(err, ok, CLF_IO_ERROR, "save: %s: %s", path, strerror(error));
-    return CLF_OK;
+static clf_status write_file(const char *path, const header *h, const char *body, uint64_t bytes, clf_error *err) {
+    clf_output_file file = {0};
+    clf_status st = clf_output_file_create(&file, path, err);
+    if (st == CLF_OK) st = clf_output_file_write(&file, 0, h, sizeof *h, err);
+    if (st == CLF_OK) st = clf_output_file_write(&file, sizeof *h, body, bytes, err);
+    if (st == CLF_OK) st = clf_output_file_finish(&file, sizeof *h + bytes, err);
+    clf_output_file_discard(&file);
+    return st == CLF_OK ? st : clf_fail_in(err, "save");
 }
 
 clf_status clf_session_save(const clf_session *s, const char *path) {
@@ -129,7 +112,7 @@ clf_status clf_session_save(const clf_session *s, const char *path) {
     if (st == CLF_OK) {
         memcpy(body + (size_t)bytes - logits, s->logits, logits);
         h.checksum = checksum(h, body, (size_t)bytes);
-        st = write_file(path, &h, body, (size_t)bytes, err);
+        st = write_file(path, &h, body, bytes, err);
     }
     free(body);
     return st;

@@ -218,9 +218,12 @@ static double tolerance(const op_run *run, const op_tensor *t) {
 /* Query and key pairs that causality leaves. */
 static double flops(const op_run *run) {
     const int64_t *q = run->t[0].shape, *v = run->t[2].shape;
-    const double pairs = (double)(q[0] * q[1] * q[2]) *
-                         (run->args.attention.causal ? (double)v[2] - (double)(q[2] - 1) / 2 : (double)v[2]);
-    return 2 * pairs * (double)(q[3] + v[3]);
+    double keys = (double)(q[2] * v[2]); /* seen by all queries of a head */
+    if (run->args.attention.causal) {
+        const int64_t n = q[2] < v[2] ? q[2] : v[2]; /* the last n queries see n − 1 keys fewer … none fewer */
+        keys = (double)n * ((double)v[2] - (double)(n - 1) / 2);
+    }
+    return 2 * (double)(q[0] * q[1]) * keys * (double)(q[3] + v[3]);
 }
 
 static int rejects(clf_context *ctx) {

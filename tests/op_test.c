@@ -24,7 +24,7 @@ typedef struct runner {
     int n_asked, variant; /* variant −1: all */
     int dtype;            /* −1: the case's */
     uint64_t seed;
-    double most_flops; /* costlier variants are left out */
+    double most_cost; /* bytes and operations; costlier variants are left out */
     bool list, verbose;
     device devices[MAX_DEVICES];
     int n_devices, passed, failed, skipped;
@@ -226,6 +226,10 @@ static void check_on(runner *r, op_run *run, const device *d) {
     r->passed++;
 }
 
+static double cost_of(const op_run *run, const op_case *c) {
+    return op_traffic(run) + (c->flops ? c->flops(run) : 0);
+}
+
 static void check_variants(runner *r, clf_dtype dtype) {
     const op_case *c = r->c;
     const int first = r->variant < 0 ? 0 : r->variant;
@@ -233,8 +237,7 @@ static void check_variants(runner *r, clf_dtype dtype) {
     for (int variant = first; variant <= last; variant++)
         for (int backward = 0; backward <= (c->call_backward != NULL); backward++) {
             op_run run;
-            if (op_begin(&run, c, variant, dtype, backward, r->seed) &&
-                (!c->flops || c->flops(&run) <= r->most_flops)) {
+            if (op_begin(&run, c, variant, dtype, backward, r->seed) && cost_of(&run, c) <= r->most_cost) {
                 if (r->list) {
                     printf("%s --dtype %s --variant %d%s: %s\n", c->name, clf_dtype_name(dtype), variant,
                            backward ? ", backward" : "", run.text);
@@ -297,7 +300,7 @@ static void open_devices(runner *r) {
 
 static int usage(const char *program) {
     fprintf(stderr,
-            "usage: %s [--device D]... [--dtype T] [--variant N] [--seed N] [--most-flops F] [--list] [--verbose]\n",
+            "usage: %s [--device D]... [--dtype T] [--variant N] [--seed N] [--most-cost C] [--list] [--verbose]\n",
             program);
     return 2;
 }
@@ -325,8 +328,8 @@ static bool parse(runner *r, int argc, char **argv) {
             r->variant = (int)strtol(value, &end, 10);
         else if (!strcmp(flag, "--seed"))
             r->seed = strtoull(value, &end, 10);
-        else if (!strcmp(flag, "--most-flops"))
-            r->most_flops = strtod(value, &end);
+        else if (!strcmp(flag, "--most-cost"))
+            r->most_cost = strtod(value, &end);
         else
             return false;
         if (end && (*end || end == value)) return false;
@@ -336,7 +339,7 @@ static bool parse(runner *r, int argc, char **argv) {
 
 int op_main(int argc, char **argv, const op_case *c) {
     static runner r;
-    r = (runner){.c = c, .variant = -1, .dtype = -1, .seed = 42, .most_flops = INFINITY};
+    r = (runner){.c = c, .variant = -1, .dtype = -1, .seed = 42, .most_cost = INFINITY};
     if (!parse(&r, argc, argv)) return usage(argv[0]);
     if (!r.list) open_devices(&r);
     const uint32_t dtypes = c->dtypes ? c->dtypes : 1u << CLF_F32 | 1u << CLF_F16 | 1u << CLF_BF16;

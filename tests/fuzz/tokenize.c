@@ -1,6 +1,5 @@
 /* tokenize.c: any text over one golden tokenizer of each kind (the first byte chooses): ids in range, the same with
- * every capacity, and where nothing is normalized away the text comes back, U+FFFD for what isn't UTF-8. Run in tests/,
- * or with CLFORMER_GOLDEN as the path of tests/golden. */
+ * every capacity, and where nothing is normalized away the text comes back, U+FFFD for what isn't UTF-8. */
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -12,7 +11,7 @@
 int LLVMFuzzerInitialize(int *argc, char ***argv);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-enum { KINDS = 6, PLACES = 2 };
+enum { KINDS = 6 };
 static clf_tokenizer *tokenizers[KINDS];
 
 static void require(int condition) {
@@ -33,15 +32,13 @@ static size_t unescape(char *text, size_t length) {
 int LLVMFuzzerInitialize(int *argc, char ***argv) {
     static const char *const names[KINDS] = {"tokenizers/llama3-bpe", "tokenizers/qwen2-bpe", "tokenizers/llama2-spm",
                                              "tokenizers/gemma-spm",  "tokenizers/unigram",   "vocab/llama-spm.gguf"};
-    const char *places[PLACES] = {getenv("CLFORMER_GOLDEN"), "golden"};
     (void)argc;
     (void)argv;
-    for (int k = 0; k < KINDS; k++)
-        for (int i = 0; i < PLACES && !tokenizers[k]; i++) {
-            char path[4096];
-            snprintf(path, sizeof path, "%s/%s", places[i] ? places[i] : "", names[k]);
-            clf_tokenizer_create(&tokenizers[k], &(clf_tokenizer_args){.path = path});
-        }
+    for (int k = 0; k < KINDS; k++) {
+        char path[4096];
+        snprintf(path, sizeof path, CLF_GOLDEN "/%s", names[k]);
+        clf_tokenizer_create(&tokenizers[k], &(clf_tokenizer_args){.path = path});
+    }
     for (int k = 0; k < KINDS; k++) require(tokenizers[k] != NULL);
     return 0;
 }

@@ -50,7 +50,10 @@ int __real_fstat(int fd, struct stat *info);
 void *__real_mmap(void *at, size_t n, int protection, int flags, int fd, off_t offset);
 ssize_t __real_pread(int fd, void *data, size_t n, off_t offset);
 ssize_t __real_read(int fd, void *data, size_t n);
-ssize_t __real_write(int fd, const void *data, size_t n);
+ssize_t __real_pwrite(int fd, const void *data, size_t n, off_t offset);
+int __real_ftruncate(int fd, off_t size);
+char *__real_strdup(const char *s);
+char *__real_strndup(const char *s, size_t n);
 int __real_fsync(int fd);
 int __real_rename(const char *from, const char *to);
 
@@ -65,7 +68,10 @@ int __wrap_fstat(int fd, struct stat *info);
 void *__wrap_mmap(void *at, size_t n, int protection, int flags, int fd, off_t offset);
 ssize_t __wrap_pread(int fd, void *data, size_t n, off_t offset);
 ssize_t __wrap_read(int fd, void *data, size_t n);
-ssize_t __wrap_write(int fd, const void *data, size_t n);
+ssize_t __wrap_pwrite(int fd, const void *data, size_t n, off_t offset);
+int __wrap_ftruncate(int fd, off_t size);
+char *__wrap_strdup(const char *s);
+char *__wrap_strndup(const char *s, size_t n);
 int __wrap_fsync(int fd);
 int __wrap_rename(const char *from, const char *to);
 
@@ -110,8 +116,17 @@ ssize_t __wrap_pread(int fd, void *data, size_t n, off_t offset) {
 ssize_t __wrap_read(int fd, void *data, size_t n) {
     return fails() ? -1 : __real_read(fd, data, n);
 }
-ssize_t __wrap_write(int fd, const void *data, size_t n) {
-    return fails() ? -1 : __real_write(fd, data, n);
+ssize_t __wrap_pwrite(int fd, const void *data, size_t n, off_t offset) {
+    return fails() ? -1 : __real_pwrite(fd, data, n, offset);
+}
+int __wrap_ftruncate(int fd, off_t size) {
+    return fails() ? -1 : __real_ftruncate(fd, size);
+}
+char *__wrap_strdup(const char *s) {
+    return fails() ? NULL : counted(__real_strdup(s));
+}
+char *__wrap_strndup(const char *s, size_t n) {
+    return fails() ? NULL : counted(__real_strndup(s, n));
 }
 int __wrap_fsync(int fd) {
     return fails() ? -1 : __real_fsync(fd);

@@ -1,5 +1,5 @@
 unit(faults)
-foreach(function malloc calloc realloc aligned_alloc asprintf free open fstat mmap pread read write fsync rename)
+foreach(function malloc calloc realloc aligned_alloc asprintf free open fstat mmap pread read pwrite ftruncate fsync rename strdup strndup)
     target_link_options(test-faults PRIVATE LINKER:--wrap=${function})
 endforeach()
 target_link_libraries(test-faults PRIVATE PkgConfig::JANSSON)

@@ -1,8 +1,8 @@
 /* activation.h: exp and the gates of clf_activation over simd.h, shared by glu and linear.
  *
- * Relative errors below 3e-7 (in the tails of the gelus, where the result is below 1e-5, up to 2e-5); what is below
- * 2^−126 may be 0. NaN in, NaN out; ±∞ gives the limit, so silu(−∞) = −0. Polynomials are minimax fits in the variable
- * shown. */
+ * Relative errors below 3e-7, in the tails of the gelus, where the result is below 1e-5, up to 2e-5. Where x is so far
+ * below 0 that the result's limit is 0 they give something between −1e-35 and 0; so for −∞. NaN in, NaN out.
+ * Polynomials are minimax fits in the variable shown. */
 #ifndef CLF_CPU_ACTIVATION_H
 #define CLF_CPU_ACTIVATION_H
 
@@ -10,39 +10,34 @@
 
 #include "simd.h"
 
-/* e^x for x ≤ 88; below −87 exactly 0. Not for NaN: callers multiply by their argument. */
-INLINE vf v_exp(vf x) {
-    const vf low = v_set1(-87.f), magic = v_set1(0x1.8p23f);
-    const vf y = v_max(x, low), t = v_fma(y, v_set1(1.44269504f), magic), k = v_sub(t, magic);
-    /* y − k·ln 2, ln 2 in two parts of which the first times k is exact */
-    const vf r = v_fma(k, v_set1(2.12194440e-4f), v_fma(k, v_set1(-0.693359375f), y));
+/* e^x for −87 ≤ x ≤ 88; NaN gives anything. */
+INLINE vf v_exp_within(vf x) {
+    const vf magic = v_set1(0x1.8p23f), one = v_set1(1.f);
+    const vf t = v_fma(x, v_set1(1.44269504f), magic), k = v_sub(t, magic);
+    /* x − k·ln 2, ln 2 in two parts of which the first times k is exact */
+    const vf r = v_fma(k, v_set1(2.12194440e-4f), v_fma(k, v_set1(-0.693359375f), x));
     vf q = v_set1(0.00138145988f);
     q = v_fma(q, r, v_set1(0.00836871658f));
     q = v_fma(q, r, v_set1(0.041668389f));
     q = v_fma(q, r, v_set1(0.166665211f));
     q = v_fma(q, r, v_set1(0.49999994f));
-    const vf p = v_add(v_fma(v_mul(q, r), r, r), v_set1(1.f)); /* 1 + r + r²·q(r) */
-    return v_ge_or(low, x, v_set1(0), v_shift_exp(p, t));
+    return v_shift_exp(v_fma(v_fma(q, r, one), r, one), t); /* 1 + r + r²·q(r) */
 }
 
-/* 1 / (1 + e^−x), from e^−|x|, which doesn't overflow */
-INLINE vf v_sigmoid(vf x) {
-    const vf e = v_exp(v_sub(v_set1(0), v_abs(x))), q = v_div(v_set1(1.f), v_add(v_set1(1.f), e));
-    return v_ge_or(x, v_set1(0), q, v_mul(e, q));
-}
-
-/* Keeps −∞ · 0 from being NaN in x · gate(x); below −100 every gate is 0. */
-INLINE vf v_gated(vf x, vf gate) {
-    return v_mul(v_max(v_set1(-100.f), x), gate);
+/* x · 1/(1 + e^−z), z following x's sign. At z = −87 this is x · 2^−125, as good as its limit 0. */
+INLINE vf v_times_sigmoid(vf x, vf z) {
+    const vf bound = v_set1(87.f), low = v_set1(-87.f);
+    const vf e = v_exp_within(v_max(low, v_min(bound, v_sub(v_set1(0), z))));
+    return v_div(v_max(v_set1(-100.f), x), v_add(v_set1(1.f), e)); /* −100: −∞ has its limit too */
 }
 
 INLINE vf v_silu(vf x) {
-    return v_gated(x, v_sigmoid(x));
+    return v_times_sigmoid(x, x);
 }
 
-/* x·Φ(x), Φ from erfc(z) = e^−z² · t · R(t), z = |x|/√2, t = 1/(1 + 0.3z) */
+/* x·Φ(x), Φ from erfc(z) = e^−z² · t · R(t), z = |x|/√2, t = 1/(1 + 0.3z); z ≤ 9.3: beyond, the tail is as good as 0 */
 INLINE vf v_gelu(vf x) {
-    const vf z = v_min(v_mul(v_abs(x), v_set1(0.707106781f)), v_set1(15.f));
+    const vf z = v_min(v_mul(v_abs(x), v_set1(0.707106781f)), v_set1(9.3f));
     const vf t = v_div(v_set1(1.f), v_fma(z, v_set1(0.3f), v_set1(1.f)));
     vf r = v_set1(-0.129522726f);
     r = v_fma(r, t, v_set1(0.485562325f));
@@ -53,15 +48,14 @@ INLINE vf v_gelu(vf x) {
     r = v_fma(r, t, v_set1(0.148339316f));
     r = v_fma(r, t, v_set1(0.170715213f));
     r = v_fma(r, t, v_set1(0.169188008f));
-    const vf e = v_exp(v_sub(v_set1(0), v_mul(z, z)));
+    const vf e = v_exp_within(v_sub(v_set1(0), v_mul(z, z)));
     const vf tail = v_mul(v_mul(v_set1(0.5f), e), v_mul(t, r));
-    return v_gated(x, v_ge_or(x, v_set1(0), v_sub(v_set1(1.f), tail), tail));
+    return v_mul(v_max(v_set1(-100.f), x), v_ge_or(x, v_set1(0), v_sub(v_set1(1.f), tail), tail));
 }
 
 /* x·(1 + tanh(u))/2 = x·σ(2u), u = √(2/π)·(x + 0.044715x³) */
 INLINE vf v_gelu_tanh(vf x) {
-    const vf c = v_fma(v_mul(x, x), v_set1(0.0713548163f), v_set1(1.59576912f));
-    return v_gated(x, v_sigmoid(v_mul(x, c)));
+    return v_times_sigmoid(x, v_mul(x, v_fma(v_mul(x, x), v_set1(0.0713548163f), v_set1(1.59576912f))));
 }
 
 INLINE vf v_activate(clf_activation activation, vf x) {

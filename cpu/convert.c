@@ -47,7 +47,7 @@ static void integers(clf_dtype dtype, const byte *from, int64_t n, int32_t *out)
     for (int64_t i = 0; i < n; i++) out[i] = truncate((double)values[i]);
 }
 
-/* n ≤ PIECE neighbouring elements */
+/* n neighbouring elements, at most PIECE unless dtypes are the same */
 static void convert(clf_dtype dtype, const byte *from, int64_t n, clf_dtype out_dtype, char *out) {
     float values[PIECE];
     if (dtype == out_dtype) {
@@ -77,8 +77,9 @@ clf_status CPU_FN(convert)(clf_context *ctx, const clf_convert_args *a) {
         cpu_share(work.count, omp_get_thread_num(), omp_get_num_threads(), &begin, &end);
         for (int64_t p = begin; p < end; p++) {
             const int64_t n = cpu_piece(&work, p, &row, &at);
-            for (int64_t i = at; i < at + n; i += PIECE) {
-                const int64_t m = at + n - i < PIECE ? at + n - i : PIECE;
+            const int64_t step = stride == 1 && x->dtype == out->dtype ? n : PIECE; /* a copy needs no buffer */
+            for (int64_t i = at; i < at + n; i += step) {
+                const int64_t m = at + n - i < step ? at + n - i : step;
                 const byte *from = (const byte *)clf_row(x, row) + clf_dtype_bytes(x->dtype, i * stride);
                 char *to = (char *)clf_row(out, row) + clf_dtype_bytes(out->dtype, i);
                 if (stride != 1) {

@@ -41,13 +41,15 @@ INLINE double squares(const char *x, const char *residual, char *s, int64_t dim,
     return total;
 }
 
-/* out = s · rstd · (offset + weight); `step` 0: all weights are the first VL. */
-INLINE void scale(const char *s, float rstd, float offset, const char *weight, int step, char *out, int64_t dim,
-                  clf_dtype dtype, clf_dtype weight_dtype, bool stream) {
+/* out = s · rstd · (offset + weight); `step` 0: all weights are the first VL. Fetches the row at `next` meanwhile, so
+ * that the memory is never idle. */
+INLINE void scale(const char *s, const char *next, float rstd, float offset, const char *weight, int step, char *out,
+                  int64_t dim, clf_dtype dtype, clf_dtype weight_dtype, bool stream) {
     const size_t bytes = cpu_bytes(dtype), weight_bytes = (size_t)step * cpu_bytes(weight_dtype);
     const vf r = v_set1(rstd), o = v_set1(offset);
     int64_t i = 0;
     for (; i + VL <= dim; i += VL) {
+        __builtin_prefetch(next + (size_t)i * bytes);
         const vf w = v_add(v_load_as(weight + (size_t)i * weight_bytes, weight_dtype), o);
         const vf v = v_mul(v_mul(v_load_as(s + (size_t)i * bytes, dtype), r), w);
         if (stream)
@@ -63,10 +65,12 @@ INLINE void scale(const char *s, float rstd, float offset, const char *weight, i
     }
 }
 
-static void row(const clf_rms_norm_args *a, int64_t r, bool stream) {
+/* Row r, while row `following` is fetched. */
+static void row(const clf_rms_norm_args *a, int64_t r, int64_t following, bool stream) {
     const clf_dtype dtype = a->x->dtype, weight_dtype = a->weight ? a->weight->dtype : CLF_F32;
     const int64_t dim = clf_last(a->x);
-    const char *x = clf_row(a->x, r), *residual = a->residual ? clf_row(a->residual, r) : NULL, *s = x;
+    const char *x = clf_row(a->x, r), *residual = a->residual ? clf_row(a->residual, r) : NULL;
+    const char *s = x, *next = clf_row(a->x, following);
     char *out = clf_row(a->out, r), *sum = a->sum ? clf_row(a->sum, r) : out;
     double total;
     if (residual) {
@@ -84,13 +88,15 @@ static void row(const clf_rms_norm_args *a, int64_t r, bool stream) {
     const char *weight = a->weight ? clf_data(a->weight) : (const char *)ones;
     const int step = a->weight != NULL;
     if (weight_dtype == CLF_F32)
-        CPU_FOR_DTYPE(DTYPE, dtype,
-                      CPU_FOR_BOOL(STREAM, stream,
-                                   scale(s, rstd, a->weight_offset, weight, step, out, dim, DTYPE, CLF_F32, STREAM)));
+        CPU_FOR_DTYPE(
+            DTYPE, dtype,
+            CPU_FOR_BOOL(STREAM, stream,
+                         scale(s, next, rstd, a->weight_offset, weight, step, out, dim, DTYPE, CLF_F32, STREAM)));
     else
-        CPU_FOR_DTYPE(DTYPE, dtype,
-                      CPU_FOR_BOOL(STREAM, stream,
-                                   scale(s, rstd, a->weight_offset, weight, step, out, dim, DTYPE, DTYPE, STREAM)));
+        CPU_FOR_DTYPE(
+            DTYPE, dtype,
+            CPU_FOR_BOOL(STREAM, stream,
+                         scale(s, next, rstd, a->weight_offset, weight, step, out, dim, DTYPE, DTYPE, STREAM)));
 }
 
 clf_status CPU_FN(rms_norm)(clf_context *ctx, const clf_rms_norm_args *a) {
@@ -101,7 +107,7 @@ clf_status CPU_FN(rms_norm)(clf_context *ctx, const clf_rms_norm_args *a) {
     {
         int64_t begin, end;
         cpu_share(n, omp_get_thread_num(), omp_get_num_threads(), &begin, &end);
-        for (int64_t r = begin; r < end; r++) row(a, r, stream);
+        for (int64_t r = begin; r < end; r++) row(a, r, r + 1 < end ? r + 1 : r, stream);
         v_stream_end();
     }
     return CLF_OK;

@@ -7,11 +7,12 @@
 #include "../lib/ops/rope_frequencies.h"
 #include "cpu.h"
 
-enum { POSITIONS = 8, PAIRS = CLF_ROPE_MAX_DIMS / 2 };
+enum { PAIRS = CLF_ROPE_MAX_DIMS / 2, TABLE = 16384, POSITIONS = 64 };
 
-/* Of one position; for neighbours each is there twice, the first sine negated: y = x·c + swapped x·s. */
+/* Cosines and sines of at most POSITIONS positions, TABLE floats. Neighbours have each twice, the first sine negated: y
+ * = x·c + swapped x·s; so each position takes n floats of c and n of s. */
 typedef struct rotation {
-    float c[2 * PAIRS], s[2 * PAIRS];
+    float *c, *s;
 } rotation;
 
 /* Cosine and sine of position · turns[i], i < n, each times `magnitude`; `sign` −1 turns back. Minimax polynomials on
@@ -63,7 +64,7 @@ INLINE void halves(const char *x, const rotation *r, int n, char *y, clf_dtype d
         const size_t at = (size_t)i * bytes;
         const vf a = v_load_as(x + at, dtype), b = v_load_as(x + half + at, dtype);
         const vf c = v_load(r->c + i), s = v_load(r->s + i);
-        put(y + at, v_sub(v_mul(a, c), v_mul(b, s)), dtype, stream);
+        put(y + at, v_nfma(b, s, v_mul(a, c)), dtype, stream);
         put(y + half + at, v_fma(b, c, v_mul(a, s)), dtype, stream);
     }
     if (i < n / 2) {
@@ -71,7 +72,7 @@ INLINE void halves(const char *x, const rotation *r, int n, char *y, clf_dtype d
         const int rest = n / 2 - i;
         const vf a = v_load_as_n(x + at, rest, dtype), b = v_load_as_n(x + half + at, rest, dtype);
         const vf c = v_load_n(r->c + i, rest), s = v_load_n(r->s + i, rest);
-        v_store_as_n(y + at, v_sub(v_mul(a, c), v_mul(b, s)), rest, dtype);
+        v_store_as_n(y + at, v_nfma(b, s, v_mul(a, c)), rest, dtype);
         v_store_as_n(y + half + at, v_fma(b, c, v_mul(a, s)), rest, dtype);
     }
 }
@@ -84,7 +85,7 @@ INLINE void neighbours(const char *x, const rotation *r, int n, char *y, clf_dty
         for (; i < n; i += 2) {
             const vf a = v_load_as(x + (size_t)i * bytes, dtype), b = v_load_as(x + (size_t)(i + 1) * bytes, dtype);
             const vf c = v_load(r->c + i), s = v_load(r->s + i + 1);
-            v_store_as(y + (size_t)i * bytes, v_sub(v_mul(a, c), v_mul(b, s)), dtype);
+            v_store_as(y + (size_t)i * bytes, v_nfma(b, s, v_mul(a, c)), dtype);
             v_store_as(y + (size_t)(i + 1) * bytes, v_fma(b, c, v_mul(a, s)), dtype);
         }
         return;
@@ -120,41 +121,53 @@ static uint64_t position_of(const clf_rope_args *a, int64_t b, int64_t s) {
     return (uint64_t)a->position + (uint64_t)((const int32_t *)clf_data(p))[i];
 }
 
-/* Steps [begin, end) of batch b, at most POSITIONS, for all heads. */
-static void rotate(const clf_rope_args *a, const uint64_t *turns, float magnitude, rotation *r, int64_t b,
+/* Steps [begin, end) of batch b, for all heads. */
+static void rotate(const clf_rope_args *a, const uint64_t *turns, float magnitude, float *table, int64_t b,
                    int64_t begin, int64_t end, bool stream) {
     const clf_tensor *x = a->x, *out = a->out;
-    const int batch = x->ndim - 3; /* 1 if there is a batch dimension */
-    const int64_t heads = x->shape[batch], seq = x->shape[batch + 1];
+    const int batch = x->ndim - 3, n = a->n_dims; /* batch: 1 if there is that dimension */
+    const size_t bytes = cpu_bytes(x->dtype);
+    rotation r[POSITIONS];
     for (int64_t s = begin; s < end; s++) {
         rotation *t = &r[s - begin];
-        sincos(turns, position_of(a, b, s), a->n_dims / 2, magnitude, a->inverse ? -1.f : 1.f, t->c, t->s);
-        if (a->pairing == CLF_ROPE_INTERLEAVED) spread(t, a->n_dims);
+        t->c = table + (s - begin) * 2 * n;
+        t->s = t->c + n;
+        sincos(turns, position_of(a, b, s), n / 2, magnitude, a->inverse ? -1.f : 1.f, t->c, t->s);
+        if (a->pairing == CLF_ROPE_INTERLEAVED) spread(t, n);
     }
-    for (int64_t h = 0; h < heads; h++)
-        for (int64_t s = begin; s < end; s++) {
-            const int64_t i = (b * heads + h) * seq + s;
-            row(a, clf_row(x, i), &r[s - begin], clf_row(out, i), stream);
-        }
+    const int64_t heads = x->shape[batch], steps = end - begin;
+    const bool heads_inside = x->stride[batch] < x->stride[batch + 1]; /* walk as the memory lies */
+    const int64_t inner = heads_inside ? heads : steps;
+    const size_t x_head = (size_t)x->stride[batch] * bytes, x_step = (size_t)x->stride[batch + 1] * bytes;
+    const size_t y_head = (size_t)out->stride[batch] * bytes, y_step = (size_t)out->stride[batch + 1] * bytes;
+    const char *from = (const char *)clf_data(x) + (size_t)(batch ? b * x->stride[0] : 0) * bytes;
+    char *to = (char *)clf_data(out) + (size_t)(batch ? b * out->stride[0] : 0) * bytes;
+    for (int64_t i = 0; i < heads * steps; i++) {
+        const size_t h = (size_t)(heads_inside ? i % inner : i / inner);
+        const size_t s = (size_t)(heads_inside ? i / inner : i % inner);
+        row(a, from + h * x_head + (s + (size_t)begin) * x_step, &r[s], to + h * y_head + (s + (size_t)begin) * y_step,
+            stream);
+    }
 }
 
 clf_status CPU_FN(rope)(clf_context *ctx, const clf_rope_args *a) {
-    const int batch = a->x->ndim - 3;
+    const int batch = a->x->ndim - 3, n = a->n_dims;
     const int64_t batches = batch ? a->x->shape[0] : 1, seq = a->x->shape[batch + 1];
-    const int64_t per_batch = (seq + POSITIONS - 1) / POSITIONS, count = clf_elements(a->x) ? batches * per_batch : 0;
+    const int64_t room = n ? TABLE / (2 * n) : POSITIONS, step = room < POSITIONS ? room : POSITIONS;
+    const int64_t per_batch = (seq + step - 1) / step, count = clf_elements(a->x) ? batches * per_batch : 0;
     const int threads = cpu_threads(ctx, count, 2 * (int64_t)clf_dtype_bytes(a->x->dtype, clf_elements(a->x)));
-    const bool stream = cpu_streams(a->out, a->x, NULL) && a->n_dims * cpu_bytes(a->x->dtype) % 128 == 0;
+    const bool stream = cpu_streams(a->out, a->x, NULL) && (size_t)n * cpu_bytes(a->x->dtype) % 128 == 0;
     uint64_t turns[PAIRS];
     float magnitude;
     clf_rope_frequencies(a, clf_last(a->x), turns, &magnitude);
 #pragma omp parallel num_threads(threads) if (threads > 1)
     {
-        rotation r[POSITIONS];
+        float table[TABLE];
         int64_t begin, end;
         cpu_share(count, omp_get_thread_num(), omp_get_num_threads(), &begin, &end);
         for (int64_t i = begin; i < end; i++) {
-            const int64_t first = i % per_batch * POSITIONS, last = first + POSITIONS < seq ? first + POSITIONS : seq;
-            rotate(a, turns, magnitude, r, i / per_batch, first, last, stream);
+            const int64_t first = i % per_batch * step, last = first + step < seq ? first + step : seq;
+            rotate(a, turns, magnitude, table, i / per_batch, first, last, stream);
         }
         v_stream_end();
     }

@@ -47,6 +47,10 @@ INLINE void v_store_n(float *p, vf a, int n) {
 INLINE vf v_fma(vf a, vf b, vf c) {
     return _mm512_fmadd_ps(a, b, c);
 }
+/* c − a·b */
+INLINE vf v_nfma(vf a, vf b, vf c) {
+    return _mm512_fnmadd_ps(a, b, c);
+}
 INLINE vf v_add(vf a, vf b) {
     return _mm512_add_ps(a, b);
 }
@@ -129,17 +133,20 @@ INLINE vf v_from_f16(vh a) {
 INLINE vh v_to_f16(vf a) {
     return _mm512_cvtps_ph(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
 }
-INLINE vf v_from_bf16(vh a) {
-    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(a), 16));
+INLINE vf v_from_bf16(vh a) { /* to the upper halves of 32-bit elements, by one permutation */
+    const __m512i to = _mm512_set_epi16(15, 0, 14, 0, 13, 0, 12, 0, 11, 0, 10, 0, 9, 0, 8, 0, 7, 0, 6, 0, 5, 0, 4, 0, 3,
+                                        0, 2, 0, 1, 0, 0, 0);
+    return _mm512_castsi512_ps(_mm512_maskz_permutexvar_epi16(0xaaaaaaaa, to, _mm512_castsi256_si512(a)));
 }
 INLINE vh v_to_bf16(vf a) {
+    const __m512i upper = _mm512_set_epi16(0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 31, 29, 27, 25, 23, 21, 19,
+                                           17, 15, 13, 11, 9, 7, 5, 3, 1);
     const __m512i u = _mm512_castps_si512(a);
     const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(u, 16), _mm512_set1_epi32(1));
-    const __m512i rounded =
-        _mm512_srli_epi32(_mm512_add_epi32(u, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff))), 16);
-    const __m512i nan = _mm512_or_si512(_mm512_srli_epi32(u, 16), _mm512_set1_epi32(0x40));
+    const __m512i rounded = _mm512_add_epi32(u, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
     const __mmask16 is_nan = _mm512_cmp_ps_mask(a, a, _CMP_UNORD_Q);
-    return _mm512_cvtepi32_epi16(_mm512_mask_blend_epi32(is_nan, rounded, nan));
+    const __m512i r = _mm512_mask_or_epi32(rounded, is_nan, u, _mm512_set1_epi32(0x400000));
+    return _mm512_castsi512_si256(_mm512_permutexvar_epi16(upper, r));
 }
 /* Past the caches, to a multiple of 64 bytes (32 for halves); v_stream_end() makes it visible to other threads. */
 INLINE void v_stream(float *p, vf a) {
@@ -175,6 +182,9 @@ INLINE void v_store_n(float *p, vf a, int n) {
 }
 INLINE vf v_fma(vf a, vf b, vf c) {
     return _mm256_fmadd_ps(a, b, c);
+}
+INLINE vf v_nfma(vf a, vf b, vf c) {
+    return _mm256_fnmadd_ps(a, b, c);
 }
 INLINE vf v_add(vf a, vf b) {
     return _mm256_add_ps(a, b);
@@ -307,6 +317,9 @@ INLINE void v_store_n(float *p, vf a, int n) {
 INLINE vf v_fma(vf a, vf b, vf c) {
     return vfmaq_f32(c, a, b);
 }
+INLINE vf v_nfma(vf a, vf b, vf c) {
+    return vfmsq_f32(c, a, b);
+}
 INLINE vf v_add(vf a, vf b) {
     return vaddq_f32(a, b);
 }
@@ -419,6 +432,9 @@ INLINE void v_store_n(float *p, vf a, int n) {
 }
 INLINE vf v_fma(vf a, vf b, vf c) {
     return a * b + c;
+}
+INLINE vf v_nfma(vf a, vf b, vf c) {
+    return c - a * b;
 }
 INLINE vf v_add(vf a, vf b) {
     return a + b;

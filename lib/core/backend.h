@@ -47,7 +47,6 @@ typedef struct clf_backend {
 #undef CLF_OP
 } clf_backend;
 
-#define CLF_BACKEND_ABI ((uint32_t)sizeof(clf_backend) << 8 | 1)
 /* The OpenCL module's one symbol: const clf_backend clf_backend_opencl. */
 #define CLF_MODULE_SYMBOL "clf_backend_opencl"
 

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <unistd.h>
 
 #include "placement.h"
@@ -52,6 +53,12 @@ static clf_status set_cache_dir(clf_context *ctx, const char *dir) {
     return CLF_OK;
 }
 
+static clf_status start(clf_context *ctx, int threads) {
+    ctx->threads = 1;
+    if (ctx->backend->host) CLF_TRY(clf_placement_create(ctx, threads));
+    return ctx->backend->open(ctx, ctx->device_index);
+}
+
 static clf_status open_device(clf_context *ctx, const clf_context_args *args) {
     clf_error *err = &ctx->error;
     ctx->log = args->log;
@@ -68,9 +75,14 @@ static clf_status open_device(clf_context *ctx, const clf_context_args *args) {
     if (!device || !*device) device = getenv("CLFORMER_DEVICE");
     if (!device || !*device) device = "auto";
     CLF_TRY(clf_registry_find(device, &ctx->backend, &ctx->device_index, err));
-    ctx->threads = 1;
-    if (ctx->backend->host) CLF_TRY(clf_placement_create(ctx, args->threads));
-    CLF_TRY(ctx->backend->open(ctx, ctx->device_index));
+    clf_status st = start(ctx, args->threads);
+    if (st != CLF_OK && !ctx->backend->host && !strcasecmp(device, "auto")) { /* a GPU that fails its self test, say */
+        clf_log(ctx, CLF_LOG_WARNING, "%s; the CPU is taken instead", err->message);
+        clf_error_clear(err);
+        CLF_TRY(clf_registry_find("cpu", &ctx->backend, &ctx->device_index, err));
+        st = start(ctx, args->threads);
+    }
+    CLF_TRY(st);
     clf_log(ctx, CLF_LOG_INFO, "opened %s", ctx->device_name);
     return CLF_OK;
 }

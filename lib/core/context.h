@@ -31,6 +31,9 @@ struct clf_context {
     pid_t pid;           /* creator: a forked child must not use a device's context */
 };
 
+/* A module is of this build if what it shares with the library has the same sizes. */
+#define CLF_BACKEND_ABI ((uint32_t)sizeof(clf_backend) << 16 ^ (uint32_t)sizeof(clf_context))
+
 /* Begins a public call: refuses NULL, foreign, forked and busy contexts; clears the error. Each success needs one
  * leave. */
 clf_status clf_enter(clf_context *ctx);

@@ -2,7 +2,7 @@
  * module beside the library, loaded when a device is listed or opened, so that neither an OpenCL loader nor CLBlast is
  * needed to run. */
 #define _GNU_SOURCE
-#include "backend.h"
+#include "context.h"
 
 #include <dlfcn.h>
 #include <limits.h>

@@ -10,7 +10,7 @@ cmake --install build --prefix "$work/prefix" >/dev/null
 cp -r .ci/consumer "$work/consumer"
 for header in "$work"/prefix/include/clformer/*.h; do
     case $header in */opencl.h) [ -f /usr/include/CL/cl.h ] || continue ;; esac
-    printf '#include "%s"\n' "$header" >"$work/one.c"
+    printf '#include "%s"\ntypedef int not_empty;\n' "$header" >"$work/one.c"
     cp "$work/one.c" "$work/one.cc"
     ${CC:-cc} -std=c11 -Wall -Wextra -Wpedantic -Werror -c "$work/one.c" -o "$work/one.o"
     ${CXX:-c++} -std=c++17 -Wall -Wextra -Wpedantic -Werror -c "$work/one.cc" -o "$work/one.o"

@@ -75,6 +75,7 @@ static clf_status split(const clf_step *step, clf_words *words) {
 static clf_status rewrite(const clf_step *step, clf_words *words) {
     clf_text *out = &words->next_text;
     out->length = 0;
+    if (!clf_text_append(out, "", 0)) return CLF_OUT_OF_MEMORY; /* an address, even if nothing is written */
     if (words->spans.count && words->spans.data[0].begin) words->place = CLF_PLACE_TOKEN; /* what was there is gone */
     for (size_t i = 0; i < words->spans.count; i++) {
         clf_span *word = &words->spans.data[i];

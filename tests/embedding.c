@@ -1,4 +1,5 @@
-/* embedding.c: clf_embedding() in double. run->dtype is the weight's. */
+/* embedding.c: clf_embedding(), exactly: the row as float32, times the scale, each rounded once. run->dtype is the
+ * weight's. */
 #include "op_case.h"
 
 #include <math.h>
@@ -54,7 +55,10 @@ static void reference(op_run *run) {
     const int64_t dim = weight->shape[1];
     double *out = op_value(run, "out");
     for (int64_t i = 0; i < op_elements(ids); i++)
-        for (int64_t k = 0; k < dim; k++) out[i * dim + k] = scale * weight->value[(int64_t)ids->value[i] * dim + k];
+        for (int64_t k = 0; k < dim; k++) {
+            const double w = op_round(weight->value[(int64_t)ids->value[i] * dim + k], CLF_F32);
+            out[i * dim + k] = op_round(scale * w, CLF_F32);
+        }
 }
 
 static double flops(const op_run *run) {
@@ -128,7 +132,7 @@ int main(int argc, char **argv) {
                               .make = make,
                               .call = call,
                               .reference = reference,
-                              .ulp = true,
+                              .exact = true,
                               .flops = flops,
                               .bytes = bytes,
                               .rejects = rejects};

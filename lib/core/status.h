@@ -13,7 +13,7 @@ typedef struct clf_error {
 /* Formats the message and returns `status`. `err` may be NULL: the message is dropped. */
 __attribute__((format(printf, 3, 4))) clf_status clf_fail(clf_error *err, clf_status status, const char *format, ...);
 
-/* Puts "prefix: " before the message of a failure on its way up; returns err->status. */
+/* Puts "prefix: " before the message of a failure on its way up; returns err->status. `err` is not NULL. */
 __attribute__((format(printf, 2, 3))) clf_status clf_fail_in(clf_error *err, const char *format, ...);
 
 static inline void clf_error_clear(clf_error *err) {

@@ -12,7 +12,7 @@ static const char *entry(char *text, size_t size, const char *field, int i) {
 }
 
 static clf_status check_weight(clf_context *ctx, const clf_linear_args *a, int i) {
-    char name[16], bias[16];
+    char name[24], bias[24];
     const int64_t k = clf_last(a->x);
     entry(name, sizeof name, "weight", i);
     CLF_TRY(clf_check_tensor(ctx, OP, name, a->weight[i], CLF_DTYPES_FLOAT | CLF_DTYPES_BLOCK, 2, 2));
@@ -28,7 +28,7 @@ static clf_status check_weight(clf_context *ctx, const clf_linear_args *a, int i
 
 /* out[i] has x's shape but for the last dimension, which is weight[i]'s rows, and overlaps no input. */
 static clf_status check_out(clf_context *ctx, const clf_linear_args *a, int i) {
-    char name[16], other[16];
+    char name[24], other[24];
     const clf_tensor *x = a->x, *out = a->out[i];
     int64_t shape[CLF_MAX_DIMS];
     for (int d = 0; d < x->ndim; d++) shape[d] = x->shape[d];

@@ -121,7 +121,9 @@ static void run_block(const job *j, int first, int last, int64_t m0, int64_t row
     const int64_t panels = panels_of(rows), plane = BLOCK_R * j->block_m;
     for (int i = first; i <= last; i++) {
         float *to = c + (i - first) * plane;
-        if (j->p[i].codes)
+        if (j->k == 0)
+            memset(to, 0, (size_t)plane * sizeof *to);
+        else if (j->p[i].codes)
             block_codes(&j->p[i], j->packed_codes, panels, row, count, to);
         else
             block_float(&j->p[i], j->packed, panels, row, count, to);
@@ -187,7 +189,7 @@ static size_t plan_dot(job *j, char *base) {
 
 static size_t plan_gemm(job *j, char *base) {
     size_t used = 0;
-    const int64_t most = PACKED_BYTES / (int64_t)sizeof(float) / j->k / VL * VL, least = TILE_V * VL;
+    const int64_t most = PACKED_BYTES / (int64_t)sizeof(float) / (j->k ? j->k : 1) / VL * VL, least = TILE_V * VL;
     int64_t blocks = (j->rows + 255) / 256;
     if (most < 256) blocks = most < least ? (j->rows + least - 1) / least : (j->rows + most - 1) / most;
     j->block_m = ((j->rows + blocks - 1) / blocks + VL - 1) / VL * VL;
@@ -220,7 +222,7 @@ clf_status CPU_FN(linear)(clf_context *ctx, const clf_linear_args *args) {
     j.n_outs = args->glu == CLF_ACTIVATION_NONE ? j.n_products : 1;
     if (j.rows == 0 || n == 0) return CLF_OK;
     j.threads = cpu_threads(ctx, n, bytes * j.rows);
-    const bool dot = j.rows <= DOT_ROWS || j.k == 0;
+    const bool dot = j.rows <= DOT_ROWS;
     clf_buffer *scratch;
     CLF_TRY(clf_buffer_create(&scratch, ctx, dot ? plan_dot(&j, NULL) : plan_gemm(&j, NULL), CLF_TAG_SCRATCH));
     if (dot) {

@@ -128,7 +128,8 @@ static double to_integer(double v) {
 static void reference(op_run *run) {
     const op_tensor *x = op_find(run, "x"), *out = op_find(run, "out");
     const bool transposed = variants[run->variant / OUTS].features & TRANSPOSED;
-    const int64_t n = op_elements(out), rows = n ? out->shape[0] : 0, dim = n ? out->shape[out->ndim - 1] : 0;
+    const int64_t n = op_elements(out);
+    const int64_t rows = out->ndim ? out->shape[0] : 1, dim = out->ndim ? out->shape[out->ndim - 1] : 1;
     const int64_t middle = transposed && out->ndim == 3 ? out->shape[1] : 1;
     for (int64_t i = 0; i < n; i++) {
         int64_t from = i; /* out[r, m, c] = x[c, m, r] */

@@ -369,6 +369,8 @@ static void log_lines(void **state) {
 /* Not this machine: neither mask nor quota counts, nothing is bound, one thread on each of 28 cores, 14 a node. */
 static void synthetic_placement(void **state) {
     (void)state;
+    static const char *const asked[] = {"CLFORMER_NUM_THREADS", "OMP_NUM_THREADS", "OMP_PROC_BIND", "OMP_PLACES"};
+    for (size_t i = 0; i < sizeof asked / sizeof *asked; i++) unsetenv(asked[i]);
     setenv("HWLOC_SYNTHETIC", "numa:2 core:14 pu:2", 1);
     clf_context *ctx = open_cpu(0);
     unsetenv("HWLOC_SYNTHETIC");

@@ -75,11 +75,17 @@ static bool time_calls(const op_case *c, op_run *run, double seconds, bench_time
     return true;
 }
 
-/* Seconds that the machine's roofs allow. */
-static double least(const bench_roofs *roofs, double read, double written, double flops) {
+static bool has_blocks(const op_run *run) {
+    for (int i = 0; i < run->n_tensors; i++)
+        if (clf_dtype_block_values(run->t[i].dtype) > 1) return true;
+    return false;
+}
+
+/* Seconds that the machine's roofs allow; products with blocks may be made in int8. */
+static double least(const bench_roofs *roofs, double read, double written, double flops, bool blocks) {
     const double bandwidth = written > 0.1 * (read + written) ? roofs->read_write : roofs->read;
     const double memory = bandwidth > 0 ? (read + written) / bandwidth * 1e-9 : 0;
-    const double arithmetic = roofs->fma > 0 ? flops / roofs->fma * 1e-9 : 0;
+    const double rate = blocks ? roofs->int8 : roofs->fma, arithmetic = rate > 0 ? flops / rate * 1e-9 : 0;
     return memory > arithmetic ? memory : arithmetic;
 }
 
@@ -118,7 +124,7 @@ static bool time_variant(const op_case *c, int variant, clf_dtype dtype, const b
         const double median = bench_median(&t), flops = c->flops ? c->flops(&run) : 0;
         const double bytes = c->bytes ? c->bytes(&run) : read + written;
         const double scale = read + written > 0 ? bytes / (read + written) : 1;
-        const double share = least(roofs, read * scale, written * scale, flops) / median;
+        const double share = least(roofs, read * scale, written * scale, flops, has_blocks(&run)) / median;
         printf("%-10s %-5s %10.3f ms %8.2f GB/s %8.1f GFLOP/s %5.0f %% of roof  %s\n", c->name, clf_dtype_name(dtype),
                median * 1e3, bytes / median * 1e-9, flops / median * 1e-9, share * 100, run.text);
         json_array_append_new(results,

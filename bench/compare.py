@@ -1,0 +1,155 @@
+#!/usr/bin/env python3
+"""compare.py: clformer against llama.cpp and PyTorch, run by compare.sh in the peers' environment. Both sides take turns, one process
+each; a figure is the median of the rounds, a ratio above 1 means that clformer is faster (or smaller)."""
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+BARS = {"decode": 1.0, "prefill": 1.0, "context": 1.1, "first token": 1.0}
+
+
+def run(command, **env):
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **env})
+    if done.returncode != 0:
+        sys.exit(f"{' '.join(command)}\n{done.stdout}{done.stderr}")
+    return done.stdout
+
+
+def ours(args, *flags):
+    path = os.path.join(args.models, "clformer.json")
+    run([args.bench, "--threads", str(args.threads), "--json", path, *flags])
+    with open(path) as f:
+        return json.load(f)
+
+
+def llama(args, *flags):
+    return json.loads(run([sys.executable, f"{HERE}/peers/llamacpp.py", "bench", "--threads", str(args.threads), *flags]))
+
+
+def make_models(args, kinds):
+    path = lambda kind: os.path.join(args.models, f"random-{kind}.gguf")
+    base = path("F16")
+    if not os.path.exists(base):
+        print("making", base, file=sys.stderr)
+        run([sys.executable, f"{HERE}/random_gguf.py", base + ".part"])
+        os.rename(base + ".part", base)
+    for kind in kinds:
+        if not os.path.exists(path(kind)):
+            print("making", path(kind), file=sys.stderr)
+            run([sys.executable, f"{HERE}/peers/llamacpp.py", "quantize", base, path(kind) + ".part", kind])
+            os.rename(path(kind) + ".part", path(kind))
+    return path
+
+
+class Results:
+    def __init__(self):
+        self.rows = {}
+
+    def add(self, name, unit, smaller_is_better, our_value, peer_value, bar=None, note=""):
+        row = self.rows.setdefault(name, {"name": name, "unit": unit, "smaller_is_better": smaller_is_better, "bar": bar,
+                                          "note": note, "ours": [], "peer": []})
+        row["ours"].append(our_value)
+        row["peer"].append(peer_value)
+
+    def finish(self):
+        for row in self.rows.values():
+            a, b = statistics.median(row["ours"]), statistics.median(row["peer"])
+            row["ours_median"], row["peer_median"] = a, b
+            row["ratio"] = (b / a if row["smaller_is_better"] else a / b) if a and b else 0
+        return list(self.rows.values())
+
+    def show(self):
+        print(f"{'':42s} {'clformer':>10s} {'peer':>10s}  {'':10s} {'ratio':>6s}")
+        for row in self.finish():
+            bar = "" if row["bar"] is None else f"  bar {row['bar']:.1f}{'' if row['ratio'] >= row['bar'] else ': MISSED'}"
+            print(f"{row['name']:42s} {row['ours_median']:10.3f} {row['peer_median']:10.3f}  {row['unit']:10s} "
+                  f"{row['ratio']:6.2f}{bar}{'  ' + row['note'] if row['note'] else ''}")
+
+
+def compare_models(args, path, results):
+    for _ in range(args.rounds):
+        for kind in args.types:
+            flags = ["--prefill", "256", "--decode", "32"]
+            a = ours(args, "--model", path(kind), "--no-roofs", *flags)["model"]
+            b = llama(args, path(kind), *flags)
+            results.add(f"decode {kind}", "tokens/s", False, a["decode_tokens_per_s"], b["decode_tokens_per_s"], BARS["decode"])
+            bar = BARS["prefill"] if kind in ("F16", "Q8_0") else None
+            results.add(f"prefill 256 {kind}", "tokens/s", False, a["prefill_tokens_per_s"], b["prefill_tokens_per_s"], bar)
+            results.add(f"first token {kind}", "s", True, a["first_token_s"], b["first_token_s"], BARS["first token"])
+            results.add(f"private memory {kind}", "MB", True, a["private_bytes"] * 1e-6, b["private_bytes"] * 1e-6,
+                        note="with 289 positions of KV cache")
+
+
+def compare_context(args, path, results):
+    """Decoding after 2048 tokens, against the better of llama.cpp's flash-attention settings."""
+    flags = ["--prefill", "0", "--context", "2048", "--decode", "24"]
+    for kind in args.context_types:
+        mine, theirs = [], {0: [], 1: []}
+        for _ in range(args.rounds):
+            a = ours(args, "--model", path(kind), "--no-roofs", *flags)["model"]
+            mine.append(a)
+            for flash in theirs:
+                theirs[flash].append(llama(args, path(kind), *flags, "--flash", str(flash))["decode_tokens_per_s"])
+        best = max(theirs, key=lambda flash: statistics.median(theirs[flash]))
+        for a, b in zip(mine, theirs[best]):
+            results.add(f"decode after 2048 {kind}", "tokens/s", False, a["decode_tokens_per_s"], b, BARS["context"],
+                        f"flash attention {'on' if best else 'off'}")
+        own = [(a["private_bytes"] - a["kv_bytes"]) * 1e-6 for a in mine]
+        print(f"private memory beyond the KV cache at 2048, {kind}: {statistics.median(own):.1f} MB (bar 96)")
+
+
+def compare_ops(args, results):
+    kept = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "10000000000"}
+    path = os.path.join(args.models, "clformer.json")
+    shares = {}
+    for _ in range(args.rounds):
+        mine = ours(args, "--op", "rms_norm", "--op", "rope", "--op", "glu", "--dtype", "f32")
+        command = [sys.executable, f"{HERE}/peers/torch_ops.py", path, "--threads", str(args.threads)]
+        for outputs, env in (("fresh", {}), ("reused", kept)):
+            theirs = {(r["op"], r["variant"]): r["median_s"] for r in json.loads(run(command, **env))}
+            for r in mine["ops"]:
+                name = f"{r['op']} {r['text'].removeprefix('bench: ')}"
+                shares.setdefault(name, []).append(r["of_roof"])
+                results.add(f"{name}, {outputs}", "ms", True, r["median_s"] * 1e3, theirs[r["op"], r["variant"]] * 1e3)
+    for name, values in shares.items():
+        share = statistics.median(values)
+        print(f"{name:60s} {share:5.0%} of read+write bandwidth{'' if share >= 0.8 else ': MISSED (bar 80 %)'}")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--bench", required=True)
+    parser.add_argument("--models", required=True)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--types", nargs="+", default=["F16", "Q8_0", "Q4_0", "Q4_K_M"])
+    parser.add_argument("--context-types", nargs="+", default=["F16", "Q8_0"])
+    parser.add_argument("--only", nargs="+", choices=["models", "context", "ops"], default=["models", "context", "ops"])
+    parser.add_argument("--json")
+    args = parser.parse_args()
+    os.makedirs(args.models, exist_ok=True)
+    results = Results()
+    kinds = (args.types if "models" in args.only else []) + (args.context_types if "context" in args.only else [])
+    path = make_models(args, kinds) if kinds else None
+    if "models" in args.only:
+        compare_models(args, path, results)
+    if "context" in args.only:
+        compare_context(args, path, results)
+    if "ops" in args.only:
+        compare_ops(args, results)
+    results.show()
+    if args.json:
+        from importlib.metadata import version
+        peers = {name: version(name) for name in ("llama-cpp-python", "torch")}
+        with open(args.json, "w") as f:
+            json.dump({"machine": platform.processor() or platform.machine(), "threads": args.threads, "rounds": args.rounds,
+                       "peers": peers, "comparisons": results.finish()}, f, indent=1)
+
+
+if __name__ == "__main__":
+    main()

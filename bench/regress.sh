@@ -5,29 +5,30 @@
 set -euo pipefail
 cd "$(git -C "$(dirname "$0")" rev-parse --show-toplevel)"
 
-old='' new=HEAD rounds=3 limit=10 options=()
+declare -A revision=([old]='' [new]=HEAD)
+rounds=3 limit=10 options=()
 while [ $# -gt 0 ]; do
     case $1 in
     --rounds) rounds=$2; shift 2 ;;
     --limit) limit=$2; shift 2 ;;
     --) shift; options=("$@"); break ;;
     -h | --help) sed -n '2,4s/^# //p' "$0"; exit 0 ;;
-    *) if [ -z "$old" ]; then old=$1; else new=$1; fi; shift ;;
+    *) if [ -z "${revision[old]}" ]; then revision[old]=$1; else revision[new]=$1; fi; shift ;;
     esac
 done
-[ -n "$old" ] || { sed -n '4s/^# //p' "$0" >&2; exit 2; }
+[ -n "${revision[old]}" ] || { sed -n '4s/^# //p' "$0" >&2; exit 2; }
 
 work=$(mktemp -d)
 trap 'git worktree remove --force "$work/old" 2>/dev/null; git worktree remove --force "$work/new" 2>/dev/null; rm -rf "$work"' EXIT
 for side in old new; do
-    git worktree add -q --detach "$work/$side" "${!side}"
+    git worktree add -q --detach "$work/$side" "${revision[$side]}"
     cmake -S "$work/$side" -B "$work/$side/build" -DCMAKE_BUILD_TYPE=Release -DCLFORMER_TESTS=OFF -DCLFORMER_EXAMPLES=OFF \
         -DCLFORMER_OPENCL=OFF >"$work/$side.log"
     cmake --build "$work/$side/build" -j "$(nproc)" --target clformer-bench >>"$work/$side.log" || { cat "$work/$side.log" >&2; exit 1; }
 done
 for round in $(seq "$rounds"); do
     for side in old new; do
-        echo "round $round of $rounds: ${!side}" >&2
+        echo "round $round of $rounds: ${revision[$side]}" >&2
         "$work/$side/build/bin/clformer-bench" --json "$work/$side.$round.json" ${options[@]+"${options[@]}"} >/dev/null
     done
 done

@@ -106,7 +106,7 @@ static void print_piece(const char *piece) {
 static int print_json(const clf_tokenizer *t, const int32_t *ids, size_t n) {
     json_t *root = json_object(), *numbers = json_array(), *pieces = json_array();
     bool ok = root && numbers && pieces;
-    for (size_t i = 0; i < n && ok; i++) {
+    for (size_t i = 0; ids && i < n && ok; i++) {
         const char *piece = clf_tokenizer_piece(t, ids[i]);
         json_t *text = json_string(piece); /* NULL if it isn't UTF-8 */
         ok = json_array_append_new(numbers, json_integer(ids[i])) == 0 &&
@@ -139,7 +139,7 @@ static int encode(const clf_tokenizer *t, const options *o, const buffer *text) 
     else if (o->output == OUTPUT_JSON)
         rc = print_json(t, ids, n);
     else
-        for (size_t i = 0; i < n; i++) {
+        for (size_t i = 0; ids && i < n; i++) {
             if (o->output == OUTPUT_IDS) {
                 printf(i + 1 < n ? "%d " : "%d\n", ids[i]);
                 continue;

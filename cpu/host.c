@@ -1,10 +1,12 @@
 /* host.c: host memory, and which CPU tables there are and run here. Compiled once, without vector flags. */
+#define _DEFAULT_SOURCE /* madvise() */
 #include "host.h"
 
 #include <omp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #if defined(__x86_64__)
 #include <cpuid.h>
 #endif
@@ -22,10 +24,15 @@ void clf_host_close(clf_context *ctx) {
 
 clf_status clf_host_alloc(clf_context *ctx, size_t bytes, clf_memory *out) {
     (void)ctx;
-    /* large blocks on huge-page boundaries, so that the kernel may back them with huge pages */
-    const size_t alignment = bytes >= (size_t)4 << 20 ? (size_t)2 << 20 : 64;
-    out->host = aligned_alloc(alignment, (bytes + alignment - 1) / alignment * alignment);
+    /* large blocks on huge-page boundaries, and the kernel asked for huge pages: most give them to those who ask only
+     */
+    const bool large = bytes >= (size_t)4 << 20;
+    const size_t alignment = large ? (size_t)2 << 20 : 64, size = (bytes + alignment - 1) / alignment * alignment;
+    out->host = aligned_alloc(alignment, size);
     out->size = bytes;
+#if defined(MADV_HUGEPAGE)
+    if (out->host && large) madvise(out->host, size, MADV_HUGEPAGE); /* refused: small pages */
+#endif
     return out->host ? CLF_OK : CLF_OUT_OF_MEMORY;
 }
 

@@ -1,6 +1,7 @@
 /* rms_norm.c: out = s / √(mean(s²) + eps) · (weight_offset + weight), s = x + residual rounded to their dtype.
  *
  * A thread takes whole rows and goes over each twice: squares, then results; the second time the row is in the cache.
+ * Each pass fetches half of the row at `next`, the following one, so that the memory is never idle.
  * With a residual the first pass stores s, in `sum` or, if that isn't wanted, in `out`, where the second finds it.
  * Squares are added in float within a chunk and in double across chunks, so that the error doesn't grow with dim. Each
  * pass is compiled for each dtype and so on; no weight is a vector of ones that the loop doesn't step over. */
@@ -8,8 +9,15 @@
 
 enum { ACCUMULATORS = 4, CHUNK = 64 };
 
+/* Asks for `bytes` at p, for the second-level cache. A request every 16 bytes, four a line, was measured (Zen 4, huge
+ * pages, 16 KB rows) a sixth faster than two a line, and a quarter faster than one. */
+INLINE void fetch(const char *p, size_t bytes) {
+    UNROLL for (size_t b = 0; b < bytes; b += 16) __builtin_prefetch(p + b, 0, 2);
+}
+
 /* Σ s², and s stored where there is a residual. */
-INLINE double squares(const char *x, const char *residual, char *s, int64_t dim, clf_dtype dtype, bool add) {
+INLINE double squares(const char *x, const char *residual, const char *next, char *s, int64_t dim, clf_dtype dtype,
+                      bool add) {
     const size_t bytes = cpu_bytes(dtype);
     double total = 0;
     for (int64_t start = 0; start < dim; start += CHUNK * VL) {
@@ -19,6 +27,7 @@ INLINE double squares(const char *x, const char *residual, char *s, int64_t dim,
         int64_t i = start;
         for (; i + ACCUMULATORS * VL <= end; i += ACCUMULATORS * VL) UNROLL for (int k = 0; k < ACCUMULATORS; k++) {
                 const size_t at = (size_t)(i + k * VL) * bytes;
+                fetch(next + at / 2, VL * bytes / 2);
                 vf v = v_load_as(x + at, dtype);
                 if (add) {
                     v = v_round_as(v_add(v, v_load_as(residual + at, dtype)), dtype);
@@ -41,17 +50,16 @@ INLINE double squares(const char *x, const char *residual, char *s, int64_t dim,
     return total;
 }
 
-/* out = s · rstd · (offset + weight); `step` 0: all weights are the first VL. Fetches the row at `next` meanwhile, so
- * that the memory is never idle. */
+/* out = s · rstd · (offset + weight); `step` 0: all weights are the first VL. */
 INLINE void scale(const char *s, const char *next, float rstd, float offset, const char *weight, int step, char *out,
                   int64_t dim, clf_dtype dtype, clf_dtype weight_dtype, bool stream) {
     const size_t bytes = cpu_bytes(dtype), weight_bytes = (size_t)step * cpu_bytes(weight_dtype);
-    const vf r = v_set1(rstd), o = v_set1(offset);
+    const vf r = v_set1(rstd), o = v_set1(rstd * offset);
     int64_t i = 0;
     for (; i + VL <= dim; i += VL) {
-        __builtin_prefetch(next + (size_t)i * bytes);
-        const vf w = v_add(v_load_as(weight + (size_t)i * weight_bytes, weight_dtype), o);
-        const vf v = v_mul(v_mul(v_load_as(s + (size_t)i * bytes, dtype), r), w);
+        fetch(next + (size_t)(dim + i) * bytes / 2, VL * bytes / 2);
+        const vf w = v_fma(v_load_as(weight + (size_t)i * weight_bytes, weight_dtype), r, o);
+        const vf v = v_mul(v_load_as(s + (size_t)i * bytes, dtype), w);
         if (stream)
             v_stream_as(out + (size_t)i * bytes, v, dtype);
         else
@@ -59,9 +67,8 @@ INLINE void scale(const char *s, const char *next, float rstd, float offset, con
     }
     if (i < dim) {
         const int n = (int)(dim - i);
-        const vf w = v_add(v_load_as_n(weight + (size_t)i * weight_bytes, n, weight_dtype), o);
-        v_store_as_n(out + (size_t)i * bytes, v_mul(v_mul(v_load_as_n(s + (size_t)i * bytes, n, dtype), r), w), n,
-                     dtype);
+        const vf w = v_fma(v_load_as_n(weight + (size_t)i * weight_bytes, n, weight_dtype), r, o);
+        v_store_as_n(out + (size_t)i * bytes, v_mul(v_load_as_n(s + (size_t)i * bytes, n, dtype), w), n, dtype);
     }
 }
 
@@ -74,10 +81,10 @@ static void row(const clf_rms_norm_args *a, int64_t r, int64_t following, bool s
     char *out = clf_row(a->out, r), *sum = a->sum ? clf_row(a->sum, r) : out;
     double total;
     if (residual) {
-        CPU_FOR_DTYPE(DTYPE, dtype, total = squares(x, residual, sum, dim, DTYPE, true));
+        CPU_FOR_DTYPE(DTYPE, dtype, total = squares(x, residual, next, sum, dim, DTYPE, true));
         s = sum;
     } else {
-        CPU_FOR_DTYPE(DTYPE, dtype, total = squares(x, NULL, NULL, dim, DTYPE, false));
+        CPU_FOR_DTYPE(DTYPE, dtype, total = squares(x, NULL, next, NULL, dim, DTYPE, false));
         if (a->sum && sum != x) memcpy(sum, x, (size_t)dim * cpu_bytes(dtype));
     }
     const float rstd = (float)(1 / sqrt(total / (double)dim + (double)a->eps));

@@ -1,9 +1,10 @@
 /* rope.c: rotates pairs of elements: y₀ = x₀c − x₁s, y₁ = x₁c + x₀s, with c and s the cosine and sine of position ·
  * frequency, times the magnitude. Pairs are (i, i + n/2), or neighbours (2i, 2i + 1); elements from n on are copied.
  *
- * Threads share the positions. Cosines and sines of a few positions are made once and serve all heads, each of whose
- * rows for these positions then lie together. Angles are 64-bit fractions of a turn, reduced by wrapping (see
- * rope_frequencies.h) and by quarter turns, so the float polynomials see what is left, at most an eighth of a turn. */
+ * Threads share the positions. Cosines and sines are made once for all heads: of one position at a time where its heads
+ * lie together, else of as many as TABLE holds, so that each head's rows for them are walked together. Angles are
+ * 64-bit fractions of a turn, reduced by wrapping (see rope_frequencies.h) and by quarter turns, so the float
+ * polynomials see what is left, at most an eighth of a turn. */
 #include "../lib/ops/rope_frequencies.h"
 #include "cpu.h"
 
@@ -102,15 +103,36 @@ INLINE void neighbours(const char *x, const rotation *r, int n, char *y, clf_dty
     }
 }
 
-static void row(const clf_rope_args *a, const char *x, const rotation *r, char *y, bool stream) {
-    const int n = a->n_dims;
-    const clf_dtype dtype = a->x->dtype;
+/* Heads' rows that follow each other in memory: `count` of them, with one rotation or (r_step 1) one each. */
+typedef struct run {
+    const char *x;
+    char *y;
+    size_t x_step, y_step; /* bytes */
+    const rotation *r;
+    int r_step;
+    int64_t count, dim;
+    int n;
+} run;
+
+INLINE void turn(const run *t, clf_rope_pairing pairing, clf_dtype dtype, bool stream) {
+    const size_t done = (size_t)t->n * cpu_bytes(dtype), all = (size_t)t->dim * cpu_bytes(dtype);
+    const char *x = t->x;
+    char *y = t->y;
+    const rotation *r = t->r;
+    for (int64_t k = 0; k < t->count; k++, x += t->x_step, y += t->y_step, r += t->r_step) {
+        if (pairing == CLF_ROPE_INTERLEAVED)
+            neighbours(x, r, t->n, y, dtype, stream);
+        else
+            halves(x, r, t->n, y, dtype, stream);
+        if (all > done && x != y) memcpy(y + done, x + done, all - done);
+    }
+}
+
+static void turn_run(const clf_rope_args *a, const run *t, bool stream) {
     if (a->pairing == CLF_ROPE_INTERLEAVED)
-        CPU_FOR_DTYPE(DTYPE, dtype, CPU_FOR_BOOL(STREAM, stream, neighbours(x, r, n, y, DTYPE, STREAM)));
+        CPU_FOR_DTYPE(DTYPE, a->x->dtype, CPU_FOR_BOOL(STREAM, stream, turn(t, CLF_ROPE_INTERLEAVED, DTYPE, STREAM)));
     else
-        CPU_FOR_DTYPE(DTYPE, dtype, CPU_FOR_BOOL(STREAM, stream, halves(x, r, n, y, DTYPE, STREAM)));
-    const size_t done = (size_t)n * cpu_bytes(dtype), all = (size_t)clf_last(a->x) * cpu_bytes(dtype);
-    if (all > done && x != y) memcpy(y + done, x + done, all - done);
+        CPU_FOR_DTYPE(DTYPE, a->x->dtype, CPU_FOR_BOOL(STREAM, stream, turn(t, CLF_ROPE_HALVES, DTYPE, STREAM)));
 }
 
 /* Position of step `s` of batch `b`. */
@@ -136,24 +158,35 @@ static void rotate(const clf_rope_args *a, const uint64_t *turns, float magnitud
         if (a->pairing == CLF_ROPE_INTERLEAVED) spread(t, n);
     }
     const int64_t heads = x->shape[batch], steps = end - begin;
-    const bool heads_inside = x->stride[batch] < x->stride[batch + 1]; /* walk as the memory lies */
-    const int64_t inner = heads_inside ? heads : steps;
     const size_t x_head = (size_t)x->stride[batch] * bytes, x_step = (size_t)x->stride[batch + 1] * bytes;
     const size_t y_head = (size_t)out->stride[batch] * bytes, y_step = (size_t)out->stride[batch + 1] * bytes;
-    const char *from = (const char *)clf_data(x) + (size_t)(batch ? b * x->stride[0] : 0) * bytes;
-    char *to = (char *)clf_data(out) + (size_t)(batch ? b * out->stride[0] : 0) * bytes;
-    for (int64_t i = 0; i < heads * steps; i++) {
-        const size_t h = (size_t)(heads_inside ? i % inner : i / inner);
-        const size_t s = (size_t)(heads_inside ? i / inner : i % inner);
-        row(a, from + h * x_head + (s + (size_t)begin) * x_step, &r[s], to + h * y_head + (s + (size_t)begin) * y_step,
-            stream);
+    const char *from =
+        (const char *)clf_data(x) + (size_t)(batch ? b * x->stride[0] : 0) * bytes + (size_t)begin * x_step;
+    char *to = (char *)clf_data(out) + (size_t)(batch ? b * out->stride[0] : 0) * bytes + (size_t)begin * y_step;
+    run t = {.dim = clf_last(x), .n = n};
+    if (x_head < x_step) { /* walk as the memory lies: all heads of a step */
+        for (int64_t s = 0; s < steps; s++) {
+            t.x = from + (size_t)s * x_step, t.x_step = x_head;
+            t.y = to + (size_t)s * y_step, t.y_step = y_head;
+            t.r = &r[s], t.r_step = 0, t.count = heads;
+            turn_run(a, &t, stream);
+        }
+    } else { /* or the steps of a head */
+        for (int64_t h = 0; h < heads; h++) {
+            t.x = from + (size_t)h * x_head, t.x_step = x_step;
+            t.y = to + (size_t)h * y_head, t.y_step = y_step;
+            t.r = r, t.r_step = 1, t.count = steps;
+            turn_run(a, &t, stream);
+        }
     }
 }
 
 clf_status CPU_FN(rope)(clf_context *ctx, const clf_rope_args *a) {
     const int batch = a->x->ndim - 3, n = a->n_dims;
     const int64_t batches = batch ? a->x->shape[0] : 1, seq = a->x->shape[batch + 1];
-    const int64_t room = n ? TABLE / (2 * n) : POSITIONS, step = room < POSITIONS ? room : POSITIONS;
+    const bool heads_inside = a->x->stride[batch] < a->x->stride[batch + 1];
+    const int64_t room = n ? TABLE / (2 * n) : POSITIONS, most = heads_inside ? 1 : POSITIONS;
+    const int64_t step = room < most ? room : most;
     const int64_t per_batch = (seq + step - 1) / step, count = clf_elements(a->x) ? batches * per_batch : 0;
     const int threads = cpu_threads(ctx, count, 2 * (int64_t)clf_dtype_bytes(a->x->dtype, clf_elements(a->x)));
     const bool stream = cpu_streams(a->out, a->x, NULL) && (size_t)n * cpu_bytes(a->x->dtype) % 128 == 0;

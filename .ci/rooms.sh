@@ -12,6 +12,10 @@ for op in $(sed -n 's/^CLF_OP(\(.*\))$/\1/p' lib/ops/ops.def); do
     grep -q "CLF_API clf_status clf_$op(" include/clformer/ops.h || complain "clf_$op() is not in ops.h"
     grep -q "^## $op$" docs/ops.md || complain "docs/ops.md has no heading '## $op'"
 done
+for op in $(sed -n 's/^CLF_OP_BACKWARD(\(.*\))$/\1/p' lib/ops/ops.def); do
+    grep -q "CLF_API clf_status clf_${op}_backward(" include/clformer/ops.h || complain "clf_${op}_backward() is not in ops.h"
+    grep -q "^## $op$" docs/ops.md || complain "docs/ops.md has no heading '## $op'"
+done
 known='^(CMakeLists.txt|CMakePresets.json|README.md|LICENSE|\.clang-format|\.clang-tidy|\.gitignore|(include|lib|cl|cpu|tests|bench|examples|cmake|docs|\.ci)/.*)$'
 strangers=$(git ls-files | grep -vE "$known" || true)
 [ -z "$strangers" ] || complain "not of this house: $strangers"

@@ -3,6 +3,7 @@
 #define CLF_BENCH_CASES_H
 
 #define CLF_OP(op) int bench_case_##op(int argc, char **argv);
+#define CLF_OP_BACKWARD(op)
 #include "../lib/ops/ops.def"
 #undef CLF_OP
 

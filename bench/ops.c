@@ -23,6 +23,7 @@ static const struct {
     int (*give)(int argc, char **argv);
 } cases[] = {
 #define CLF_OP(op) {#op, bench_case_##op},
+#define CLF_OP_BACKWARD(op)
 #include "../lib/ops/ops.def"
 #undef CLF_OP
 };

@@ -1,4 +1,5 @@
 /* attention.c: the launcher of attention.cl. */
+#include "../lib/ops/attention.h"
 #include "cl.h"
 
 enum { QUERIES = 64, KEYS = 32, PITCH = QUERIES + 4, K_PITCH = KEYS + 4, LOCAL = 256, FEW_LOCAL = 128 };
@@ -44,6 +45,9 @@ static void set_rules(clf_cl_call *call, const clf_attention_args *args) {
 }
 
 clf_status clf_attention_opencl(clf_context *ctx, const clf_attention_args *args) {
+    CLF_CHECK(&ctx->error, clf_attention_plain(args), CLF_UNSUPPORTED,
+              "attention: %s has no packed or paged sequences, layouts, window_right, dropout or q8_0 keys",
+              ctx->backend->name);
     const clf_tensor *query = args->query;
     const int64_t n_q = query->shape[2], v_dim = args->value->shape[3];
     const size_t all_heads = (size_t)(query->shape[0] * query->shape[1]);

@@ -13,7 +13,7 @@ add_library(clformer_golden STATIC tests/golden.c)
 target_include_directories(clformer_golden PUBLIC tests)
 target_link_libraries(clformer_golden PUBLIC PkgConfig::JANSSON PRIVATE clformer_flags m)
 
-file(STRINGS lib/ops/ops.def ops REGEX "^CLF_OP")
+file(STRINGS lib/ops/ops.def ops REGEX "^CLF_OP\\(")
 list(TRANSFORM ops REPLACE "CLF_OP\\((.*)\\)" "\\1")
 file(GLOB test_sources CONFIGURE_DEPENDS tests/*.c) # so that a new one is seen
 foreach(op IN LISTS ops)

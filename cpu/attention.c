@@ -108,6 +108,9 @@ clf_status CPU_FN(attention)(clf_context *ctx, const clf_attention_args *args) {
                    .cap = (float)((double)args->softcap * LOG2_E),
                    .biased = args->alibi_slopes || args->mask};
     clf_buffer *buffer;
+    CLF_CHECK(&ctx->error, clf_attention_plain(args), CLF_UNSUPPORTED,
+              "attention: %s has no packed or paged sequences, layouts, window_right, dropout or q8_0 keys",
+              ctx->backend->name);
     CLF_CHECK(&ctx->error, clf_attention_plan_make(&a.plan, &shape, ctx->threads), CLF_OUT_OF_MEMORY,
               "attention: sizes exceed 64 bits");
     if (!a.plan.blocks) return CLF_OK;

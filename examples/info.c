@@ -120,15 +120,15 @@ static int print_model(const settings *s) {
     print_bytes("together", e.weights + e.kv_cache + e.activations + e.scratch);
 
     const int64_t n = s->context_length ? s->context_length : info.trained_context;
-    clf_attention_estimate a;
-    const clf_attention_estimate_args shape = {.batch = 1,
-                                               .heads = info.n_heads,
-                                               .kv_heads = info.n_kv_heads,
-                                               .queries = n,
-                                               .keys = n,
-                                               .head_dim = info.head_dim,
-                                               .threads = s->threads};
-    if (clf_estimate_attention(&a, &shape) != CLF_OK) return fail(s->model, "attention cannot be estimated");
+    clf_attention_bytes a;
+    const clf_attention_memory_args shape = {.batch = 1,
+                                             .heads = info.n_heads,
+                                             .kv_heads = info.n_kv_heads,
+                                             .queries = n,
+                                             .keys = n,
+                                             .head_dim = info.head_dim,
+                                             .threads = s->threads};
+    if (clf_attention_memory(&a, &shape) != CLF_OK) return fail(s->model, "attention cannot be estimated");
     printf("Attention of one layer over %" PRId64 " positions at once, beyond its inputs and output:\n", n);
     print_bytes("flash", a.flash_scratch);
     print_bytes("unfused", a.naive_scratch);

@@ -41,7 +41,7 @@ CLF_API clf_status clf_memory_trim(clf_context *ctx);
 CLF_API const char *clf_memory_tag_name(clf_memory_tag tag);
 
 /** Shape of an attention call, for the estimate. */
-typedef struct clf_attention_estimate_args {
+typedef struct clf_attention_memory_args {
     int64_t batch;    /**< sequences */
     int64_t heads;    /**< query heads */
     int64_t kv_heads; /**< key and value heads */
@@ -51,17 +51,17 @@ typedef struct clf_attention_estimate_args {
     int64_t v_dim;    /**< width of values; 0: head_dim */
     clf_dtype dtype;  /**< of q, k, v and out */
     int threads;      /**< scratch is per thread; 0: 1 */
-} clf_attention_estimate_args;
+} clf_attention_memory_args;
 
 /** Memory of one attention call, inputs and output apart from scratch. */
-typedef struct clf_attention_estimate {
+typedef struct clf_attention_bytes {
     uint64_t inputs;        /**< q, k, v */
     uint64_t output;        /**< out and lse */
     uint64_t flash_scratch; /**< beyond inputs and output, blocked as clf_attention() does it */
     uint64_t naive_scratch; /**< beyond them when scores and probabilities are stored: 2 · batch·heads·queries·keys */
-} clf_attention_estimate;
+} clf_attention_bytes;
 
-/** Estimates clf_attention(). @return CLF_INVALID_ARGUMENT for negative sizes or products beyond 64 bits */
-CLF_API clf_status clf_estimate_attention(clf_attention_estimate *out, const clf_attention_estimate_args *args);
+/** States what clf_attention() takes. @return CLF_INVALID_ARGUMENT for negative sizes or products beyond 64 bits */
+CLF_API clf_status clf_attention_memory(clf_attention_bytes *out, const clf_attention_memory_args *args);
 
 #endif

@@ -128,21 +128,48 @@ typedef struct clf_glu_args {
 /** out = activation(gate) · up (arXiv:2002.05202). */
 CLF_API clf_status clf_glu(clf_context *ctx, const clf_glu_args *args);
 
-/** Arguments of clf_attention(). Query i of n_q stands at key position i + n_k − n_q: the last query at the last key.
- */
+/** Arguments of clf_attention().
+ *
+ * Sequences. Without `query_starts` each entry of the batch is one sequence: its n_q queries and n_k keys. Packed,
+ * batch is 1 and sequence s has the query rows query_starts[s] … query_starts[s + 1] − 1 and the key rows key_starts[s]
+ * … key_starts[s + 1] − 1; rows of no sequence get 0 and an lse of −inf. Paged, key and value are pools of blocks that
+ * any sequence may use: position p of sequence s is row p % block_size of block block_table[s][p / block_size].
+ *
+ * Positions. Query i of a sequence's n queries stands at key position i + keys − n: the last query at the last key.
+ * `keys` is n_k; packed, the sequence's own number of key rows; paged, its key_lengths. In the first two cases
+ * key_lengths only hide. Distances, windows, and the blocks of a layout are counted within a sequence. */
 typedef struct clf_attention_args {
     const clf_tensor *query; /**< [batch, heads, n_q, head_dim] float, head_dim 1 … 256 */
-    const clf_tensor *key; /**< [batch, kv_heads, n_k, head_dim], kv_heads divides heads; any float dtype, as value's */
-    const clf_tensor *value;        /**< [batch, kv_heads, n_k, v_dim], v_dim 1 … 256 */
+    /** [batch, kv_heads, n_k, head_dim], kv_heads divides heads; any float dtype, as value's; or both Q8_0 where
+     * head_dim and v_dim are multiples of 32. Paged: [blocks, kv_heads, block_size, head_dim] */
+    const clf_tensor *key;
+    const clf_tensor *value;        /**< as key but for v_dim, 1 … 256, in place of head_dim */
     float scale;                    /**< multiplies q·k; 0: 1/√head_dim */
     float softcap;                  /**< c·tanh(score/c) after the scale; 0: none */
     const clf_tensor *alibi_slopes; /**< F32 [heads], ≥ 0: slope × distance is subtracted; NULL: none */
-    const clf_tensor
-        *mask;      /**< F32 or query's dtype, [1|batch, 1|heads, 1|n_q, 1|n_k], added; −inf hides; NULL: none */
-    bool causal;    /**< keys after the query's position are hidden */
-    int64_t window; /**< keys seen looking back, itself included: key > position − window; 0: unlimited */
-    const clf_tensor
-        *key_lengths;        /**< i32 [batch]: keys from it on are hidden; positions stay as they are; NULL: all */
+    /** F32 or query's dtype, [1|batch, 1|heads, 1|n_q, 1|n_k], added; −inf hides; NULL: none. Packed, n_q and n_k count
+     * all rows; paged, n_k is the positions that a row of block_table has room for, and batch is query's */
+    const clf_tensor *mask;
+    bool causal;          /**< keys after the query's position are hidden */
+    int64_t window;       /**< keys seen looking back, itself included: key > position − window; 0: unlimited */
+    int64_t window_right; /**< keys seen looking ahead, itself included: key < position + window; 0: unlimited */
+    const clf_tensor *key_lengths;  /**< i32 [sequences]: a sequence's keys from it on are hidden; NULL: all are seen */
+    const clf_tensor *query_starts; /**< i32 [sequences + 1], rising from 0, at most n_q; NULL: not packed */
+    const clf_tensor *key_starts;   /**< likewise of the keys; with query_starts and no block_table */
+    /** i32 [sequences, most], with key_lengths: the blocks of each sequence; entries past its length are not looked at;
+     * NULL: not paged */
+    const clf_tensor *block_table;
+    /** i32 [row_blocks + 1], compressed rows: queries i of a sequence with i / layout_block = r see the keys j with j /
+     * layout_block in layout_columns[layout_rows[r]] … [layout_rows[r + 1] − 1] only; queries past the last row block
+     * see none; NULL: no layout */
+    const clf_tensor *layout_rows;
+    const clf_tensor *layout_columns; /**< i32 [entries], rising within a row; with layout_rows */
+    int64_t layout_block;             /**< 16, 32, 64 or 128; with layout_rows */
+    /** Probability of 0 … < 1 with which each p is made 0, the others being ÷ (1 − dropout); lse is without it. p of
+     * sequence s, head h, query i, key j (both counted in the sequence) is kept if word j % 4 of Philox4×32-10 (Salmon
+     * et al., SC 2011) with key (seed, seed >> 32) and counter (j / 4, i, h, s) is ≥ dropout · 2^32; 0: none */
+    float dropout;
+    uint64_t dropout_seed;
     const clf_tensor *sinks; /**< F32 [heads]: exp(sink) joins the softmax's sum, without a value; NULL: none */
     clf_tensor *lse;         /**< F32 [batch, heads, n_q]: receives log Σ exp (sink included); NULL: not stored */
     clf_tensor *out;         /**< [batch, heads, n_q, v_dim] of query's dtype; may not alias */
@@ -150,8 +177,27 @@ typedef struct clf_attention_args {
 
 /** out = softmax(mask(softcap(scale · q·kᵀ) − alibi + mask)) · v; every field combines with every other. A query that
  * sees no key yields 0, with lse −inf (the sink's, if there are sinks). Scores are never stored: arXiv:2205.14135,
- * 2112.05682. */
+ * 2112.05682. What clf_attention_memory() says is all the memory it takes. Indices that lie in device memory are
+ * checked where the host can read them; elsewhere a wrong one hides keys, and nothing outside the tensors is touched.
+ */
 CLF_API clf_status clf_attention(clf_context *ctx, const clf_attention_args *args);
+
+/** Arguments of clf_attention_backward(). Gradients of F32 or of their tensor's dtype are written, not added to; NULL
+ * ones are not computed; none may overlap another or an input. */
+typedef struct clf_attention_backward_args {
+    clf_attention_args forward; /**< as clf_attention() got them; out and lse hold what it wrote */
+    const clf_tensor *d_out;    /**< as out: the loss's gradient by it */
+    clf_tensor *d_query;        /**< as query */
+    clf_tensor *d_key;          /**< as key: summed over the query heads of its group */
+    clf_tensor *d_value;        /**< as value */
+    clf_tensor *d_sinks;        /**< F32 [heads], with sinks */
+    clf_tensor *d_mask; /**< F32, as mask, with mask: summed over what the mask is repeated over; 0 where it is −inf */
+    clf_tensor *d_alibi_slopes; /**< F32 [heads], with alibi_slopes */
+} clf_attention_backward_args;
+
+/** Gradients of clf_attention(), probabilities being recomputed from lse (arXiv:2205.14135, algorithm 4). The keys must
+ * be float and not paged (CLF_UNSUPPORTED otherwise). Same arguments, same threads: same bits. */
+CLF_API clf_status clf_attention_backward(clf_context *ctx, const clf_attention_backward_args *args);
 
 /** Arguments of clf_add(). */
 typedef struct clf_add_args {

@@ -48,16 +48,16 @@ static uint64_t linear_scratch(int64_t rows, int64_t k, int outputs, bool codes,
 }
 
 static uint64_t attention_scratch(const clf_config *c, int64_t queries, int64_t keys, int threads) {
-    clf_attention_estimate e = {0};
-    const clf_attention_estimate_args args = {.batch = 1,
-                                              .heads = c->n_heads,
-                                              .kv_heads = c->n_kv_heads,
-                                              .queries = queries,
-                                              .keys = keys,
-                                              .head_dim = c->head_dim,
-                                              .v_dim = c->v_dim,
-                                              .threads = threads};
-    clf_estimate_attention(&e, &args);
+    clf_attention_bytes e = {0};
+    const clf_attention_memory_args args = {.batch = 1,
+                                            .heads = c->n_heads,
+                                            .kv_heads = c->n_kv_heads,
+                                            .queries = queries,
+                                            .keys = keys,
+                                            .head_dim = c->head_dim,
+                                            .v_dim = c->v_dim,
+                                            .threads = threads};
+    clf_attention_memory(&e, &args);
     return e.flash_scratch;
 }
 

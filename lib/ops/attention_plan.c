@@ -74,9 +74,9 @@ static bool add_bytes(uint64_t *sum, const int64_t *sizes, int n, clf_dtype dtyp
            clf_mul_u64((uint64_t)elements, clf_dtype_block_bytes(dtype), &bytes) && clf_add_u64(*sum, bytes, sum);
 }
 
-clf_status clf_estimate_attention(clf_attention_estimate *out, const clf_attention_estimate_args *a) {
+clf_status clf_attention_memory(clf_attention_bytes *out, const clf_attention_memory_args *a) {
     if (!out || !a) return CLF_INVALID_ARGUMENT;
-    *out = (clf_attention_estimate){0};
+    *out = (clf_attention_bytes){0};
     clf_attention_shape s = {a->batch, a->heads, a->kv_heads, a->queries, a->keys, a->head_dim, a->v_dim};
     if (!s.v_dim) s.v_dim = s.head_dim;
     const int64_t sizes[] = {s.batch, s.heads, s.kv_heads, s.queries, s.keys, s.head_dim, s.v_dim, a->threads};
@@ -86,7 +86,7 @@ clf_status clf_estimate_attention(clf_attention_estimate *out, const clf_attenti
         (s.kv_heads ? s.heads % s.kv_heads != 0 : s.heads != 0))
         return CLF_INVALID_ARGUMENT;
 
-    clf_attention_estimate e = {0};
+    clf_attention_bytes e = {0};
     clf_attention_plan plan;
     const int64_t q[] = {s.batch, s.heads, s.queries, s.head_dim}, k[] = {s.batch, s.kv_heads, s.keys, s.head_dim},
                   v[] = {s.batch, s.kv_heads, s.keys, s.v_dim}, o[] = {s.batch, s.heads, s.queries, s.v_dim},

@@ -13,7 +13,8 @@
 #include "../core/context.h"
 #include "../core/tensor.h"
 
-#define CLF_DOOR(op)                                                                                                   \
+#define CLF_DOOR(op) CLF_DOOR_CHECKED(op, check)
+#define CLF_DOOR_CHECKED(op, check)                                                                                    \
     clf_status clf_##op(clf_context *ctx, const clf_##op##_args *args) {                                               \
         CLF_TRY(clf_enter(ctx));                                                                                       \
         clf_status st = CLF_OK;                                                                                        \

@@ -1,4 +1,4 @@
-/* attention_estimate.c: what clf_estimate_attention() says against what the pool counts. */
+/* attention_memory.c: what clf_attention_memory() says against what the pool counts. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <string.h>
@@ -18,9 +18,9 @@ static clf_tensor *tensor(clf_context *ctx, clf_dtype dtype, int64_t a, int64_t 
 }
 
 /* Runs attention of this shape on a fresh context and compares inputs, output and scratch. */
-static void compare(const clf_attention_estimate_args *a) {
-    clf_attention_estimate e;
-    assert_int_equal(clf_estimate_attention(&e, a), CLF_OK);
+static void compare(const clf_attention_memory_args *a) {
+    clf_attention_bytes e;
+    assert_int_equal(clf_attention_memory(&e, a), CLF_OK);
     clf_context *ctx;
     assert_int_equal(clf_context_create(&ctx, &(clf_context_args){.device = "cpu", .threads = a->threads}), CLF_OK);
     const int64_t v_dim = a->v_dim ? a->v_dim : a->head_dim;
@@ -50,14 +50,14 @@ static void compare(const clf_attention_estimate_args *a) {
 
 static void scratch_is_what_was_estimated(void **state) {
     (void)state;
-    static const clf_attention_estimate_args cases[] = {
+    static const clf_attention_memory_args cases[] = {
         {1, 1, 1, 1, 1, 1, 0, CLF_F32, 1},         {1, 32, 4, 1, 2048, 64, 0, CLF_F16, 2},
         {1, 32, 4, 300, 300, 64, 0, CLF_F16, 2},   {2, 4, 4, 77, 130, 40, 24, CLF_F32, 3},
         {1, 2, 1, 50, 3000, 128, 256, CLF_F32, 4}, {1, 1, 1, 1, 4000, 128, 0, CLF_BF16, 2},
         {1, 8, 8, 512, 512, 128, 0, CLF_F32, 0},   {1, 2, 2, 0, 5, 16, 0, CLF_F32, 2},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        clf_attention_estimate_args a = cases[i];
+        clf_attention_memory_args a = cases[i];
         if (!a.threads) a.threads = 1;
         compare(&a);
     }
@@ -65,26 +65,26 @@ static void scratch_is_what_was_estimated(void **state) {
 
 static void long_contexts_need_no_more_scratch(void **state) {
     (void)state;
-    clf_attention_estimate_args a = {1, 32, 8, 4096, 4096, 128, 0, CLF_F16, 0};
-    clf_attention_estimate near, far;
-    assert_int_equal(clf_estimate_attention(&near, &a), CLF_OK);
+    clf_attention_memory_args a = {1, 32, 8, 4096, 4096, 128, 0, CLF_F16, 0};
+    clf_attention_bytes near, far;
+    assert_int_equal(clf_attention_memory(&near, &a), CLF_OK);
     a.queries = a.keys = 131072;
-    assert_int_equal(clf_estimate_attention(&far, &a), CLF_OK);
+    assert_int_equal(clf_attention_memory(&far, &a), CLF_OK);
     assert_int_equal(far.flash_scratch, near.flash_scratch);
     assert_int_equal(far.naive_scratch, near.naive_scratch * 1024);
 }
 
 static void refuses(void **state) {
     (void)state;
-    const clf_attention_estimate_args good = {1, 4, 2, 8, 8, 16, 16, CLF_F32, 1};
-    clf_attention_estimate e;
-    assert_int_equal(clf_estimate_attention(NULL, &good), CLF_INVALID_ARGUMENT);
-    assert_int_equal(clf_estimate_attention(&e, NULL), CLF_INVALID_ARGUMENT);
+    const clf_attention_memory_args good = {1, 4, 2, 8, 8, 16, 16, CLF_F32, 1};
+    clf_attention_bytes e;
+    assert_int_equal(clf_attention_memory(NULL, &good), CLF_INVALID_ARGUMENT);
+    assert_int_equal(clf_attention_memory(&e, NULL), CLF_INVALID_ARGUMENT);
 #define REFUSE(field, value)                                                                                           \
     do {                                                                                                               \
-        clf_attention_estimate_args a = good;                                                                          \
+        clf_attention_memory_args a = good;                                                                            \
         a.field = value;                                                                                               \
-        assert_int_equal(clf_estimate_attention(&e, &a), CLF_INVALID_ARGUMENT);                                        \
+        assert_int_equal(clf_attention_memory(&e, &a), CLF_INVALID_ARGUMENT);                                          \
         assert_int_equal(e.inputs, 0);                                                                                 \
     } while (0)
     REFUSE(batch, -1);

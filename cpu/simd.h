@@ -13,7 +13,8 @@
  *     v_shift_exp                          p · 2^k where t = k + 1.5·2^23
  *
  * A vector is SPANS spans of SPAN lanes: v_load_span puts the floats at p into every span; v_regroup exchanges span j
- * of a[i] with span i of a[j], for SPANS vectors; v_span_sums makes lane i of each span the sum of that span of a[i],
+ * of a[i] with span i of a[j], for SPANS vectors; v_transpose_spans exchanges element j of each span of a[i] with
+ * element i of that span of a[j], for SPAN vectors; v_span_sums makes lane i of each span the sum of that span of a[i],
  * for SPAN vectors; v_spans_sum and v_spans_max put the sum or maximum over the spans into every span. */
 #ifndef CLF_CPU_SIMD_H
 #define CLF_CPU_SIMD_H
@@ -75,6 +76,19 @@ INLINE vf v_tanh(vf x) {
     const vf e = v_exp2(v_min(v_set1(60.f), v_mul(a, v_set1(2.88539008f))));
     const vf far = v_sub(one, v_div(v_set1(2.f), v_add(one, e)));
     return v_ge_or(a, v_set1(0.55f), v_ge_or(x, v_set1(0.f), far, v_sub(v_set1(0.f), far)), near); /* NaN: near */
+}
+
+/* Element j of a[i] changes places with element i of a[j], for VL vectors. */
+INLINE void v_transpose(vf *a) {
+    vf t[VL];
+    UNROLL for (int i = 0; i < VL; i++) t[i] = a[i];
+    UNROLL for (int s = 0; s < SPANS; s++) v_transpose_spans(t + s * SPAN);
+    UNROLL for (int r = 0; r < SPAN; r++) {
+        vf same[SPANS];
+        UNROLL for (int s = 0; s < SPANS; s++) same[s] = t[s * SPAN + r];
+        v_regroup(same);
+        UNROLL for (int s = 0; s < SPANS; s++) a[s * SPAN + r] = same[s];
+    }
 }
 
 INLINE vf v_load_f16(const uint16_t *p) {

@@ -73,6 +73,14 @@ INLINE void v_regroup(vf *a) {
     a[1] = _mm256_permute2f128_ps(a[0], a[1], 0x31);
     a[0] = t;
 }
+INLINE void v_transpose_spans(vf *a) {
+    const vf t = _mm256_unpacklo_ps(a[0], a[1]), u = _mm256_unpackhi_ps(a[0], a[1]);
+    const vf v = _mm256_unpacklo_ps(a[2], a[3]), w = _mm256_unpackhi_ps(a[2], a[3]);
+    a[0] = _mm256_shuffle_ps(t, v, 0x44);
+    a[1] = _mm256_shuffle_ps(t, v, 0xee);
+    a[2] = _mm256_shuffle_ps(u, w, 0x44);
+    a[3] = _mm256_shuffle_ps(u, w, 0xee);
+}
 INLINE vf v_spans_sum(vf a) {
     return _mm256_add_ps(a, _mm256_permute2f128_ps(a, a, 1));
 }

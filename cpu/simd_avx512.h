@@ -69,6 +69,14 @@ INLINE void v_regroup(vf *a) {
     a[2] = _mm512_shuffle_f32x4(v, w, 0x88);
     a[3] = _mm512_shuffle_f32x4(v, w, 0xdd);
 }
+INLINE void v_transpose_spans(vf *a) {
+    const vf t = _mm512_unpacklo_ps(a[0], a[1]), u = _mm512_unpackhi_ps(a[0], a[1]);
+    const vf v = _mm512_unpacklo_ps(a[2], a[3]), w = _mm512_unpackhi_ps(a[2], a[3]);
+    a[0] = _mm512_shuffle_ps(t, v, 0x44);
+    a[1] = _mm512_shuffle_ps(t, v, 0xee);
+    a[2] = _mm512_shuffle_ps(u, w, 0x44);
+    a[3] = _mm512_shuffle_ps(u, w, 0xee);
+}
 INLINE vf v_spans_sum(vf a) {
     a = _mm512_add_ps(a, _mm512_shuffle_f32x4(a, a, 0x4e));
     return _mm512_add_ps(a, _mm512_shuffle_f32x4(a, a, 0xb1));

@@ -68,6 +68,14 @@ INLINE vf v_load_span(const float *p) {
 INLINE void v_regroup(vf *a) {
     (void)a;
 }
+INLINE void v_transpose_spans(vf *a) {
+    const float32x4x2_t t = vzipq_f32(a[0], a[2]), u = vzipq_f32(a[1], a[3]);
+    const float32x4x2_t low = vzipq_f32(t.val[0], u.val[0]), high = vzipq_f32(t.val[1], u.val[1]);
+    a[0] = low.val[0];
+    a[1] = low.val[1];
+    a[2] = high.val[0];
+    a[3] = high.val[1];
+}
 INLINE vf v_spans_sum(vf a) {
     return a;
 }

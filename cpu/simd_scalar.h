@@ -61,6 +61,9 @@ INLINE vf v_load_span(const float *p) {
 INLINE void v_regroup(vf *a) {
     (void)a;
 }
+INLINE void v_transpose_spans(vf *a) {
+    (void)a;
+}
 INLINE vf v_spans_sum(vf a) {
     return a;
 }

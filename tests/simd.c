@@ -305,6 +305,22 @@ static void test_functions(void **state) {
     assert_true(isnan(r[0]));
 }
 
+static void test_transpose(void **state) {
+    (void)state;
+    vf a[VL];
+    for (int i = 0; i < VL; i++) {
+        float row[VL];
+        for (int j = 0; j < VL; j++) row[j] = (float)(i * VL + j);
+        a[i] = v_load(row);
+    }
+    v_transpose(a);
+    for (int i = 0; i < VL; i++) {
+        float row[VL];
+        v_store(row, a[i]);
+        for (int j = 0; j < VL; j++) assert_true(row[j] == (float)(j * VL + i));
+    }
+}
+
 /* Whether this machine runs what the file was compiled for. */
 static bool runs_here(void) {
 #if defined(SIMD_avx2)
@@ -322,7 +338,8 @@ static bool runs_here(void) {
 int main(void) {
     static const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_dtype_from_16), cmocka_unit_test(test_dtype_to_16), cmocka_unit_test(test_conversions),
-        cmocka_unit_test(test_partial),       cmocka_unit_test(test_arithmetic),  cmocka_unit_test(test_functions),
+        cmocka_unit_test(test_partial),       cmocka_unit_test(test_arithmetic),  cmocka_unit_test(test_transpose),
+        cmocka_unit_test(test_functions),
     };
     if (!runs_here()) {
         printf("skip: this CPU lacks the instruction set\n");

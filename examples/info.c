@@ -120,18 +120,20 @@ static int print_model(const settings *s) {
     print_bytes("together", e.weights + e.kv_cache + e.activations + e.scratch);
 
     const int64_t n = s->context_length ? s->context_length : info.trained_context;
-    clf_attention_bytes a;
-    const clf_attention_memory_args shape = {.batch = 1,
-                                             .heads = info.n_heads,
-                                             .kv_heads = info.n_kv_heads,
-                                             .queries = n,
-                                             .keys = n,
-                                             .head_dim = info.head_dim,
-                                             .threads = s->threads};
-    if (clf_attention_memory(&a, &shape) != CLF_OK) return fail(s->model, "attention cannot be estimated");
-    printf("Attention of one layer over %" PRId64 " positions at once, beyond its inputs and output:\n", n);
-    print_bytes("flash", a.flash_scratch);
-    print_bytes("unfused", a.naive_scratch);
+    clf_attention_layer_bytes a;
+    const clf_attention_layer_memory_args layer = {.hidden_size = info.hidden_size,
+                                                   .n_heads = info.n_heads,
+                                                   .n_kv_heads = info.n_kv_heads,
+                                                   .head_dim = info.head_dim,
+                                                   .tokens = n,
+                                                   .context_length = n,
+                                                   .weight_dtype = info.weight_dtype,
+                                                   .kv_dtype = s->kv,
+                                                   .threads = s->threads};
+    if (clf_attention_layer_memory(&a, &layer) != CLF_OK) return fail(s->model, "attention cannot be estimated");
+    printf("Attention of one layer over %" PRId64 " positions at once, beyond its input and output:\n", n);
+    print_bytes("flash", a.kv_cache + a.activations + a.scratch);
+    print_bytes("unfused", a.kv_cache + a.activations + a.naive_scratch);
     return EXIT_SUCCESS;
 }
 

@@ -171,6 +171,33 @@ typedef struct clf_model_estimate_args {
 CLF_API clf_status clf_estimate_model(clf_model_estimate *out, clf_model_info *info,
                                       const clf_model_estimate_args *args);
 
+/** Shape of a decoder's attention layer: projections, rotation, KV cache, attention, output projection. */
+typedef struct clf_attention_layer_memory_args {
+    int64_t hidden_size;    /**< width of its input and output */
+    int64_t n_heads;        /**< query heads */
+    int64_t n_kv_heads;     /**< key and value heads */
+    int64_t head_dim;       /**< width of queries and keys */
+    int64_t v_dim;          /**< width of values; 0: head_dim */
+    int64_t tokens;         /**< evaluated at once */
+    int64_t context_length; /**< positions in the KV cache, the tokens' included */
+    clf_dtype weight_dtype; /**< of the four projections */
+    clf_dtype kv_dtype;     /**< of the KV cache */
+    int threads;            /**< scratch is per thread; 0: 1 */
+} clf_attention_layer_memory_args;
+
+/** Memory of one attention layer beyond its weights, its input and its output, on a CPU table. All bytes. */
+typedef struct clf_attention_layer_bytes {
+    uint64_t kv_cache;      /**< keys and values of the context */
+    uint64_t activations;   /**< queries, keys, values, attention's output: F32 */
+    uint64_t scratch;       /**< the most that one op inside it takes */
+    uint64_t naive_scratch; /**< the same if attention stored scores and probabilities, F32 */
+} clf_attention_layer_bytes;
+
+/** States what an attention layer takes. @return CLF_INVALID_ARGUMENT as clf_attention_memory(), and for a negative
+ * hidden_size or context_length < tokens */
+CLF_API clf_status clf_attention_layer_memory(clf_attention_layer_bytes *out,
+                                              const clf_attention_layer_memory_args *args);
+
 /** @} @name Sessions
  *  @{ */
 

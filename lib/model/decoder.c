@@ -2,6 +2,7 @@
 #include "decoder.h"
 
 #include "architecture.h"
+#include "attention_layer.h"
 
 enum { LOGIT_BYTES = 16 << 20 };
 
@@ -85,20 +86,12 @@ clf_status clf_decoder_reserve(clf_decoder *d, int64_t rows) {
     return CLF_OK;
 }
 
-/* Rows [first, first + n) of [rows, width]. */
-static clf_tensor rows_of(const clf_tensor *t, int64_t first, int64_t n) {
+clf_tensor clf_decoder_rows(const clf_tensor *t, int64_t first, int64_t n) {
     return clf_view_of(t, 2, (const int64_t[]){n, t->shape[1]}, NULL, first * t->shape[1]);
 }
 
-/* [n, heads · dim] as [1, heads, n, dim]. */
-static clf_tensor heads_of(const clf_tensor *t, int64_t heads) {
-    const int64_t n = t->shape[0], width = t->shape[1], dim = width / heads;
-    return clf_view_of(t, 4, (const int64_t[]){1, heads, n, dim}, (const int64_t[]){n * width, dim, width, 1}, 0);
-}
-
-/* out = norm(x + residual), the sum kept in `residual`; without one, norm(x). */
-static clf_status norm(const clf_config *c, const clf_tensor *weight, const clf_tensor *x, clf_tensor *residual,
-                       clf_tensor *out) {
+clf_status clf_decoder_norm(const clf_config *c, const clf_tensor *weight, const clf_tensor *x, clf_tensor *residual,
+                            clf_tensor *out) {
     return clf_rms_norm(x->ctx, &(clf_rms_norm_args){.x = x,
                                                      .residual = residual,
                                                      .weight = weight,
@@ -108,20 +101,13 @@ static clf_status norm(const clf_config *c, const clf_tensor *weight, const clf_
                                                      .out = out});
 }
 
-/* Norm of each head, in place. */
-static clf_status norm_heads(const clf_config *c, const clf_tensor *weight, const clf_tensor *t, int64_t heads) {
-    clf_tensor h = clf_view_of(t, 3, (const int64_t[]){t->shape[0], heads, t->shape[1] / heads}, NULL, 0);
-    return norm(c, weight, &h, NULL, &h);
-}
-
 static clf_status adapt(const clf_decoder *d, const clf_layer *l, clf_weight id, const clf_tensor *x, clf_tensor *y) {
     if (!l->lora[id].a.buffer) return CLF_OK;
     return clf_lora_apply(l->ctx, &l->lora[id], x, &d->act[l->place][CLF_ACT_INNER], y);
 }
 
-/* out[i] = x · W[first + i]ᵀ + bias (+ residual), with adapters. */
-static clf_status project(const clf_decoder *d, const clf_layer *l, clf_weight first, int count, const clf_tensor *x,
-                          const clf_tensor *residual, clf_tensor *out) {
+clf_status clf_decoder_project(const clf_decoder *d, const clf_layer *l, clf_weight first, int count,
+                               const clf_tensor *x, const clf_tensor *residual, clf_tensor *out) {
     clf_linear_args args = {.x = x, .residual = residual};
     for (int i = 0; i < count; i++) {
         args.weight[i] = &l->weight[first + (clf_weight)i];
@@ -143,55 +129,9 @@ static clf_status gated(const clf_decoder *d, const clf_layer *l, const clf_tens
                                        .bias = {clf_weight_of(l, CLF_W_GATE_BIAS), clf_weight_of(l, CLF_W_UP_BIAS)},
                                        .glu = activation,
                                        .out = {ffn}});
-    clf_tensor out[] = {*ffn, rows_of(&d->act[l->place][CLF_ACT_UP], 0, x->shape[0])};
-    CLF_TRY(project(d, l, CLF_W_GATE, 2, x, NULL, out));
+    clf_tensor out[] = {*ffn, clf_decoder_rows(&d->act[l->place][CLF_ACT_UP], 0, x->shape[0])};
+    CLF_TRY(clf_decoder_project(d, l, CLF_W_GATE, 2, x, NULL, out));
     return clf_glu(l->ctx, &(clf_glu_args){.gate = ffn, .up = &out[1], .activation = activation, .out = ffn});
-}
-
-static clf_status rotate(clf_rope_args args, int64_t position, const clf_tensor *x, clf_tensor *out) {
-    args.x = x;
-    args.position = position;
-    args.out = out;
-    return clf_rope(x->ctx, &args);
-}
-
-/* Keys, rotated, and values of the new tokens go to their rows of the cache. */
-static clf_status append(const clf_decoder *d, const clf_kv_cache *cache, int index, const clf_tensor *key,
-                         const clf_tensor *value) {
-    const clf_config *c = &d->model->config;
-    const clf_rope_args *rope = &d->rope[c->windowed[index] != 0];
-    const int64_t n = key->shape[0], at = cache->rows;
-    clf_tensor k = heads_of(key, c->n_kv_heads);
-    const clf_tensor v = heads_of(value, c->n_kv_heads);
-    clf_tensor key_rows = clf_kv_cache_rows(cache, &cache->key[index], at, n);
-    clf_tensor value_rows = clf_kv_cache_rows(cache, &cache->value[index], at, n);
-    if (cache->dtype == k.dtype) {
-        CLF_TRY(rotate(*rope, at, &k, &key_rows));
-    } else {
-        CLF_TRY(rotate(*rope, at, &k, &k));
-        CLF_TRY(clf_convert(k.ctx, &(clf_convert_args){.x = &k, .out = &key_rows}));
-    }
-    return clf_convert(v.ctx, &(clf_convert_args){.x = &v, .out = &value_rows});
-}
-
-/* attended = attention of `query`, the last rows, over everything in the cache and the n new rows. */
-static clf_status attend(const clf_decoder *d, const clf_kv_cache *cache, int index, int64_t n, const clf_tensor *query,
-                         const clf_tensor *attended) {
-    const clf_config *c = &d->model->config;
-    const bool windowed = c->windowed[index] != 0;
-    const int64_t end = cache->rows + n;
-    clf_tensor q = heads_of(query, c->n_heads), out = heads_of(attended, c->n_heads);
-    const clf_tensor k = clf_kv_cache_rows(cache, &cache->key[index], 0, end);
-    const clf_tensor v = clf_kv_cache_rows(cache, &cache->value[index], 0, end);
-    CLF_TRY(rotate(d->rope[windowed], end - query->shape[0], &q, &q));
-    return clf_attention(q.ctx, &(clf_attention_args){.query = &q,
-                                                      .key = &k,
-                                                      .value = &v,
-                                                      .scale = c->attention_scale,
-                                                      .softcap = c->attention_softcap,
-                                                      .causal = true,
-                                                      .window = windowed ? c->window : 0,
-                                                      .out = &out});
 }
 
 /* One block over n tokens; only the last `want` of them go beyond the keys and values. */
@@ -199,36 +139,27 @@ static clf_status block(const clf_decoder *d, const clf_kv_cache *cache, int ind
     const clf_config *c = &d->model->config;
     const clf_layer *l = &d->model->layers[index];
     const clf_tensor *act = d->act[l->place];
-    clf_tensor x = rows_of(&act[CLF_ACT_HIDDEN], 0, n), h = rows_of(&act[CLF_ACT_NORMED], 0, n);
-    clf_tensor qkv[] = {rows_of(&act[CLF_ACT_QUERY], 0, n), rows_of(&act[CLF_ACT_KEY], 0, n),
-                        rows_of(&act[CLF_ACT_VALUE], 0, n)};
-    CLF_TRY(norm(c, &l->weight[CLF_W_ATTENTION_NORM], &x, NULL, &h));
-    CLF_TRY(project(d, l, CLF_W_QUERY, 3, &h, NULL, qkv));
-    if (c->qk_norm) {
-        CLF_TRY(norm_heads(c, &l->weight[CLF_W_QUERY_NORM], &qkv[0], c->n_heads));
-        CLF_TRY(norm_heads(c, &l->weight[CLF_W_KEY_NORM], &qkv[1], c->n_kv_heads));
-    }
-    CLF_TRY(append(d, cache, index, &qkv[1], &qkv[2]));
-    if (!want) return CLF_OK;
-
-    x = rows_of(&x, n - want, want);
-    h = rows_of(&h, n - want, want);
-    const clf_tensor q = rows_of(&qkv[0], n - want, want);
-    clf_tensor attended = rows_of(&act[CLF_ACT_ATTENDED], 0, want), ffn = rows_of(&act[CLF_ACT_FFN], 0, want);
-    CLF_TRY(attend(d, cache, index, n, &q, &attended));
+    clf_tensor x = clf_decoder_rows(&act[CLF_ACT_HIDDEN], 0, n), h = clf_decoder_rows(&act[CLF_ACT_NORMED], 0, n);
+    CLF_TRY(clf_decoder_norm(c, &l->weight[CLF_W_ATTENTION_NORM], &x, NULL, &h));
+    x = clf_decoder_rows(&x, n - want, want);
+    clf_tensor ffn = clf_decoder_rows(&act[CLF_ACT_FFN], 0, want);
     if (!c->post_norms) {
-        CLF_TRY(project(d, l, CLF_W_OUTPUT, 1, &attended, &x, &x));
-        CLF_TRY(norm(c, &l->weight[CLF_W_FFN_NORM], &x, NULL, &h));
+        CLF_TRY(clf_attention_layer(d, cache, index, &h, want, &x, &x));
+        if (!want) return CLF_OK;
+        h = clf_decoder_rows(&h, 0, want);
+        CLF_TRY(clf_decoder_norm(c, &l->weight[CLF_W_FFN_NORM], &x, NULL, &h));
         CLF_TRY(gated(d, l, &h, &ffn));
-        return project(d, l, CLF_W_DOWN, 1, &ffn, &x, &x);
+        return clf_decoder_project(d, l, CLF_W_DOWN, 1, &ffn, &x, &x);
     }
-    clf_tensor branch = rows_of(&act[CLF_ACT_BRANCH], 0, want);
-    CLF_TRY(project(d, l, CLF_W_OUTPUT, 1, &attended, NULL, &branch));
-    CLF_TRY(norm(c, &l->weight[CLF_W_POST_ATTENTION_NORM], &branch, NULL, &branch));
-    CLF_TRY(norm(c, &l->weight[CLF_W_FFN_NORM], &branch, &x, &h));
+    clf_tensor branch = clf_decoder_rows(&act[CLF_ACT_BRANCH], 0, want);
+    CLF_TRY(clf_attention_layer(d, cache, index, &h, want, NULL, &branch));
+    if (!want) return CLF_OK;
+    h = clf_decoder_rows(&h, 0, want);
+    CLF_TRY(clf_decoder_norm(c, &l->weight[CLF_W_POST_ATTENTION_NORM], &branch, NULL, &branch));
+    CLF_TRY(clf_decoder_norm(c, &l->weight[CLF_W_FFN_NORM], &branch, &x, &h));
     CLF_TRY(gated(d, l, &h, &ffn));
-    CLF_TRY(project(d, l, CLF_W_DOWN, 1, &ffn, NULL, &branch));
-    CLF_TRY(norm(c, &l->weight[CLF_W_POST_FFN_NORM], &branch, NULL, &branch));
+    CLF_TRY(clf_decoder_project(d, l, CLF_W_DOWN, 1, &ffn, NULL, &branch));
+    CLF_TRY(clf_decoder_norm(c, &l->weight[CLF_W_POST_FFN_NORM], &branch, NULL, &branch));
     return clf_add(l->ctx, &(clf_add_args){.a = &x, .b = &branch, .out = &x});
 }
 
@@ -236,7 +167,8 @@ static clf_status block(const clf_decoder *d, const clf_kv_cache *cache, int ind
 static clf_status embed(clf_decoder *d, const int32_t *token_ids, int64_t n) {
     const clf_model *m = d->model;
     const clf_layer *first = &m->layers[0];
-    clf_tensor ids = clf_view_of(&d->ids, 1, &n, NULL, 0), x = rows_of(&d->act[first->place][CLF_ACT_HIDDEN], 0, n);
+    clf_tensor ids = clf_view_of(&d->ids, 1, &n, NULL, 0),
+               x = clf_decoder_rows(&d->act[first->place][CLF_ACT_HIDDEN], 0, n);
     CLF_TRY(clf_tensor_write(&ids, token_ids, (size_t)n * sizeof *token_ids));
     return clf_embedding(
         first->ctx,
@@ -252,9 +184,9 @@ static clf_status head(clf_decoder *d, int64_t n, int64_t want, float *logits) {
     const int64_t vocab = c->vocab_size, most = d->logits.shape[0];
     for (int64_t done = 0; done < want; done += most) {
         const int64_t rows = want - done < most ? want - done : most;
-        const clf_tensor x = rows_of(&act[CLF_ACT_HIDDEN], n - want + done, rows);
-        clf_tensor h = rows_of(&act[CLF_ACT_NORMED], 0, rows), out = rows_of(&d->logits, 0, rows);
-        CLF_TRY(norm(c, &m->output_norm, &x, NULL, &h));
+        const clf_tensor x = clf_decoder_rows(&act[CLF_ACT_HIDDEN], n - want + done, rows);
+        clf_tensor h = clf_decoder_rows(&act[CLF_ACT_NORMED], 0, rows), out = clf_decoder_rows(&d->logits, 0, rows);
+        CLF_TRY(clf_decoder_norm(c, &m->output_norm, &x, NULL, &h));
         CLF_TRY(clf_linear(last->ctx, &(clf_linear_args){.x = &h, .weight = {&m->output}, .out = {&out}}));
         if (c->logit_softcap > 0)
             CLF_TRY(clf_softcap(last->ctx, &(clf_softcap_args){.x = &out, .cap = c->logit_softcap, .out = &out}));
@@ -271,8 +203,8 @@ clf_status clf_decoder_forward(clf_decoder *d, const clf_kv_cache *cache, const 
     for (int i = 0; i < n_layers; i++) {
         const clf_layer *l = &m->layers[i];
         if (i && l->place != l[-1].place) {
-            const clf_tensor from = rows_of(&d->act[l[-1].place][CLF_ACT_HIDDEN], 0, n);
-            clf_tensor to = rows_of(&d->act[l->place][CLF_ACT_HIDDEN], 0, n);
+            const clf_tensor from = clf_decoder_rows(&d->act[l[-1].place][CLF_ACT_HIDDEN], 0, n);
+            clf_tensor to = clf_decoder_rows(&d->act[l->place][CLF_ACT_HIDDEN], 0, n);
             CLF_TRY(clf_model_failed(m, l->ctx, clf_tensor_copy(&to, &from)));
         }
         CLF_TRY(clf_model_failed(m, l->ctx, block(d, cache, i, n, i == n_layers - 1 ? want : n)));

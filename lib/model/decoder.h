@@ -44,6 +44,15 @@ clf_status clf_decoder_reserve(clf_decoder *d, int64_t rows);
  * last `want` of them to host memory, [want, vocab]. */
 clf_status clf_decoder_forward(clf_decoder *d, const clf_kv_cache *cache, const int32_t *ids, int64_t n, int64_t want,
                                float *logits);
+
+/* What the parts of a block share. Rows [first, first + n) of [rows, width]. */
+clf_tensor clf_decoder_rows(const clf_tensor *t, int64_t first, int64_t n);
+/* out = norm(x + residual), the sum kept in `residual`; without one, norm(x). */
+clf_status clf_decoder_norm(const clf_config *config, const clf_tensor *weight, const clf_tensor *x,
+                            clf_tensor *residual, clf_tensor *out);
+/* out[i] = x · W[first + i]ᵀ + bias (+ residual), with adapters. */
+clf_status clf_decoder_project(const clf_decoder *d, const clf_layer *layer, clf_weight first, int count,
+                               const clf_tensor *x, const clf_tensor *residual, clf_tensor *out);
 /* Width of each activation; 0: not needed. */
 void clf_decoder_widths(int64_t width[CLF_ACT_COUNT], const clf_config *config, int64_t lora_rank);
 

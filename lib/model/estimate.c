@@ -39,12 +39,14 @@ uint64_t clf_estimate_activations(const clf_config *c, int64_t chunk) {
     return sizeof(float) * (uint64_t)(sum * chunk + c->vocab_size);
 }
 
-/* What the CPU tables' clf_linear() takes for `rows` rows of width k: those packed at a time (codes: as int8 with
- * scales), and each thread's rows before packing and results, [outputs][96 weight rows]. */
-static uint64_t linear_scratch(int64_t rows, int64_t k, int outputs, bool codes, int threads) {
+/* A few rows: as floats, as int8 with scales and sums, and the results. More: those packed at a time, and each
+ * thread's rows before packing and results, [1 or 2 planes][96 weight rows]. */
+uint64_t clf_estimate_linear(int64_t rows, int64_t k, int64_t n, bool gated, bool codes, int threads) {
+    enum { FEW = 8 };
+    if (rows <= FEW) return (uint64_t)(rows * (4 * k + (codes ? k * 5 / 4 : 0) + 4 * n));
     const int64_t blocks = (rows + 255) / 256, block = ((rows + blocks - 1) / blocks + 15) / 16 * 16;
     const int64_t packed = codes ? block * k * 11 / 8 : block * k * 4;
-    return (uint64_t)(packed + threads * (16 * k + outputs * 96 * block) * 4);
+    return (uint64_t)(packed + threads * (16 * k + (gated ? 2 : 1) * 96 * block) * 4);
 }
 
 static uint64_t attention_scratch(const clf_config *c, int64_t queries, int64_t keys, int threads) {
@@ -65,10 +67,12 @@ uint64_t clf_estimate_scratch(const clf_model_file *file, int64_t chunk, int64_t
     const clf_config *c = clf_model_file_config(file);
     const int64_t attended = (int64_t)c->n_heads * c->v_dim;
     const bool codes = clf_dtype_is_block(clf_weight_find(file, 0, CLF_W_DOWN)->dtype);
-    const uint64_t takes[] = {linear_scratch(chunk, c->hidden_size, 2, codes, threads),
-                              linear_scratch(chunk, c->ffn_size, 1, codes, threads),
-                              linear_scratch(chunk, attended, 1, codes, threads),
-                              sizeof(float) * (uint64_t)(c->hidden_size + c->vocab_size), /* the logits of one row */
+    const int64_t qkv = (int64_t)c->n_heads * c->head_dim + (int64_t)c->n_kv_heads * (c->head_dim + c->v_dim);
+    const uint64_t takes[] = {clf_estimate_linear(chunk, c->hidden_size, qkv, false, codes, threads),
+                              clf_estimate_linear(chunk, c->hidden_size, 2 * c->ffn_size, true, codes, threads),
+                              clf_estimate_linear(chunk, c->ffn_size, c->hidden_size, false, codes, threads),
+                              clf_estimate_linear(chunk, attended, c->hidden_size, false, codes, threads),
+                              clf_estimate_linear(1, c->hidden_size, c->vocab_size, false, codes, threads),
                               attention_scratch(c, chunk, context_length, threads),
                               attention_scratch(c, 1, context_length, threads)};
     uint64_t most = 0; /* one op at a time */

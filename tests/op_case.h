@@ -5,7 +5,7 @@
 
 #include <clformer/clformer.h>
 
-enum { OP_MAX_TENSORS = 16 };
+enum { OP_MAX_TENSORS = 24 };
 
 /* One tensor of a run. `value` holds doubles in C order: of an input, as rounded to its dtype; of an output, what
  * reference() wrote. */
@@ -18,6 +18,8 @@ typedef struct op_tensor {
     int alias;           /* output written in place of this input; -1: storage of its own */
     int repeat;          /* input that is the same along this dimension: stride 0 in the strided runs; -1: none */
     double *value;       /* op_elements() of them */
+    double magnitude;    /* of an output, by reference(): rms of the terms it is summed from, where they may cancel */
+    bool sampled;        /* of an output: elements that reference() left NaN are not compared, but must be numbers */
     void *blocks;        /* bytes of an input of a block dtype; NULL otherwise */
     clf_tensor *storage; /* on the device: guard band, elements (with gaps, in the strided runs), guard band */
     clf_tensor *tensor;  /* the view of it that the op is called with */
@@ -29,6 +31,7 @@ typedef struct op_run {
     int variant;
     clf_dtype dtype; /* of the activations */
     bool backward;   /* the backward function: make() declares the gradients too */
+    bool light;      /* by make(): one placement (threads, strides), the variants taking turns, not all of them */
     uint64_t random; /* state of op_random() */
     int n_tensors;
     op_tensor t[OP_MAX_TENSORS];
@@ -39,6 +42,7 @@ typedef struct op_run {
         clf_linear_args linear;
         clf_glu_args glu;
         clf_attention_args attention;
+        clf_attention_backward_args attention_backward;
         clf_add_args add;
         clf_convert_args convert;
         clf_softcap_args softcap;
@@ -63,12 +67,16 @@ typedef struct op_case {
     /* Outputs' `value` from the inputs' `value`, in double. */
     void (*reference)(op_run *run);
     /* Largest rms-relative error √(Σ(a−b)²/Σb²) allowed for output t, b being the reference rounded to t's dtype;
-     * docs/numerics.md says why. NULL: op_tolerance(). 16-bit outputs are also held to one unit in the last place, each
-     * element, where `ulp` is set. */
+     * docs/numerics.md says why. NULL: op_tolerance(). 2.5e-7 of t's magnitude is allowed whatever remains of it.
+     * 16-bit outputs are also held to one unit in the last place, each element, where `ulp` is set. */
     double (*tolerance)(const op_run *run, const op_tensor *t);
     bool ulp;
     double (*flops)(const op_run *run);
     double (*bytes)(const op_run *run); /* least traffic: each input read once, each output written once */
+
+    /* What this run needs that the backend (clf_context_backend()) is known to lack, in words, or NULL. Such a run must
+     * be refused with CLF_UNSUPPORTED and counts as skipped; no other may be. NULL: CPU tables have everything. */
+    const char *(*lacks)(const op_run *run, const char *backend);
 
     /* The backward function, NULL where an op has none: called with run->backward set when make() ran. */
     clf_status (*call_backward)(op_run *run);

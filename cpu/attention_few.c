@@ -8,7 +8,7 @@
  * keys
  *
  * Scores lie as they are made: for each SPANS keys, for each SPAN rows, a vector [SPANS keys][SPAN rows]. */
-#include "attention.h"
+#include "attention_forward.h"
 
 #include <limits.h>
 
@@ -146,7 +146,7 @@ INLINE void value_columns(const attention *a, const chunk *c, const float *p, co
     UNROLL for (int r = 0; r < R; r++) {
         const vf x = v_set1(alpha[r]);
         UNROLL for (int i = 0; i < columns; i++) {
-            float *o = out + r * a->plan.v_pitch + d + i * VL;
+            float *o = out + r * a->v_pitch + d + i * VL;
             v_store(o, v_fma(x, v_load(o), acc[r * columns + i]));
         }
     }
@@ -172,10 +172,10 @@ INLINE void values(const attention *a, const chunk *c, const float *p, const flo
 INLINE void add_rows(const attention *a, const chunk *c, const float *q, const attention_partial *out, int row,
                      const int R, const clf_dtype dtype) {
     float p[(MOST_KEYS + GROUPS * SPANS) * ROWS], alpha[ROWS];
-    scores(a, c, q + row * a->plan.pitch, p, R, dtype, row == 0);
+    scores(a, c, q + row * a->pitch, p, R, dtype, row == 0);
     if (c->bias || a->cap > 0 || c->n % SPANS) change_scores(a, c, p, R, row);
     softmax(c, p, out->max + row, out->sum + row, alpha, R);
-    values(a, c, p, alpha, out->out + row * a->plan.v_pitch, R, dtype, row == 0);
+    values(a, c, p, alpha, out->out + row * a->v_pitch, R, dtype, row == 0);
 }
 
 /* Rows that the next tile has room for. */
@@ -206,9 +206,10 @@ static void add_bf16(const attention *a, const chunk *c, const float *q, const a
 static void chunk_bias(const attention *a, const attention_unit *u, int64_t key, int n, float *bias) {
     for (int r = 0; r < u->rows; r++) {
         int64_t first, end;
-        attention_sees(a, u->batch, u->row + r, &first, &end);
+        attention_sees(a, &u->s, attention_query(a, u->row + r), &first, &end);
         if (a->biased)
-            attention_bias(a, u, u->row + r, key, n, bias + r, u->rows);
+            attention_bias(a, &u->s, attention_head(a, u, u->row + r), attention_query(a, u->row + r), key, n, bias + r,
+                           u->rows);
         else
             for (int j = 0; j < n; j++) bias[j * u->rows + r] = 0;
         for (int j = 0; j < n; j++)
@@ -220,23 +221,22 @@ void attention_few(const attention *a, const attention_unit *u, const attention_
     const clf_tensor *key = a->args->key, *value = a->args->value, *query = a->args->query;
     const clf_dtype dtype = key->dtype;
     const int bytes = dtype == CLF_F32 ? 4 : 2;
-    int64_t first = 0, end = a->n_keys; /* what every row sees */
-    memset(q, 0, CLF_ATTENTION_FEW * (size_t)a->plan.pitch * sizeof *q);
+    int64_t first = 0, end = u->s.n_keys; /* what every row sees */
+    memset(q, 0, CLF_ATTENTION_FEW * (size_t)a->pitch * sizeof *q);
     for (int r = 0; r < u->rows; r++) {
-        const int64_t head = attention_head(a, u, u->row + r);
-        const char *x = attention_at(query, u->batch, head, attention_query(a, u->row + r));
+        const char *x = attention_row_at(a, u, query, u->row + r);
         const int first_row = r / ROWS * ROWS, R = tile_rows(u->rows - first_row);
-        float *to = q + first_row * a->plan.pitch + (r - first_row) * SPAN;
+        float *to = q + first_row * a->pitch + (r - first_row) * SPAN;
         for (int d = 0; d < a->dim; d++)
             to[d / SPAN * SPAN * R + d % SPAN] = attention_float(x, d, query->dtype) * a->scale;
         int64_t sees_first, sees_end;
-        attention_sees(a, u->batch, u->row + r, &sees_first, &sees_end);
+        attention_sees(a, &u->s, attention_query(a, u->row + r), &sees_first, &sees_end);
         if (sees_first > first) first = sees_first;
         if (sees_end < end) end = sees_end;
     }
     int step = CHUNK / (a->dim * bytes) / 8 * 8;
     step = step < 8 ? 8 : step > MOST_KEYS ? MOST_KEYS : step;
-    const char *k = attention_at(key, u->batch, u->kv_head, 0), *v = attention_at(value, u->batch, u->kv_head, 0);
+    const char *k = attention_key_at(key, &u->s, u->kv_head, 0), *v = attention_key_at(value, &u->s, u->kv_head, 0);
     chunk c = {.k_stride = key->stride[2] * bytes, .v_stride = value->stride[2] * bytes, .rows = u->rows};
     float bias[MOST_KEYS * CLF_ATTENTION_FEW];
     for (int64_t j = u->begin; j < u->end; j += step) {

@@ -8,7 +8,7 @@
  *
  * Each step's products start from zero and are added once, so float32 error doesn't grow with the number of keys. What
  * a row does not see is left out tile by tile, and hidden by comparison only in the tiles that the border crosses. */
-#include "attention.h"
+#include "attention_forward.h"
 
 #if defined(__AVX512F__) || (defined(__ARM_NEON) && !defined(CLF_SIMD_OFF)) /* 24 accumulators of 32 registers */
 enum { KEYS = 8, LANES = 3, ROWS = 12, COLUMNS = 2 };
@@ -112,7 +112,7 @@ INLINE void value_tile(const attention *a, const step *s, const panel *p, const 
     multiply(acc, ROWS, columns, end - begin, p->score + begin * PANEL + row, 1, PANEL, s->v + begin * s->v_stride + d,
              s->v_stride);
     UNROLL for (int r = 0; r < ROWS; r++) {
-        float *out = p->out + (row + r) * a->plan.v_pitch + d;
+        float *out = p->out + (row + r) * a->v_pitch + d;
         const vf w = v_set1(alpha[row + r]);
         UNROLL for (int c = 0; c < columns; c++)
             v_store(out + c * VL, v_fma(w, v_load(out + c * VL), acc[r * columns + c]));
@@ -160,8 +160,7 @@ static void pack(const attention *a, const attention_unit *u, int row, float *ou
     const clf_tensor *q = a->args->query;
     for (int l = 0; l < PANEL; l++) {
         const int64_t r = u->row + row + l;
-        const char *x =
-            row + l < u->rows ? attention_at(q, u->batch, attention_head(a, u, r), attention_query(a, r)) : NULL;
+        const char *x = row + l < u->rows ? attention_row_at(a, u, q, r) : NULL;
         for (int d = 0; d < a->dim; d++) out[d * PANEL + l] = x ? attention_float(x, d, q->dtype) * a->scale : 0;
     }
 }
@@ -189,19 +188,20 @@ static void look(panel *p, const attention_unit *u, const int64_t *sees, int row
 
 void attention_panels(const attention *a, const attention_unit *u, const attention_partial *out, float *work) {
     const clf_tensor *key = a->args->key, *value = a->args->value;
-    const int64_t pitch = a->plan.pitch, v_pitch = a->plan.v_pitch, tile = (int64_t)STEP * PANEL;
+    const int64_t pitch = a->pitch, v_pitch = a->v_pitch, tile = (int64_t)STEP * PANEL;
     const int panels = (u->rows + PANEL - 1) / PANEL, padded = panels * PANEL;
     float *q = work, *score = q + padded * pitch, *bias = score + tile, *k = bias + tile, *v = k + STEP * pitch;
     int64_t *sees = (int64_t *)(void *)(v + STEP * v_pitch);
     for (int i = 0; i < panels; i++) pack(a, u, i * PANEL, q + i * PANEL * pitch);
-    for (int r = 0; r < u->rows; r++) attention_sees(a, u->batch, u->row + r, sees + 2 * r, sees + 2 * r + 1);
+    for (int r = 0; r < u->rows; r++)
+        attention_sees(a, &u->s, attention_query(a, u->row + r), sees + 2 * r, sees + 2 * r + 1);
 
     step s;
     panel p = {.score = score};
     for (int64_t j = u->begin; j < u->end; j += s.n) {
         s.n = u->end - j < STEP ? (int)(u->end - j) : STEP;
-        s.k = as_floats(key, attention_at(key, u->batch, u->kv_head, j), s.n, a->dim, false, pitch, k, &s.k_stride);
-        s.v = as_floats(value, attention_at(value, u->batch, u->kv_head, j), s.n, a->v_dim, true, v_pitch, v,
+        s.k = as_floats(key, attention_key_at(key, &u->s, u->kv_head, j), s.n, a->dim, false, pitch, k, &s.k_stride);
+        s.v = as_floats(value, attention_key_at(value, &u->s, u->kv_head, j), s.n, a->v_dim, true, v_pitch, v,
                         &s.v_stride);
         bool fetch_values = true;
         for (int i = 0; i < panels; i++) {
@@ -214,7 +214,8 @@ void attention_panels(const attention *a, const attention_unit *u, const attenti
             p.out = out->out + row * v_pitch;
             for (int l = 0; a->biased && l < PANEL; l++) {
                 const int r = row + l < u->rows ? row + l : u->rows - 1;
-                attention_bias(a, u, u->row + r, j + p.begin, p.end - p.begin, bias + p.begin * PANEL + l, PANEL);
+                attention_bias(a, &u->s, attention_head(a, u, u->row + r), attention_query(a, u->row + r), j + p.begin,
+                               p.end - p.begin, bias + p.begin * PANEL + l, PANEL);
             }
             p.bias = a->biased ? bias : NULL;
             float alpha[PANEL];

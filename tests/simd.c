@@ -7,6 +7,7 @@
 #include <cmocka.h>
 
 #include "../cpu/activation.h"
+#include "../cpu/philox.h"
 #include "../cpu/simd.h"
 
 static uint32_t bits_of(float f) {
@@ -335,11 +336,46 @@ static bool runs_here(void) {
 #endif
 }
 
+/* The known answers that come with the paper's own program, in one lane each; other lanes hold other counters. */
+static void test_philox(void **state) {
+    (void)state;
+    static const struct {
+        uint32_t counter[4];
+        uint64_t seed;
+        uint32_t word[4];
+    } known[] = {
+        {{0, 0, 0, 0}, 0, {0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8}},
+        {{0xffffffff, 0xffffffff, 0xffffffff, 0xffffffff},
+         0xffffffffffffffff,
+         {0x408f276d, 0x41c83b0e, 0xa20bc7c6, 0x6d5451fd}},
+        {{0x243f6a88, 0x85a308d3, 0x13198a2e, 0x03707344},
+         0x299f31d0a4093822,
+         {0xd16cfe09, 0x94fdcceb, 0x5001e420, 0x24126ea1}},
+    };
+    for (size_t n = 0; n < sizeof known / sizeof *known; n++)
+        for (int lane = 0; lane < VL; lane++) {
+            vu c[4];
+            for (int i = 0; i < 4; i++) {
+                uint32_t lanes[VL];
+                for (int l = 0; l < VL; l++) lanes[l] = known[n].counter[i] + (uint32_t)(l - lane) * 77;
+                c[i] = vu_load(lanes);
+            }
+            philox(c, known[n].seed);
+            for (int i = 0; i < 4; i++) { /* kept from the very word on, not from the next one */
+                float kept[VL];
+                v_store(kept, vu_keep(c[i], vu_set1(known[n].word[i]), v_set1(2)));
+                assert_true(kept[lane] == 2);
+                v_store(kept, vu_keep(c[i], vu_set1(known[n].word[i] + 1), v_set1(2)));
+                assert_true(kept[lane] == 0);
+            }
+        }
+}
+
 int main(void) {
     static const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_dtype_from_16), cmocka_unit_test(test_dtype_to_16), cmocka_unit_test(test_conversions),
         cmocka_unit_test(test_partial),       cmocka_unit_test(test_arithmetic),  cmocka_unit_test(test_transpose),
-        cmocka_unit_test(test_functions),
+        cmocka_unit_test(test_functions),     cmocka_unit_test(test_philox),
     };
     if (!runs_here()) {
         printf("skip: this CPU lacks the instruction set\n");

@@ -2,9 +2,8 @@
 #ifndef CLF_TESTS_ATTENTION_GOLDEN_H
 #define CLF_TESTS_ATTENTION_GOLDEN_H
 
-/* Runs every case of `--golden DIR` (cases.json, NAME.safetensors) on every usable device, or those of `--device D`
- * (repeatable). Prints the errors of o and lse; the last line is "N passed, N failed, N skipped". Returns the exit
- * code: 0, 1 if anything failed, 77 if nothing but skips ran, 2 for wrong flags. */
+/* Runs every case of `--golden DIR` (cases.json, NAME.safetensors), forward and backward, as op_main() does, whose
+ * other flags it takes; prints every error. */
 int attention_golden(int argc, char **argv);
 
 #endif

@@ -165,8 +165,9 @@ static clf_status call_once(const runner *r, op_run *run, uint32_t poison, uint8
     return st;
 }
 
-/* Places the run on ctx, calls twice, compares. `text` says what is wrong. */
-static clf_status check_placed(const runner *r, op_run *run, clf_context *ctx, bool strided, double *worst, char *text,
+/* Places the run on ctx, calls twice, compares. `text` says what is wrong; errors[i] becomes the largest of tensor i.
+ */
+static clf_status check_placed(const runner *r, op_run *run, clf_context *ctx, bool strided, double *errors, char *text,
                                size_t size) {
     uint8_t *out[2][OP_MAX_TENSORS] = {{0}};
     double *got = NULL;
@@ -188,7 +189,7 @@ static clf_status check_placed(const runner *r, op_run *run, clf_context *ctx, b
         }
         op_decode(t->dtype, out[0][i], n, got);
         const double error = compare(r, run, t, got, text, size);
-        if (error > *worst) *worst = error;
+        if (error > errors[i]) errors[i] = error;
         if (!*text && memcmp(out[0][i], out[1][i], op_bytes(t)))
             snprintf(text, size, "%s: two calls gave different bits", t->name);
         free(got);
@@ -204,7 +205,7 @@ static clf_status check_placed(const runner *r, op_run *run, clf_context *ctx, b
 
 static void check_on(runner *r, op_run *run, const device *d) {
     char text[640] = "";
-    double worst = 0;
+    double errors[OP_MAX_TENSORS] = {0};
     const char *backend = clf_context_backend(d->ctx[0]), *lack = r->c->lacks ? r->c->lacks(run, backend) : NULL;
     const bool may_lack = r->c->lacks ? lack != NULL : strncmp(backend, "cpu", 3) != 0;
     const int turn = (run->variant + (int)run->dtype) % (2 * d->n);
@@ -212,7 +213,7 @@ static void check_on(runner *r, op_run *run, const device *d) {
         if (run->light && k != turn) continue;
         clf_context *ctx = d->ctx[k / 2];
         const bool strided = k % 2;
-        const clf_status st = check_placed(r, run, ctx, strided, &worst, text, sizeof text);
+        const clf_status st = check_placed(r, run, ctx, strided, errors, text, sizeof text);
         if (st == CLF_UNSUPPORTED && may_lack) {
             printf("skip %s, %s, variant %d%s (%s): %s\n", d->name, clf_dtype_name(run->dtype), run->variant,
                    run->backward ? ", backward" : "", run->text, text);
@@ -229,9 +230,13 @@ static void check_on(runner *r, op_run *run, const device *d) {
             return;
         }
     }
-    if (r->verbose)
-        printf("pass %s, %s, variant %d%s (%s): error %.3g\n", d->name, clf_dtype_name(run->dtype), run->variant,
-               run->backward ? ", backward" : "", run->text, worst);
+    if (r->verbose) {
+        printf("pass %s, %s, variant %d%s (%s):", d->name, clf_dtype_name(run->dtype), run->variant,
+               run->backward ? ", backward" : "", run->text);
+        for (int i = 0; i < run->n_tensors; i++)
+            if (run->t[i].output) printf(" %s %.2g", run->t[i].name, errors[i]);
+        printf("\n");
+    }
     r->passed++;
 }
 

@@ -1,50 +1,139 @@
-/* attention.c: attention forward, with the log-sum-exp (arXiv:2205.14135): units of work, threads, and what ends a row:
+/* attention.c: attention forward, with the log-sum-exp (arXiv:2205.14135): turns, units of work, threads, and what ends
+ * a row:
  *
  *   out[row] / (sum + 2^(sink − max))      lse = max · ln 2 + ln (sum + 2^(sink − max))
  *
  * Two forms do the units: attention_few.c where reading keys and values is the cost, attention_panels.c where the
- * products are. */
+ * products are. Which parts of the keys a unit has depends on the lengths and the number of threads, never on timing.
+ */
 #include "attention_forward.h"
+
+#include <stdlib.h>
 
 typedef struct forward {
     attention a;
     clf_attention_plan plan;
+    clf_attention_turn *turns;
+    float *waiting, *own; /* unfinished results that wait for others; of each thread: partial, work */
+    int64_t units;
 } forward;
 
-/* Keys [begin, end) that rows [row, row + rows) see between them. */
+static bool is_few(const forward *f, const attention_sequence *s) {
+    return f->a.group * s->n_queries <= CLF_ATTENTION_FEW;
+}
+
+/* Rows and floats of a result of the sequence's. */
+static int64_t result_rows(const forward *f, const attention_sequence *s) {
+    return is_few(f, s) ? CLF_ATTENTION_FEW : f->plan.block;
+}
+static int64_t result_floats(const forward *f, const attention_sequence *s) {
+    return result_rows(f, s) * (f->a.v_pitch + 2);
+}
+static attention_partial result_at(const forward *f, const attention_sequence *s, float *at) {
+    const int64_t rows = result_rows(f, s);
+    return (attention_partial){at, at + rows * f->a.v_pitch, at + rows * (f->a.v_pitch + 1)};
+}
+static attention_partial waiting_at(const forward *f, const clf_attention_turn *t, const attention_sequence *s,
+                                    int64_t unit, int64_t part) {
+    return result_at(f, s, f->waiting + t->waiting + (unit * t->parts + part) * result_floats(f, s));
+}
+
+/* The longest first, so that what comes last is short. */
+static int by_cost(const void *x, const void *y) {
+    const clf_attention_turn *a = x, *b = y;
+    if (a->cost != b->cost) return a->cost < b->cost ? 1 : -1;
+    return (a->sequence > b->sequence) - (a->sequence < b->sequence);
+}
+
+/* Keys of a part of few rows, where sequences differ: no part costs more than a quarter of a thread's share. */
+static int64_t part_of_few(const forward *f, int64_t cost) {
+    const int64_t share = cost / CLF_ATTENTION_FEW / (4 * (int64_t)f->plan.threads) + 1;
+    return share < CLF_ATTENTION_PART ? CLF_ATTENTION_PART : share;
+}
+
+static void make_turns(forward *f) {
+    const clf_attention_args *args = f->a.args;
+    const int64_t kv_heads = args->key->shape[1];
+    const bool alike = !args->query_starts && !args->key_lengths;
+    int64_t cost = 0;
+    for (int64_t i = 0; i < f->plan.turns; i++) {
+        const attention_sequence s = attention_sequence_of(&f->a, i);
+        const int64_t rows = f->a.group * s.n_queries, least = CLF_ATTENTION_FEW;
+        clf_attention_turn *t = &f->turns[i];
+        *t = (clf_attention_turn){.sequence = i, .blocks = clf_attention_blocks(&f->plan, rows)};
+        t->cost = kv_heads * (rows < least ? least : rows) * s.seen;
+        cost += t->cost;
+    }
+    qsort(f->turns, (size_t)f->plan.turns, sizeof *f->turns, by_cost);
+    int64_t waiting = 0;
+    for (int64_t i = 0; i < f->plan.turns; i++) {
+        clf_attention_turn *t = &f->turns[i];
+        const attention_sequence s = attention_sequence_of(&f->a, t->sequence);
+        const int64_t units = kv_heads * t->blocks, part = part_of_few(f, cost);
+        t->parts = f->plan.splits;
+        if (is_few(f, &s)) t->parts = alike ? clf_attention_splits(units * f->plan.turns, s.seen, f->plan.threads) : 0;
+        if (is_few(f, &s) && !alike) t->parts = s.seen > part && f->plan.threads > 1 ? (s.seen + part - 1) / part : 1;
+        t->units = f->units;
+        t->waiting = waiting;
+        f->units += units * t->parts;
+        if (t->parts > 1) waiting += units * t->parts * result_floats(f, &s);
+    }
+}
+
+/* Keys [begin, end) that the unit's rows see between them. */
 static void keys_of(const attention *a, attention_unit *u) {
     int64_t last;
     attention_sees(a, &u->s, attention_query(a, u->row), &u->begin, &last);
     attention_sees(a, &u->s, attention_query(a, u->row + u->rows - 1), &last, &u->end);
 }
 
-static attention_unit unit_of(const forward *f, int64_t block) {
-    const int64_t per_group = (f->plan.rows - 1) / f->plan.block + 1, kv_heads = f->a.args->key->shape[1];
-    const int64_t group = block / per_group, row = block % per_group * f->plan.block;
-    const int64_t left = f->plan.rows - row;
-    attention_unit u = {.s = attention_sequence_of(&f->a, group / kv_heads), .kv_head = group % kv_heads, .row = row};
-    u.rows = (int)(left < f->plan.block ? left : f->plan.block);
+/* Unit `i` of a turn with all its keys; the last blocks come first, since causal ones are longest there. */
+static attention_unit unit_of(const forward *f, const clf_attention_turn *t, int64_t i) {
+    const clf_attention_plan *p = &f->plan;
+    attention_unit u = {.s = attention_sequence_of(&f->a, t->sequence), .kv_head = i / t->blocks};
+    const int64_t block = t->blocks - 1 - i % t->blocks, each = (p->stretch - 1) / p->block + 1;
+    u.row = block / each * p->stretch + block % each * p->block;
+    int64_t end = block % each + 1 < each ? u.row + p->block : (block / each + 1) * p->stretch;
+    if (end > f->a.group * u.s.n_queries) end = f->a.group * u.s.n_queries;
+    u.rows = (int)(end - u.row);
     keys_of(&f->a, &u);
     return u;
 }
 
-static attention_partial partial_at(const forward *f, float *scratch) {
-    const int64_t rows = (int64_t)f->plan.partial / (f->a.v_pitch + 2);
-    return (attention_partial){scratch, scratch + rows * f->a.v_pitch, scratch + rows * (f->a.v_pitch + 1)};
+static const clf_attention_turn *turn_of(const forward *f, int64_t unit) {
+    int64_t low = 0, high = f->plan.turns; /* the last whose units begin at or before it */
+    while (high - low > 1) {
+        const int64_t middle = (low + high) / 2;
+        if (f->turns[middle].units <= unit)
+            low = middle;
+        else
+            high = middle;
+    }
+    return &f->turns[low];
 }
 
-/* An empty result with the keys [begin, end) of the unit added. */
-static void run_unit(const forward *f, attention_unit u, int64_t begin, int64_t end, float *scratch, float *work) {
-    const attention_partial out = partial_at(f, scratch);
-    const int64_t rows = (int64_t)f->plan.partial / (f->a.v_pitch + 2);
-    memset(scratch, 0, f->plan.partial * sizeof *scratch);
-    for (int64_t r = 0; r < rows; r++) out.max[r] = -INFINITY;
-    u.begin = begin;
-    u.end = end;
-    if (f->plan.few)
-        attention_few(&f->a, &u, &out, work);
+/* Split `i` of n of a unit's keys, at multiples of 64 from its first. */
+static int64_t split_at(const attention_unit *u, int64_t i, int64_t n) {
+    if (i == n) return u->end;
+    return u->begin + (u->end - u->begin) / 64 * i / n * 64;
+}
+
+/* An empty result with part `i` of n of the unit's keys added. */
+static void run_unit(const forward *f, const attention_unit *unit, int64_t i, int64_t n, const attention_partial *out,
+                     float *work) {
+    attention_unit u = *unit;
+    u.begin = split_at(unit, i, n);
+    u.end = split_at(unit, i + 1, n);
+    const int padded = (u.rows + CLF_ATTENTION_LANES - 1) / CLF_ATTENTION_LANES * CLF_ATTENTION_LANES;
+    for (int r = 0; r < padded; r++) {
+        out->max[r] = -INFINITY;
+        out->sum[r] = 0;
+        memset(out->out + r * f->a.v_pitch, 0, (size_t)f->a.v_pitch * sizeof(float));
+    }
+    if (is_few(f, &u.s))
+        attention_few(&f->a, &u, out, work);
     else
-        attention_panels(&f->a, &u, &out, work);
+        attention_panels(&f->a, &u, out, work);
 }
 
 /* Adds a later part of the keys to an earlier one. */
@@ -64,9 +153,16 @@ static void merge(const forward *f, int rows, const attention_partial *into, con
     }
 }
 
+static void finish_row(const forward *f, const float *x, float scale, char *out) {
+    const clf_dtype dtype = f->a.args->out->dtype;
+    const int bytes = (int)cpu_bytes(dtype), dim = f->a.v_dim;
+    int d = 0;
+    for (; d + VL <= dim; d += VL) v_store_as(out + d * bytes, v_mul(v_load(x + d), v_set1(scale)), dtype);
+    if (d < dim) v_store_as_n(out + d * bytes, v_mul(v_load(x + d), v_set1(scale)), dim - d, dtype);
+}
+
 static void finish(const forward *f, const attention_unit *u, const attention_partial *part) {
     const clf_attention_args *args = f->a.args;
-    const clf_dtype dtype = args->out->dtype;
     for (int r = 0; r < u->rows; r++) {
         const int64_t head = attention_head(&f->a, u, u->row + r);
         double max = (double)part->max[r], sum = (double)part->sum[r], shrink = 1;
@@ -79,13 +175,8 @@ static void finish(const forward *f, const attention_unit *u, const attention_pa
                 max = top;
             }
         }
-        const vf scale = v_set1(sum == 0 ? 0 : (float)(shrink / sum));
-        const float *x = part->out + r * f->a.v_pitch;
-        char *out = attention_row_at(&f->a, u, args->out, u->row + r);
-        const size_t bytes = dtype == CLF_F32 ? 4 : 2;
-        int d = 0;
-        for (; d + VL <= f->a.v_dim; d += VL) v_store_as(out + (size_t)d * bytes, v_mul(v_load(x + d), scale), dtype);
-        if (d < f->a.v_dim) v_store_as_n(out + (size_t)d * bytes, v_mul(v_load(x + d), scale), f->a.v_dim - d, dtype);
+        const double scale = sum == 0 ? 0 : shrink / sum / (1 - (double)args->dropout);
+        finish_row(f, part->out + r * f->a.v_pitch, (float)scale, attention_row_at(&f->a, u, args->out, u->row + r));
         if (args->lse) {
             double lse = max / LOG2_E + log(sum); /* max is cut off at the lowest float */
             if (sum == 0) lse = -(double)INFINITY;
@@ -95,52 +186,63 @@ static void finish(const forward *f, const attention_unit *u, const attention_pa
     }
 }
 
-/* Split `i` of n of a unit's keys, at multiples of 64 from its first. */
-static int64_t split_at(const attention_unit *u, int64_t i, int64_t n) {
-    if (i == n) return u->end;
-    return u->begin + (u->end - u->begin) / 64 * i / n * 64;
+/* Rows of packed queries that belong to no sequence. */
+static void clear_rest(const forward *f) {
+    const clf_attention_args *args = f->a.args;
+    const int64_t *shape = args->out->shape;
+    for (int64_t i = args->query_starts ? attention_index(args->query_starts, f->a.sequences) : shape[2]; i < shape[2];
+         i++)
+        for (int64_t h = 0; h < shape[1]; h++) {
+            memset(attention_at(args->out, 0, h, i), 0, clf_dtype_bytes(args->out->dtype, shape[3]));
+            if (args->lse) *(float *)(void *)attention_at(args->lse, 0, h, i) = -INFINITY;
+        }
+}
+
+static void run_turns(const forward *f) {
+    const clf_attention_plan *p = &f->plan;
+#pragma omp parallel num_threads(p->threads)
+    {
+        float *const own = f->own + omp_get_thread_num() * (p->partial + p->work);
+#pragma omp for schedule(dynamic)
+        for (int64_t i = 0; i < f->units; i++) {
+            const clf_attention_turn *t = turn_of(f, i);
+            const int64_t unit = (i - t->units) / t->parts, part = (i - t->units) % t->parts;
+            const attention_unit u = unit_of(f, t, unit);
+            const attention_partial out = t->parts > 1 ? waiting_at(f, t, &u.s, unit, part) : result_at(f, &u.s, own);
+            run_unit(f, &u, part, t->parts, &out, own + p->partial);
+            if (t->parts == 1) finish(f, &u, &out);
+        }
+        for (int64_t n = 0; n < p->turns; n++) {
+            const clf_attention_turn *t = &f->turns[n];
+            if (t->parts == 1) continue;
+#pragma omp for schedule(static) nowait
+            for (int64_t unit = 0; unit < t->blocks * f->a.args->key->shape[1]; unit++) {
+                const attention_unit u = unit_of(f, t, unit);
+                const attention_partial first = waiting_at(f, t, &u.s, unit, 0);
+                for (int64_t i = 1; i < t->parts; i++) {
+                    const attention_partial part = waiting_at(f, t, &u.s, unit, i);
+                    merge(f, u.rows, &first, &part);
+                }
+                finish(f, &u, &first);
+            }
+        }
+    }
 }
 
 clf_status CPU_FN(attention)(clf_context *ctx, const clf_attention_args *args) {
-    const int64_t *q = args->query->shape, *k = args->key->shape;
-    const clf_attention_shape shape = {q[0], q[1], k[1], q[2], k[2], q[3], args->value->shape[3]};
+    const clf_attention_shape shape = clf_attention_shape_of(args);
     forward f = {.a = attention_of(args)};
-    clf_buffer *buffer;
-    CLF_CHECK(&ctx->error, clf_attention_plain(args), CLF_UNSUPPORTED,
-              "attention: %s has no packed or paged sequences, layouts, window_right, dropout or q8_0 keys",
-              ctx->backend->name);
     CLF_CHECK(&ctx->error, clf_attention_plan_make(&f.plan, &shape, ctx->threads), CLF_OUT_OF_MEMORY,
               "attention: sizes exceed 64 bits");
-    if (!f.plan.blocks) return CLF_OK;
+    clear_rest(&f);
+    if (!f.plan.scratch) return CLF_OK;
+    clf_buffer *buffer;
     CLF_TRY(clf_buffer_create(&buffer, ctx, f.plan.scratch, CLF_TAG_SCRATCH));
-    const int64_t splits = f.plan.splits, blocks = f.plan.blocks, partial = (int64_t)f.plan.partial;
-    float *const partials = buffer->memory.host;
-    float *const work = partials + (splits > 1 ? blocks * splits : f.plan.threads) * partial;
-
-#pragma omp parallel num_threads(f.plan.threads)
-    {
-        const int thread = omp_get_thread_num();
-        float *own = work + thread * (int64_t)f.plan.work;
-#pragma omp for schedule(dynamic)
-        for (int64_t i = 0; i < blocks * splits; i++) { /* the last blocks first: causal ones are longest there */
-            const attention_unit u = unit_of(&f, blocks - 1 - i / splits);
-            float *scratch = partials + (splits > 1 ? i : thread) * partial;
-            run_unit(&f, u, split_at(&u, i % splits, splits), split_at(&u, i % splits + 1, splits), scratch, own);
-            if (splits > 1) continue;
-            const attention_partial part = partial_at(&f, scratch);
-            finish(&f, &u, &part);
-        }
-#pragma omp for schedule(static)
-        for (int64_t i = 0; i < (splits > 1 ? blocks : 0); i++) {
-            const attention_unit u = unit_of(&f, blocks - 1 - i);
-            const attention_partial first = partial_at(&f, partials + i * splits * partial);
-            for (int64_t n = 1; n < splits; n++) {
-                const attention_partial part = partial_at(&f, partials + (i * splits + n) * partial);
-                merge(&f, u.rows, &first, &part);
-            }
-            finish(&f, &u, &first);
-        }
-    }
+    f.waiting = buffer->memory.host;
+    f.own = f.waiting + f.plan.waiting;
+    f.turns = (clf_attention_turn *)(void *)(f.own + f.plan.threads * (f.plan.partial + f.plan.work));
+    make_turns(&f);
+    run_turns(&f);
     clf_buffer_release(buffer);
     return CLF_OK;
 }

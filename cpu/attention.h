@@ -170,9 +170,14 @@ static inline void attention_bias(const attention *a, const attention_sequence *
     }
 }
 
+/* The score after the soft cap. */
+INLINE vf attention_cap(vf score, float cap) {
+    return cap > 0 ? v_mul(v_tanh(v_mul(score, v_set1(1 / cap))), v_set1(cap)) : score;
+}
+
 /* The score after soft cap and bias; −inf hides whatever the score is. */
 INLINE vf attention_score(vf score, float cap, const float *bias) {
-    if (cap > 0) score = v_mul(v_tanh(v_mul(score, v_set1(1 / cap))), v_set1(cap));
+    score = attention_cap(score, cap);
     if (bias) {
         const vf b = v_load(bias);
         score = v_ge_or(b, v_set1(-FLT_MAX), v_add(score, b), b);

@@ -7,7 +7,8 @@
  *   out[row] = α out[row] + Σ p[key][row] v[key]     the chunk's sum starts from zero: its error doesn't grow with the
  * keys
  *
- * Scores lie as they are made: for each SPANS keys, for each SPAN rows, a vector [SPANS keys][SPAN rows]. */
+ * Scores lie as they are made: for each SPANS keys, for each SPAN rows, a vector [SPANS keys][SPAN rows]. A chunk's
+ * keys may lie anywhere (paged sequences); those that the mask hides from all rows are left out of it. */
 #include "attention_forward.h"
 
 #include <limits.h>
@@ -20,36 +21,49 @@ enum {
     CHUNK = 4096              /* bytes of keys a chunk */
 };
 
-#define BYTES(dtype) ((dtype) == CLF_F32 ? 4 : 2)
-
 typedef struct chunk {
-    const char *k, *v;          /* first key's row and value's row */
-    int64_t k_stride, v_stride; /* bytes from row to row */
-    int n, next;                /* keys; how many follow, to be fetched */
-    const float *bias;          /* [n][rows]; NULL: none */
-    int rows;                   /* of the bias */
+    int n;
+    const char *k[MOST_KEYS], *v[MOST_KEYS]; /* rows */
+    int64_t key[MOST_KEYS];
+    bool biased;
+    float bias[MOST_KEYS * CLF_ATTENTION_FEW]; /* [n][rows] */
 } chunk;
+
+/* A call with what doesn't change from chunk to chunk. */
+typedef struct few {
+    const attention *a;
+    const attention_unit *u;
+    const float *q;
+    int k_bytes, v_bytes; /* of a row */
+    int step;             /* keys a chunk */
+    int64_t first, end;   /* what every row sees */
+    attention_walk walk;
+    int64_t key, left; /* of the walk's piece in hand */
+} few;
 
 /* What to fetch next, line by line in the order of memory: in any other order the memory is slower. */
 typedef struct fetcher {
-    const char *row;
-    int64_t stride;
+    const char *const *row;
     int bytes, at, left; /* of a row; in this one; rows */
 } fetcher;
 
 INLINE void fetch(fetcher *f, int lines) {
     for (; lines > 0 && f->left > 0; lines--) {
-        __builtin_prefetch(f->row + f->at);
+        __builtin_prefetch(*f->row + f->at);
         if ((f->at += 64) < f->bytes) continue;
         f->at = 0;
-        f->row += f->stride;
+        f->row++;
         f->left--;
     }
 }
 
 /* n elements from element d on; n is VL but for the last of a row. */
 INLINE vf load_part(const char *row, int d, int n, clf_dtype dtype) {
-    const char *p = row + (size_t)d * BYTES(dtype);
+    if (dtype == CLF_Q8_0) {
+        const char *block = row + d / 32 * 34;
+        return v_mul(v_set1_f16(block), v_load_i8(block + 2 + d % 32));
+    }
+    const char *p = row + (size_t)d * cpu_bytes(dtype);
     return n == VL ? v_load_as(p, dtype) : v_load_as_n(p, n, dtype);
 }
 
@@ -67,36 +81,37 @@ INLINE void score_step(vf *acc, const char *const *k, const float *q, int d, int
 
 /* Scores of R rows, q being [head_dim / SPAN][R][SPAN]; keys past n repeat the last. Meanwhile the chunk's values are
  * fetched. */
-INLINE void scores(const attention *a, const chunk *c, const float *q, float *score, const int R, const clf_dtype dtype,
+INLINE void scores(const few *f, const chunk *c, const float *q, float *score, const int R, const clf_dtype dtype,
                    bool first) {
-    const int whole = a->dim / VL * VL;
-    fetcher f = {.row = c->v, .stride = c->v_stride, .bytes = a->v_dim * BYTES(dtype), .left = first ? c->n : 0};
-    const int lines = GROUPS * SPANS * (f.bytes / 64 + 1) / (whole / VL + 1) + 1;
+    const int dim = f->a->dim, whole = dim / VL * VL;
+    fetcher next = {.row = c->v, .bytes = f->v_bytes, .left = first ? c->n : 0};
+    const int lines = GROUPS * SPANS * (next.bytes / 64 + 1) / (whole / VL + 1) + 1;
     for (int j = 0; j < c->n; j += GROUPS * SPANS) {
         vf acc[GROUPS * ROWS];
         const char *k[GROUPS * SPANS];
         UNROLL for (int i = 0; i < GROUPS * R; i++) acc[i] = v_set1(0);
-        UNROLL for (int i = 0; i < GROUPS * SPANS; i++) k[i] = c->k + (j + i < c->n ? j + i : c->n - 1) * c->k_stride;
+        UNROLL for (int i = 0; i < GROUPS * SPANS; i++) k[i] = c->k[j + i < c->n ? j + i : c->n - 1];
         for (int d = 0; d < whole; d += VL) {
             score_step(acc, k, q, d, VL, R, dtype);
-            fetch(&f, lines);
+            fetch(&next, lines);
         }
-        if (whole < a->dim) score_step(acc, k, q, whole, a->dim - whole, R, dtype);
+        if (whole < dim) score_step(acc, k, q, whole, dim - whole, R, dtype);
         UNROLL for (int i = 0; i < GROUPS * R; i += SPAN) v_store(score + j * R + i * SPANS, v_span_sums(acc + i));
     }
-    fetch(&f, INT_MAX);
+    fetch(&next, INT_MAX);
 }
 
 /* Cap, bias, and −inf for keys that don't exist. */
-INLINE void change_scores(const attention *a, const chunk *c, float *score, const int R, int row) {
+INLINE void change_scores(const few *f, const chunk *c, float *score, const int R, int row) {
+    const int rows = f->u->rows;
     for (int j = 0; j < c->n; j += SPANS)
         for (int r = 0; r < R; r += SPAN) {
             float bias[VL], *at = score + j * R + r * SPANS;
             for (int l = 0; l < VL; l++) {
                 const int key = j + l / SPAN, of = row + r + l % SPAN;
-                bias[l] = key >= c->n ? -INFINITY : c->bias && of < c->rows ? c->bias[key * c->rows + of] : 0;
+                bias[l] = key >= c->n ? -INFINITY : c->biased && of < rows ? c->bias[key * rows + of] : 0;
             }
-            v_store(at, attention_score(v_load(at), a->cap, bias));
+            v_store(at, attention_score(v_load(at), f->a->cap, bias));
         }
 }
 
@@ -120,6 +135,28 @@ INLINE void softmax(const chunk *c, float *p, float *max, float *sum, float *alp
     }
 }
 
+/* p of what dropout drops is 0. */
+static void drop(const few *f, const chunk *c, float *p, const int R, int row) {
+    const attention *a = f->a;
+    uint32_t query[ROWS + VL] = {0}, head[ROWS + VL] = {0};
+    for (int r = 0; r < R && row + r < f->u->rows; r++) {
+        query[r] = (uint32_t)attention_query(a, f->u->row + row + r);
+        head[r] = (uint32_t)attention_head(a, f->u, f->u->row + row + r);
+    }
+    for (int r = 0; r < R; r += VL) {
+        vu word[4];
+        int64_t quad = -1;
+        for (int j = 0; j < c->n; j++) {
+            if (c->key[j] / 4 != quad)
+                attention_dropout(a, &f->u->s, vu_load(query + r), vu_load(head + r), quad = c->key[j] / 4, word);
+            float kept[VL];
+            v_store(kept, vu_keep(word[c->key[j] % 4], vu_set1(a->least), v_set1(1)));
+            for (int l = 0; l < VL && r + l < R; l++)
+                p[j / SPANS * SPANS * R + (r + l) / SPAN * VL + j % SPANS * SPAN + (r + l) % SPAN] *= kept[l];
+        }
+    }
+}
+
 /* acc[row][column] += p · v for one key */
 INLINE void value_step(vf *acc, const char *row, const float *p, int d, int n, const int columns, const int R,
                        const clf_dtype dtype) {
@@ -132,50 +169,47 @@ INLINE void value_step(vf *acc, const char *row, const float *p, int d, int n, c
 }
 
 /* out[row] = α out[row] + Σ p[key][row] v[key], for `columns` vectors of n elements from d on. */
-INLINE void value_columns(const attention *a, const chunk *c, const float *p, const float *alpha, float *out, int d,
-                          int n, fetcher *f, int lines, const int columns, const int R, const clf_dtype dtype) {
+INLINE void value_columns(const few *f, const chunk *c, const float *p, const float *alpha, float *out, int d, int n,
+                          fetcher *next, int lines, const int columns, const int R, const clf_dtype dtype) {
     vf acc[ROWS * COLUMNS];
-    const char *v = c->v;
     int j = 0;
     UNROLL for (int i = 0; i < R * columns; i++) acc[i] = v_set1(0);
     for (; j + SPANS <= c->n; j += SPANS, p += SPANS * R) {
-        for (int s = 0; s < SPANS; s++, v += c->v_stride) value_step(acc, v, p + s * SPAN, d, n, columns, R, dtype);
-        fetch(f, lines);
+        for (int s = 0; s < SPANS; s++) value_step(acc, c->v[j + s], p + s * SPAN, d, n, columns, R, dtype);
+        fetch(next, lines);
     }
-    for (; j < c->n; j++, p += SPAN, v += c->v_stride) value_step(acc, v, p, d, n, columns, R, dtype);
+    for (; j < c->n; j++, p += SPAN) value_step(acc, c->v[j], p, d, n, columns, R, dtype);
     UNROLL for (int r = 0; r < R; r++) {
         const vf x = v_set1(alpha[r]);
         UNROLL for (int i = 0; i < columns; i++) {
-            float *o = out + r * a->v_pitch + d + i * VL;
+            float *o = out + r * f->a->v_pitch + d + i * VL;
             v_store(o, v_fma(x, v_load(o), acc[r * columns + i]));
         }
     }
 }
 
 /* Meanwhile the next chunk's keys are fetched. */
-INLINE void values(const attention *a, const chunk *c, const float *p, const float *alpha, float *out, const int R,
-                   const clf_dtype dtype, bool first) {
-    const int whole = a->v_dim / VL * VL;
-    fetcher f = {.row = c->k + c->n * c->k_stride,
-                 .stride = c->k_stride,
-                 .bytes = a->dim * BYTES(dtype),
-                 .left = first ? c->next : 0};
-    const int lines = SPANS * (f.bytes / 64 + 1) / (whole / (COLUMNS * VL) + 1) + 1;
+INLINE void values(const few *f, const chunk *c, const chunk *after, const float *p, const float *alpha, float *out,
+                   const int R, const clf_dtype dtype, bool first) {
+    const int dim = f->a->v_dim, whole = dim / VL * VL;
+    fetcher next = {.row = after->k, .bytes = f->k_bytes, .left = first ? after->n : 0};
+    const int lines = SPANS * (next.bytes / 64 + 1) / (whole / (COLUMNS * VL) + 1) + 1;
     int d = 0;
     for (; d + COLUMNS * VL <= whole; d += COLUMNS * VL)
-        value_columns(a, c, p, alpha, out, d, VL, &f, lines, COLUMNS, R, dtype);
-    for (; d < whole; d += VL) value_columns(a, c, p, alpha, out, d, VL, &f, lines, 1, R, dtype);
-    if (d < a->v_dim) value_columns(a, c, p, alpha, out, d, a->v_dim - d, &f, lines, 1, R, dtype);
-    fetch(&f, INT_MAX);
+        value_columns(f, c, p, alpha, out, d, VL, &next, lines, COLUMNS, R, dtype);
+    for (; d < whole; d += VL) value_columns(f, c, p, alpha, out, d, VL, &next, lines, 1, R, dtype);
+    if (d < dim) value_columns(f, c, p, alpha, out, d, dim - d, &next, lines, 1, R, dtype);
+    fetch(&next, INT_MAX);
 }
 
-INLINE void add_rows(const attention *a, const chunk *c, const float *q, const attention_partial *out, int row,
+INLINE void add_rows(const few *f, const chunk *c, const chunk *after, const attention_partial *out, int row,
                      const int R, const clf_dtype dtype) {
     float p[(MOST_KEYS + GROUPS * SPANS) * ROWS], alpha[ROWS];
-    scores(a, c, q + row * a->pitch, p, R, dtype, row == 0);
-    if (c->bias || a->cap > 0 || c->n % SPANS) change_scores(a, c, p, R, row);
+    scores(f, c, f->q + row * f->a->pitch, p, R, dtype, row == 0);
+    if (c->biased || f->a->cap > 0 || c->n % SPANS) change_scores(f, c, p, R, row);
     softmax(c, p, out->max + row, out->sum + row, alpha, R);
-    values(a, c, p, alpha, out->out + row * a->v_pitch, R, dtype, row == 0);
+    if (f->a->least) drop(f, c, p, R, row);
+    values(f, c, after, p, alpha, out->out + row * f->a->v_pitch, R, dtype, row == 0);
 }
 
 /* Rows that the next tile has room for. */
@@ -183,45 +217,100 @@ static inline int tile_rows(int left) {
     return left > ROWS / 2 ? ROWS : ROWS / 2 > SPAN ? ROWS / 2 : SPAN;
 }
 
-INLINE void add_chunk(const attention *a, const chunk *c, const float *q, const attention_partial *out, int rows,
+INLINE void add_chunk(const few *f, const chunk *c, const chunk *after, const attention_partial *out,
                       const clf_dtype dtype) {
-    for (int row = 0; row < rows; row += ROWS)
-        if (tile_rows(rows - row) == ROWS)
-            add_rows(a, c, q, out, row, ROWS, dtype);
+    for (int row = 0; row < f->u->rows; row += ROWS)
+        if (tile_rows(f->u->rows - row) == ROWS)
+            add_rows(f, c, after, out, row, ROWS, dtype);
         else
-            add_rows(a, c, q, out, row, ROWS / 2 > SPAN ? ROWS / 2 : SPAN, dtype);
+            add_rows(f, c, after, out, row, ROWS / 2 > SPAN ? ROWS / 2 : SPAN, dtype);
 }
 
-static void add_f32(const attention *a, const chunk *c, const float *q, const attention_partial *out, int rows) {
-    add_chunk(a, c, q, out, rows, CLF_F32);
+static void add_f32(const few *f, const chunk *c, const chunk *after, const attention_partial *out) {
+    add_chunk(f, c, after, out, CLF_F32);
 }
-static void add_f16(const attention *a, const chunk *c, const float *q, const attention_partial *out, int rows) {
-    add_chunk(a, c, q, out, rows, CLF_F16);
+static void add_f16(const few *f, const chunk *c, const chunk *after, const attention_partial *out) {
+    add_chunk(f, c, after, out, CLF_F16);
 }
-static void add_bf16(const attention *a, const chunk *c, const float *q, const attention_partial *out, int rows) {
-    add_chunk(a, c, q, out, rows, CLF_BF16);
+static void add_bf16(const few *f, const chunk *c, const chunk *after, const attention_partial *out) {
+    add_chunk(f, c, after, out, CLF_BF16);
+}
+static void add_q8_0(const few *f, const chunk *c, const chunk *after, const attention_partial *out) {
+    add_chunk(f, c, after, out, CLF_Q8_0);
 }
 
-/* Bias of a chunk whose keys not every row sees, or that alibi or mask change: [n][rows], −inf where hidden. */
-static void chunk_bias(const attention *a, const attention_unit *u, int64_t key, int n, float *bias) {
+/* Bias of a chunk whose keys not every row sees, or that alibi or mask change: −inf where hidden. */
+static void bias_chunk(const few *f, chunk *c) {
+    const attention *a = f->a;
+    const attention_unit *u = f->u;
     for (int r = 0; r < u->rows; r++) {
+        const int64_t query = attention_query(a, u->row + r);
         int64_t first, end;
-        attention_sees(a, &u->s, attention_query(a, u->row + r), &first, &end);
-        if (a->biased)
-            attention_bias(a, &u->s, attention_head(a, u, u->row + r), attention_query(a, u->row + r), key, n, bias + r,
-                           u->rows);
-        else
-            for (int j = 0; j < n; j++) bias[j * u->rows + r] = 0;
-        for (int j = 0; j < n; j++)
-            if (key + j < first || key + j >= end) bias[j * u->rows + r] = -INFINITY;
+        attention_sees(a, &u->s, query, &first, &end);
+        for (int j = 0, n; j < c->n; j += n) { /* keys that follow one another */
+            for (n = 1; j + n < c->n && c->key[j + n] == c->key[j] + n;) n++;
+            float *bias = c->bias + j * u->rows + r;
+            if (a->biased)
+                attention_bias(a, &u->s, attention_head(a, u, u->row + r), query, c->key[j], n, bias, u->rows);
+            for (int i = 0; i < n; i++) {
+                if (!a->biased) bias[i * u->rows] = 0;
+                if (c->key[j + i] < first || c->key[j + i] >= end) bias[i * u->rows] = -INFINITY;
+            }
+        }
     }
 }
 
-void attention_few(const attention *a, const attention_unit *u, const attention_partial *out, float *q) {
-    const clf_tensor *key = a->args->key, *value = a->args->value, *query = a->args->query;
-    const clf_dtype dtype = key->dtype;
-    const int bytes = dtype == CLF_F32 ? 4 : 2;
-    int64_t first = 0, end = u->s.n_keys; /* what every row sees */
+/* Leaves out the keys that no row sees. */
+static void drop_unseen(const few *f, chunk *c) {
+    const int rows = f->u->rows;
+    int kept = 0;
+    for (int j = 0; j < c->n; j++) {
+        bool seen = false;
+        for (int r = 0; r < rows; r++) seen |= !(c->bias[j * rows + r] == -INFINITY);
+        if (!seen) continue;
+        c->k[kept] = c->k[j];
+        c->v[kept] = c->v[j];
+        c->key[kept] = c->key[j];
+        memmove(c->bias + kept++ * rows, c->bias + j * rows, (size_t)rows * sizeof(float));
+    }
+    c->n = kept;
+}
+
+/* The next keys that some row sees; none at the end. */
+static void take_chunk(few *f, chunk *c) {
+    const clf_tensor *keys = f->a->args->key, *values = f->a->args->value;
+    const int64_t of = clf_dtype_block_values(keys->dtype), bytes = (int64_t)clf_dtype_block_bytes(keys->dtype);
+    const int64_t k_stride = keys->stride[2] / of * bytes, v_stride = values->stride[2] / of * bytes;
+    do {
+        bool border = false;
+        for (c->n = 0; c->n < f->step;) {
+            if (!f->left) f->left = attention_walk_on(&f->walk, INT64_MAX, &f->key);
+            if (!f->left) break;
+            const int64_t room = f->step - c->n,
+                          n = attention_even(f->a, &f->u->s, f->key, f->left < room ? f->left : room);
+            const char *k = attention_key_at(keys, &f->u->s, f->u->kv_head, f->key);
+            const char *v = attention_key_at(values, &f->u->s, f->u->kv_head, f->key);
+            border |= f->key < f->first || f->key + n > f->end;
+            for (int64_t j = 0; j < n; j++, c->n++) {
+                c->k[c->n] = k + j * k_stride;
+                c->v[c->n] = v + j * v_stride;
+                c->key[c->n] = f->key + j;
+            }
+            f->key += n;
+            f->left -= n;
+        }
+        if (!c->n) return;
+        c->biased = border || f->a->biased;
+        if (c->biased) bias_chunk(f, c);
+        if (c->biased) drop_unseen(f, c);
+    } while (!c->n);
+}
+
+/* q as [rows / R][head_dim / SPAN][R][SPAN], scaled. */
+static void pack(few *f, float *q) {
+    const attention *a = f->a;
+    const attention_unit *u = f->u;
+    const clf_tensor *query = a->args->query;
     memset(q, 0, CLF_ATTENTION_FEW * (size_t)a->pitch * sizeof *q);
     for (int r = 0; r < u->rows; r++) {
         const char *x = attention_row_at(a, u, query, u->row + r);
@@ -229,32 +318,39 @@ void attention_few(const attention *a, const attention_unit *u, const attention_
         float *to = q + first_row * a->pitch + (r - first_row) * SPAN;
         for (int d = 0; d < a->dim; d++)
             to[d / SPAN * SPAN * R + d % SPAN] = attention_float(x, d, query->dtype) * a->scale;
-        int64_t sees_first, sees_end;
-        attention_sees(a, &u->s, attention_query(a, u->row + r), &sees_first, &sees_end);
-        if (sees_first > first) first = sees_first;
-        if (sees_end < end) end = sees_end;
+        int64_t first, end;
+        attention_sees(a, &u->s, attention_query(a, u->row + r), &first, &end);
+        if (first > f->first) f->first = first;
+        if (end < f->end) f->end = end;
     }
-    int step = CHUNK / (a->dim * bytes) / 8 * 8;
-    step = step < 8 ? 8 : step > MOST_KEYS ? MOST_KEYS : step;
-    const char *k = attention_key_at(key, &u->s, u->kv_head, 0), *v = attention_key_at(value, &u->s, u->kv_head, 0);
-    chunk c = {.k_stride = key->stride[2] * bytes, .v_stride = value->stride[2] * bytes, .rows = u->rows};
-    float bias[MOST_KEYS * CLF_ATTENTION_FEW];
-    for (int64_t j = u->begin; j < u->end; j += step) {
-        const int64_t left = u->end - j;
-        c.n = left < step ? (int)left : step;
-        c.next = left - c.n < step ? (int)(left - c.n) : step;
-        c.k = k + j * c.k_stride;
-        c.v = v + j * c.v_stride;
-        c.bias = NULL;
-        if (a->biased || j < first || j + c.n > end) {
-            chunk_bias(a, u, j, c.n, bias);
-            c.bias = bias;
-        }
+    f->q = q;
+}
+
+void attention_few(const attention *a, const attention_unit *u, const attention_partial *out, float *q) {
+    const clf_dtype dtype = a->args->key->dtype;
+    few f = {.a = a,
+             .u = u,
+             .k_bytes = (int)clf_dtype_bytes(dtype, a->dim),
+             .v_bytes = (int)clf_dtype_bytes(dtype, a->v_dim),
+             .end = u->s.n_keys,
+             .walk = attention_unit_keys(a, u)};
+    f.step = CHUNK / f.k_bytes / 8 * 8;
+    f.step = f.step < 8 ? 8 : f.step > MOST_KEYS ? MOST_KEYS : f.step;
+    pack(&f, q);
+    chunk two[2], *c = two, *after = two + 1;
+    take_chunk(&f, c);
+    while (c->n) {
+        take_chunk(&f, after);
         if (dtype == CLF_F32)
-            add_f32(a, &c, q, out, u->rows);
+            add_f32(&f, c, after, out);
         else if (dtype == CLF_F16)
-            add_f16(a, &c, q, out, u->rows);
+            add_f16(&f, c, after, out);
+        else if (dtype == CLF_BF16)
+            add_bf16(&f, c, after, out);
         else
-            add_bf16(a, &c, q, out, u->rows);
+            add_q8_0(&f, c, after, out);
+        chunk *done = c;
+        c = after;
+        after = done;
     }
 }

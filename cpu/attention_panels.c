@@ -1,42 +1,50 @@
 /* attention_panels.c: attention for many rows. Everything is done on the transposed scores, with rows along the lanes:
- * q is transposed once per block into panels of PANEL rows; keys and values are read where they lie (or converted, a
- * step at a time), and the softmax needs no horizontal step. Per step of keys and panel:
+ * q is transposed once per block into panels of W vectors of rows; keys and values are read where they lie (or
+ * converted, a step at a time), and the softmax needs no horizontal step. Per step of keys and panel:
  *
- *   score[key][lane] = k · q         tiles of KEYS keys × LANES vectors
+ *   score[key][lane] = k · q         tiles of KEYS keys × W vectors
  *   p = 2^(score − max)
  *   out[row] = α out[row] + Σ p[key][row] v[key]     tiles of ROWS rows × COLUMNS vectors of v_dim
  *
  * Each step's products start from zero and are added once, so float32 error doesn't grow with the number of keys. What
  * a row does not see is left out tile by tile, and hidden by comparison only in the tiles that the border crosses. */
-#include "attention_forward.h"
+#include "attention_step.h"
 
-#if defined(__AVX512F__) || (defined(__ARM_NEON) && !defined(CLF_SIMD_OFF)) /* 24 accumulators of 32 registers */
-enum { KEYS = 8, LANES = 3, ROWS = 12, COLUMNS = 2 };
+#if defined(__AVX512F__) /* up to 24 accumulators of 32 registers */
+enum { KEYS = 8, WIDEST = 3, ROWS = 8, COLUMNS = 2 };
+#elif defined(__ARM_NEON) && !defined(CLF_SIMD_OFF)
+enum { KEYS = 6, WIDEST = 4, ROWS = 8, COLUMNS = 2 };
 #elif defined(__AVX2__) /* 12 or 8 of 16 */
-enum { KEYS = 6, LANES = 2, ROWS = 4, COLUMNS = 2 };
+enum { KEYS = 6, WIDEST = 2, ROWS = 4, COLUMNS = 2 };
 #else
-enum { KEYS = 3, LANES = 4, ROWS = 4, COLUMNS = 2 };
+enum { KEYS = 3, WIDEST = 4, ROWS = 4, COLUMNS = 2 };
 #endif
-enum { PANEL = LANES * VL, STEP = CLF_ATTENTION_KEYS };
-_Static_assert(PANEL % ROWS == 0, "a panel holds whole row tiles");
-_Static_assert(CLF_ATTENTION_LANES % PANEL == 0, "a block holds whole panels");
+enum { LANES = WIDEST * VL, FEWER = 4 < KEYS ? 4 : 2 };
+_Static_assert(LANES <= (int)STEP && CLF_ATTENTION_LANES % (int)ROWS == 0, "a panel holds whole row tiles");
+_Static_assert(VL == 16 || CLF_ATTENTION_LANES % LANES == 0, "a block holds whole panels");
 
-/* One step of keys, as rows of floats. */
-typedef struct step {
-    const float *k, *v;
-    int64_t k_stride, v_stride;
-    int n;
-} step;
+/* What the kernels keep about the rows of a block, each an array of as many as the block has, padded. */
+typedef struct block {
+    int64_t *first, *end;          /* it sees keys of [first, end) */
+    uint32_t *query, *head;        /* of dropout's counter */
+    float *slope_high, *slope_low; /* together alibi's slope · log2 e */
+} block;
+_Static_assert(sizeof(block) / sizeof(void *) + 2 == CLF_ATTENTION_ROW, "two of them take two floats each");
 
 /* A panel against a step. */
 typedef struct panel {
-    const float *q;                    /* [dim][PANEL] */
-    float *score;                      /* [STEP][PANEL] */
-    const float *bias;                 /* [STEP][PANEL]; NULL: none */
-    float *max, *sum, *out;            /* of its first row */
-    float first[PANEL], end_of[PANEL]; /* each lane sees [first, end_of), counted from the step's first key */
+    const float *q;                      /* [dim][lanes] */
+    float *score;                        /* [STEP][lanes] */
+    float *mask;                         /* [STEP][lanes], · log2 e; NULL: none */
+    float *max, *sum, *out;              /* of its first row */
+    const float *slope_high, *slope_low; /* NULL: no alibi */
+    const uint32_t *query, *head;
+    float position[LANES];             /* of alibi, counted from the step's first key */
+    float first[LANES], end_of[LANES]; /* each lane sees [first, end_of) of the step */
     int begin, end;                    /* what any lane sees of the step */
     int all_begin, all_end;            /* what all lanes see */
+    int runs;                          /* of values that some lane sees */
+    const step_run *run;
 } panel;
 
 /* acc[r][c] += Σ_k a[r·ar + k·ak] b[k·bk + c·VL] */
@@ -52,23 +60,41 @@ INLINE void multiply(vf *acc, const int rows, const int columns, int64_t n, cons
     }
 }
 
-/* Scores of `keys` keys from `j` on, with cap, bias and what the lanes don't see; raises max. */
-INLINE void score_tile(const attention *a, const step *s, const panel *p, int j, vf *max, const int keys) {
-    vf acc[KEYS * LANES];
-    UNROLL for (int i = 0; i < keys * LANES; i++) acc[i] = v_set1(0);
-    multiply(acc, keys, LANES, a->dim, s->k + j * s->k_stride, s->k_stride, 1, p->q, PANEL);
-    const bool border = j < p->all_begin || j + keys > p->all_end, change = a->cap > 0 || p->bias;
+/* The score after soft cap, alibi and mask; −inf in the mask hides whatever the score is. */
+INLINE vf change_score(const attention *a, const step *s, const panel *p, vf x, int j, int c, const int W) {
+    const vf lowest = v_set1(-FLT_MAX);
+    x = attention_cap(x, a->cap);
+    if (p->slope_high) {
+        const vf distance = v_abs(v_sub(v_load(p->position + c * VL), v_set1(s->offset[j])));
+        x = v_nfma(v_load(p->slope_low + c * VL), distance, x);
+        x = v_max(lowest, v_nfma(v_load(p->slope_high + c * VL), distance, x));
+    }
+    if (p->mask) {
+        const vf m = v_load(p->mask + (j * W + c) * VL);
+        x = v_ge_or(m, lowest, v_max(lowest, v_add(x, m)), m);
+    }
+    return x;
+}
+
+/* Scores of `keys` keys from `j` on, k being the first's, with what changes them and what the lanes don't see; raises
+ * max. */
+INLINE void score_tile(const attention *a, const step *s, const panel *p, const float *k, int j, vf *max,
+                       const int keys, const int W) {
+    vf acc[KEYS * WIDEST];
+    UNROLL for (int i = 0; i < keys * W; i++) acc[i] = v_set1(0);
+    multiply(acc, keys, W, a->dim, k, s->k_stride, 1, p->q, W * VL);
+    const bool border = j < p->all_begin || j + keys > p->all_end, change = a->cap > 0 || a->biased;
     UNROLL for (int r = 0; r < keys; r++) {
         const vf key = v_set1((float)(j + r)), hidden = v_set1(-INFINITY);
-        UNROLL for (int c = 0; c < LANES; c++) {
-            vf x = acc[r * LANES + c];
-            if (change) x = attention_score(x, a->cap, p->bias ? p->bias + (j + r) * PANEL + c * VL : NULL);
+        UNROLL for (int c = 0; c < W; c++) {
+            vf x = acc[r * W + c];
+            if (change) x = change_score(a, s, p, x, j + r, c, W);
             if (border) {
                 x = v_ge_or(key, v_load(p->first + c * VL), x, hidden);
                 x = v_ge_or(key, v_load(p->end_of + c * VL), hidden, x);
             }
             max[c] = v_max(max[c], x);
-            v_store(p->score + (j + r) * PANEL + c * VL, x);
+            v_store(p->score + ((j + r) * W + c) * VL, x);
         }
     }
 }
@@ -77,40 +103,72 @@ static inline void fetch(const float *p, int n) {
     for (int i = 0; i < n; i += 16) __builtin_prefetch(p + i);
 }
 
+/* The scores of the step; its values are fetched meanwhile: they are read by columns next, which the hardware doesn't
+ * foresee. */
+INLINE void score_panel(const attention *a, const step *s, const panel *p, vf *max, bool fetch_values, const int W) {
+    for (int i = 0; i < s->runs; i++) {
+        const step_run *r = &s->run[i];
+        int j = r->at > p->begin ? r->at : p->begin;
+        const int end = r->at + r->n < p->end ? r->at + r->n : p->end;
+        for (; j + KEYS <= end; j += KEYS) {
+            if (fetch_values)
+                for (int n = 0; n < KEYS; n++) fetch(r->v + (j - r->at + n) * s->v_stride, a->v_dim);
+            score_tile(a, s, p, r->k + (j - r->at) * s->k_stride, j, max, KEYS, W);
+        }
+        for (; j + FEWER <= end; j += FEWER) score_tile(a, s, p, r->k + (j - r->at) * s->k_stride, j, max, FEWER, W);
+        for (; j < end; j++) score_tile(a, s, p, r->k + (j - r->at) * s->k_stride, j, max, 1, W);
+    }
+}
+
+/* p of the dropped is 0. */
+INLINE void drop(const attention *a, const attention_sequence *seq, const step *s, const panel *p, const int W) {
+    const vu least = vu_set1(a->least);
+    for (int c = 0; c < W; c++) {
+        const vu query = vu_load(p->query + c * VL), head = vu_load(p->head + c * VL);
+        vu word[4];
+        int64_t quad = -1;
+        for (int j = p->begin; j < p->end; j++) {
+            const int64_t key = s->key[j];
+            if (key / 4 != quad) attention_dropout(a, seq, query, head, quad = key / 4, word);
+            float *at = p->score + (j * W + c) * VL;
+            v_store(at, vu_keep(word[key % 4], least, v_load(at)));
+        }
+    }
+}
+
 /* Scores of the panel, then p in their place; updates max and sum; alpha[lane] is what the earlier result shrinks by.
  */
-static void softmax_panel(const attention *a, const step *s, const panel *p, float *alpha, bool fetch_values) {
-    vf max[LANES], sum[LANES], base[LANES];
-    UNROLL for (int c = 0; c < LANES; c++) max[c] = v_load(p->max + c * VL);
-    int j = p->begin;
-    for (; j + KEYS <= p->end; j += KEYS) {
-        if (fetch_values) /* values are read by columns next, which the hardware doesn't foresee */
-            for (int i = 0; i < KEYS; i++) fetch(s->v + (j + i) * s->v_stride, a->v_dim);
-        score_tile(a, s, p, j, max, KEYS);
-    }
-    for (; j < p->end; j++) score_tile(a, s, p, j, max, 1);
-    UNROLL for (int c = 0; c < LANES; c++) {
+INLINE void softmax_panel(const attention *a, const step *s, const panel *p, float *alpha, bool fetch_values,
+                          const int W) {
+    vf max[WIDEST], sum[WIDEST], base[WIDEST];
+    UNROLL for (int c = 0; c < W; c++) max[c] = v_load(p->max + c * VL);
+    score_panel(a, s, p, max, fetch_values, W);
+    UNROLL for (int c = 0; c < W; c++) {
         base[c] = attention_base(max[c]);
         v_store(alpha + c * VL, v_exp2(v_sub(v_load(p->max + c * VL), base[c])));
         v_store(p->max + c * VL, max[c]);
         sum[c] = v_set1(0);
     }
-    for (j = p->begin; j < p->end; j++) UNROLL for (int c = 0; c < LANES; c++) {
-            float *at = p->score + j * PANEL + c * VL;
+    for (int j = p->begin; j < p->end; j++) UNROLL for (int c = 0; c < W; c++) {
+            float *at = p->score + (j * W + c) * VL;
             const vf e = v_exp2(v_sub(v_load(at), base[c]));
             v_store(at, e);
             sum[c] = v_add(sum[c], e);
         }
-    UNROLL for (int c = 0; c < LANES; c++)
+    UNROLL for (int c = 0; c < W; c++)
         v_store(p->sum + c * VL, v_fma(v_load(alpha + c * VL), v_load(p->sum + c * VL), sum[c]));
 }
 
 INLINE void value_tile(const attention *a, const step *s, const panel *p, const float *alpha, int row, int d, int begin,
-                       int end, const int columns) {
+                       int end, const int columns, const int W) {
     vf acc[ROWS * COLUMNS];
     UNROLL for (int i = 0; i < ROWS * columns; i++) acc[i] = v_set1(0);
-    multiply(acc, ROWS, columns, end - begin, p->score + begin * PANEL + row, 1, PANEL, s->v + begin * s->v_stride + d,
-             s->v_stride);
+    for (int i = 0; i < p->runs; i++) {
+        const step_run *r = &p->run[i];
+        const int from = begin > r->at ? begin : r->at, to = end < r->at + r->n ? end : r->at + r->n;
+        multiply(acc, ROWS, columns, to - from, p->score + from * W * VL + row, 1, W * VL,
+                 r->v + (from - r->at) * s->v_stride + d, s->v_stride);
+    }
     UNROLL for (int r = 0; r < ROWS; r++) {
         float *out = p->out + (row + r) * a->v_pitch + d;
         const vf w = v_set1(alpha[row + r]);
@@ -119,108 +177,228 @@ INLINE void value_tile(const attention *a, const step *s, const panel *p, const 
     }
 }
 
-static void values_panel(const attention *a, const step *s, const panel *p, const float *alpha) {
+INLINE void values_panel(const attention *a, const step *s, const panel *p, const float *alpha, const int W) {
     const int vectors = (a->v_dim + VL - 1) / VL;
     const bool border = p->all_begin > p->begin || p->all_end < p->end;
     for (int c = 0; c < vectors; c += COLUMNS)
-        for (int row = 0; row < PANEL; row += ROWS) { /* neither bound falls from row to row */
+        for (int row = 0; row < W * VL; row += ROWS) { /* neither bound falls from row to row */
             const int begin = border ? (int)p->first[row] : p->begin;
             const int end = border ? (int)p->end_of[row + ROWS - 1] : p->end;
             if (end <= begin) continue;
             if (c + COLUMNS <= vectors)
-                value_tile(a, s, p, alpha, row, c * VL, begin, end, COLUMNS);
+                value_tile(a, s, p, alpha, row, c * VL, begin, end, COLUMNS, W);
             else
-                for (int i = c; i < vectors; i++) value_tile(a, s, p, alpha, row, i * VL, begin, end, 1);
+                for (int i = c; i < vectors; i++) value_tile(a, s, p, alpha, row, i * VL, begin, end, 1, W);
         }
 }
 
-/* Rows of floats: the tensor's own where they are float32 and whole vectors, else converted and padded with zeros. */
-static const float *as_floats(const clf_tensor *t, const char *first, int n, int dim, bool whole, int64_t pitch,
-                              float *buffer, int64_t *stride) {
-    if (t->dtype == CLF_F32 && (!whole || dim % VL == 0)) return *stride = t->stride[2], (const float *)first;
-    const int64_t bytes = t->stride[2] * (t->dtype == CLF_F32 ? 4 : 2);
-    for (int j = 0; j < n; j++) {
-        const char *row = first + j * bytes;
-        float *out = buffer + j * pitch;
-        int d = 0;
-        if (t->dtype == CLF_F32)
-            for (; d + VL <= dim; d += VL) v_store(out + d, v_load((const float *)row + d));
-        else if (t->dtype == CLF_F16)
-            for (; d + VL <= dim; d += VL) v_store(out + d, v_load_f16((const uint16_t *)row + d));
-        else
-            for (; d + VL <= dim; d += VL) v_store(out + d, v_load_bf16((const uint16_t *)row + d));
-        for (; d < pitch; d++) out[d] = d < dim ? attention_float(row, d, t->dtype) : 0;
-    }
-    *stride = pitch;
-    return buffer;
-}
-
 /* q of one panel, transposed and scaled; lanes beyond the block's rows are zero. */
-static void pack(const attention *a, const attention_unit *u, int row, float *out) {
+static void pack(const attention *a, const attention_unit *u, int row, int lanes, float *out) {
     const clf_tensor *q = a->args->query;
-    for (int l = 0; l < PANEL; l++) {
-        const int64_t r = u->row + row + l;
-        const char *x = row + l < u->rows ? attention_row_at(a, u, q, r) : NULL;
-        for (int d = 0; d < a->dim; d++) out[d * PANEL + l] = x ? attention_float(x, d, q->dtype) * a->scale : 0;
-    }
+    const clf_dtype dtype = q->dtype;
+    for (int l = 0; l < lanes; l += VL)
+        for (int d = 0; d < a->dim; d += VL) {
+            const int n = a->dim - d < VL ? a->dim - d : VL;
+            vf x[VL];
+            for (int i = 0; i < VL; i++) {
+                x[i] = v_set1(0);
+                if (row + l + i >= u->rows) continue;
+                const char *at = attention_row_at(a, u, q, u->row + row + l + i) + (size_t)d * cpu_bytes(dtype);
+                x[i] = v_mul(n == VL ? v_load_as(at, dtype) : v_load_as_n(at, n, dtype), v_set1(a->scale));
+            }
+            v_transpose(x);
+            for (int i = 0; i < n; i++) v_store(out + (d + i) * lanes + l, x[i]);
+        }
 }
 
 /* Key `x` counted from a step's first one, cut off where it makes no difference to the n keys of the step. */
-static int cut(int64_t x, int n) {
-    return x < 0 ? 0 : x > n ? n : (int)x;
+static int cut(const step *s, int64_t x) {
+    for (int i = 0; i < s->pieces; i++) {
+        const step_piece *p = &s->piece[i];
+        if (x <= p->key) return p->at;
+        if (x < p->key + p->n) return p->at + (int)(x - p->key);
+    }
+    return s->n;
 }
 
-/* Sets what the lanes of a panel see of the keys [key, key + n), from what the block's rows see; lanes beyond them see
- * what the last row sees. */
-static void look(panel *p, const attention_unit *u, const int64_t *sees, int row, int64_t key, int n) {
-    const int last = row + PANEL <= u->rows ? row + PANEL - 1 : u->rows - 1;
-    p->begin = cut(sees[2 * row] - key, n);
-    p->end = cut(sees[2 * last + 1] - key, n);
-    p->all_begin = cut(sees[2 * last] - key, n);
-    p->all_end = cut(sees[2 * row + 1] - key, n);
+/* Sets what the lanes of a panel see of a step; lanes beyond the block's rows see what the last row sees. */
+static void look(panel *p, const attention_unit *u, const block *all, const step *s, int row, int lanes) {
+    const int last = row + lanes <= u->rows ? row + lanes - 1 : u->rows - 1;
+    p->begin = cut(s, all->first[row]);
+    p->end = cut(s, all->end[last]);
+    p->all_begin = cut(s, all->first[last]);
+    p->all_end = cut(s, all->end[row]);
     if (p->all_begin == p->begin && p->all_end == p->end) return;
-    for (int l = 0; l < PANEL; l++) {
+    for (int l = 0; l < lanes; l++) {
         const int r = row + l < last ? row + l : last;
-        p->first[l] = (float)cut(sees[2 * r] - key, n);
-        p->end_of[l] = (float)cut(sees[2 * r + 1] - key, n);
+        p->first[l] = (float)cut(s, all->first[r]);
+        p->end_of[l] = (float)cut(s, all->end[r]);
     }
 }
 
+/* The mask of a panel, · log2 e; false where it hides everything. */
+static bool look_mask(const attention *a, const attention_unit *u, const step *s, const panel *p, int row, int lanes) {
+    const clf_tensor *mask = a->args->mask;
+    const vf lowest = v_set1(-FLT_MAX), high = v_set1((float)LOG2_E), low = v_set1((float)(LOG2_E - (float)LOG2_E));
+    const int64_t bytes = (int64_t)cpu_bytes(mask->dtype);
+    const bool repeats = mask->shape[3] == 1;
+    vf most = v_set1(-INFINITY);
+    for (int l = 0; l < lanes; l += VL) {
+        const char *m[VL];
+        for (int i = 0; i < VL; i++) {
+            const int r = row + l + i < u->rows ? row + l + i : u->rows - 1;
+            m[i] = attention_at(mask, mask->shape[0] > 1 ? u->s.batch : 0,
+                                mask->shape[1] > 1 ? attention_head(a, u, u->row + r) : 0,
+                                mask->shape[2] > 1 ? u->s.query + attention_query(a, u->row + r) : 0);
+        }
+        for (int k = 0; k < s->pieces; k++) {
+            const step_piece *piece = &s->piece[k];
+            for (int j = 0; j < piece->n; j += VL) {
+                const int n = piece->n - j < VL ? piece->n - j : VL;
+                const int64_t at = repeats ? 0 : u->s.key + piece->key + j;
+                vf x[VL];
+                for (int i = 0; i < VL; i++) {
+                    const char *from = m[i] + at * bytes;
+                    if (repeats)
+                        x[i] = v_set1(attention_float(from, 0, mask->dtype));
+                    else
+                        x[i] = n == VL ? v_load_as(from, mask->dtype) : v_load_as_n(from, n, mask->dtype);
+                    const vf in_log2 = v_fma(x[i], low, v_mul(x[i], high));
+                    x[i] = v_ge_or(x[i], lowest, v_max(lowest, in_log2), x[i]);
+                }
+                v_transpose(x);
+                for (int i = 0; i < n; i++) {
+                    v_store(p->mask + (piece->at + j + i) * lanes + l, x[i]);
+                    most = v_max(most, x[i]);
+                }
+            }
+        }
+    }
+    return v_hmax(most) > -INFINITY;
+}
+
+/* Runs of the values that some row of the panel sees: what a mask hides from all may be anything. */
+static int seen_runs(const step *s, const panel *p, int lanes, step_run *run) {
+    int runs = 0;
+    for (int i = 0; i < s->runs; i++) {
+        bool before = false;
+        for (int j = s->run[i].at; j < s->run[i].at + s->run[i].n; j++) {
+            vf most = v_set1(0);
+            for (int l = 0; j >= p->begin && j < p->end && l < lanes; l += VL)
+                most = v_max(v_load(p->score + j * lanes + l), most);
+            const bool seen = v_hmax(most) > 0;
+            if (seen && !before) run[runs++] = (step_run){NULL, s->run[i].v + (j - s->run[i].at) * s->v_stride, j, 0};
+            if (seen) run[runs - 1].n++;
+            before = seen;
+        }
+    }
+    return runs;
+}
+
+INLINE void add_panel(const attention *a, const attention_unit *u, const step *s, panel *p, int row, bool fetch_values,
+                      const int W) {
+    float alpha[LANES];
+    step_run seen[STEP];
+    if (a->args->mask && !look_mask(a, u, s, p, row, W * VL)) return;
+    softmax_panel(a, s, p, alpha, fetch_values, W);
+    p->runs = s->runs;
+    p->run = s->run;
+    if (a->args->mask) {
+        p->runs = seen_runs(s, p, W * VL, seen);
+        p->run = seen;
+    }
+    if (a->least) drop(a, &u->s, s, p, W);
+    values_panel(a, s, p, alpha, W);
+}
+
+#if defined(__AVX512F__) /* what is left of a block is seldom 48 rows: narrower panels waste no lanes on it */
+static void add_panel_1(const attention *a, const attention_unit *u, const step *s, panel *p, int row, bool fetch) {
+    add_panel(a, u, s, p, row, fetch, 1);
+}
+static void add_panel_2(const attention *a, const attention_unit *u, const step *s, panel *p, int row, bool fetch) {
+    add_panel(a, u, s, p, row, fetch, 2);
+}
+static void add_panel_3(const attention *a, const attention_unit *u, const step *s, panel *p, int row, bool fetch) {
+    add_panel(a, u, s, p, row, fetch, 3);
+}
+static int vectors_of(int left) {
+    return left <= VL ? 1 : left <= 2 * VL ? 2 : left <= 3 * VL ? 3 : left <= 4 * VL ? 2 : 3;
+}
+static void add_panel_of(int vectors, const attention *a, const attention_unit *u, const step *s, panel *p, int row,
+                         bool fetch) {
+    (vectors == 1 ? add_panel_1 : vectors == 2 ? add_panel_2 : add_panel_3)(a, u, s, p, row, fetch);
+}
+#else
+static int vectors_of(int left) {
+    (void)left;
+    return WIDEST;
+}
+static void add_panel_of(int vectors, const attention *a, const attention_unit *u, const step *s, panel *p, int row,
+                         bool fetch) {
+    (void)vectors;
+    add_panel(a, u, s, p, row, fetch, WIDEST);
+}
+#endif
+
+/* Fills what is kept about the rows; those beyond the block's are like the last. */
+static void look_rows(const attention *a, const attention_unit *u, const block *all, int padded) {
+    const clf_tensor *slopes = a->args->alibi_slopes;
+    for (int i = 0; i < padded; i++) {
+        const int64_t r = u->row + (i < u->rows ? i : u->rows - 1), head = attention_head(a, u, r);
+        attention_sees(a, &u->s, attention_query(a, r), &all->first[i], &all->end[i]);
+        all->query[i] = (uint32_t)attention_query(a, r);
+        all->head[i] = (uint32_t)head;
+        double slope = slopes ? (double)((const float *)clf_data(slopes))[head * slopes->stride[0]] * LOG2_E : 0;
+        if (slope > (double)FLT_MAX) slope = (double)FLT_MAX;
+        all->slope_high[i] = (float)slope;
+        all->slope_low[i] = (float)(slope - (double)all->slope_high[i]);
+    }
+}
+
+/* The floats of a thread's work, one thing after another. */
+static float *part_of(float **work, int64_t floats) {
+    float *part = *work;
+    *work += floats;
+    return part;
+}
+
 void attention_panels(const attention *a, const attention_unit *u, const attention_partial *out, float *work) {
-    const clf_tensor *key = a->args->key, *value = a->args->value;
-    const int64_t pitch = a->pitch, v_pitch = a->v_pitch, tile = (int64_t)STEP * PANEL;
-    const int panels = (u->rows + PANEL - 1) / PANEL, padded = panels * PANEL;
-    float *q = work, *score = q + padded * pitch, *bias = score + tile, *k = bias + tile, *v = k + STEP * pitch;
-    int64_t *sees = (int64_t *)(void *)(v + STEP * v_pitch);
-    for (int i = 0; i < panels; i++) pack(a, u, i * PANEL, q + i * PANEL * pitch);
-    for (int r = 0; r < u->rows; r++)
-        attention_sees(a, &u->s, attention_query(a, u->row + r), sees + 2 * r, sees + 2 * r + 1);
+    const int padded = (u->rows + CLF_ATTENTION_LANES - 1) / CLF_ATTENTION_LANES * CLF_ATTENTION_LANES;
+    float *const q = part_of(&work, padded * a->pitch);
+    panel p = {.score = part_of(&work, STEP * STEP), .mask = part_of(&work, STEP * STEP)};
+    float *const k = part_of(&work, STEP * a->pitch), *const v = part_of(&work, STEP * a->v_pitch);
+    block all = {.first = (int64_t *)(void *)part_of(&work, 2 * padded),
+                 .end = (int64_t *)(void *)part_of(&work, 2 * padded),
+                 .query = (uint32_t *)(void *)part_of(&work, padded),
+                 .head = (uint32_t *)(void *)part_of(&work, padded),
+                 .slope_high = part_of(&work, padded),
+                 .slope_low = part_of(&work, padded)};
+    look_rows(a, u, &all, padded);
+    for (int row = 0, vectors; row < padded; row += vectors * VL) {
+        vectors = vectors_of(padded - row);
+        pack(a, u, row, vectors * VL, q + row * a->pitch);
+    }
+    if (!a->args->mask) p.mask = NULL;
 
     step s;
-    panel p = {.score = score};
-    for (int64_t j = u->begin; j < u->end; j += s.n) {
-        s.n = u->end - j < STEP ? (int)(u->end - j) : STEP;
-        s.k = as_floats(key, attention_key_at(key, &u->s, u->kv_head, j), s.n, a->dim, false, pitch, k, &s.k_stride);
-        s.v = as_floats(value, attention_key_at(value, &u->s, u->kv_head, j), s.n, a->v_dim, true, v_pitch, v,
-                        &s.v_stride);
+    attention_walk walk = attention_unit_keys(a, u);
+    while (step_take(a, u, &walk, &s, k, v)) {
         bool fetch_values = true;
-        for (int i = 0; i < panels; i++) {
-            const int row = i * PANEL;
-            look(&p, u, sees, row, j, s.n);
+        for (int row = 0, vectors; row < padded; row += vectors * VL) {
+            vectors = vectors_of(padded - row);
+            look(&p, u, &all, &s, row, vectors * VL);
             if (p.begin >= p.end) continue;
-            p.q = q + row * pitch;
+            p.q = q + row * a->pitch;
             p.max = out->max + row;
             p.sum = out->sum + row;
-            p.out = out->out + row * v_pitch;
-            for (int l = 0; a->biased && l < PANEL; l++) {
-                const int r = row + l < u->rows ? row + l : u->rows - 1;
-                attention_bias(a, &u->s, attention_head(a, u, u->row + r), attention_query(a, u->row + r), j + p.begin,
-                               p.end - p.begin, bias + p.begin * PANEL + l, PANEL);
-            }
-            p.bias = a->biased ? bias : NULL;
-            float alpha[PANEL];
-            softmax_panel(a, &s, &p, alpha, fetch_values);
-            values_panel(a, &s, &p, alpha);
+            p.out = out->out + row * a->v_pitch;
+            p.query = all.query + row;
+            p.head = all.head + row;
+            p.slope_high = a->args->alibi_slopes ? all.slope_high + row : NULL;
+            p.slope_low = all.slope_low + row;
+            for (int l = 0; p.slope_high && l < vectors * VL; l++)
+                p.position[l] = (float)(all.query[row + l] + u->s.n_keys - u->s.n_queries - s.piece[0].key);
+            add_panel_of(vectors, a, u, &s, &p, row, fetch_values);
             fetch_values = false;
         }
     }

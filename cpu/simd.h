@@ -4,6 +4,7 @@
  *     v_load, v_store, vh_load, vh_store   unaligned; …_n: only the first n of VL, the rest read as 0
  *     v_stream, vh_stream                  past the caches, to a multiple of 64 bytes (vh: 32); v_stream_end() then
  *                                          makes it visible to other threads
+ *     v_load_i8, v_set1_f16                VL signed bytes as floats; the half at p in every lane; at any address
  *     v_from_f16, v_to_f16, …_bf16         to nearest even; NaN stays NaN
  *     v_fma, v_nfma                        a·b + c, c − a·b; rounded once, but for plain float
  *     v_max, v_min                         of a NaN: the second operand (NEON: the NaN)

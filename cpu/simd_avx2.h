@@ -98,6 +98,14 @@ INLINE vf v_shift_exp(vf p, vf t) {
 INLINE vf v_swap(vf a) {
     return _mm256_permute_ps(a, 0xb1);
 }
+INLINE vf v_load_i8(const void *p) {
+    return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(p)));
+}
+INLINE vf v_set1_f16(const void *p) {
+    short h;
+    memcpy(&h, p, sizeof h);
+    return _mm256_cvtph_ps(_mm_set1_epi16(h));
+}
 typedef __m128i vh;
 INLINE vh vh_load(const uint16_t *p) {
     return _mm_loadu_si128((const __m128i *)p);

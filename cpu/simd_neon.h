@@ -91,6 +91,16 @@ INLINE vf v_shift_exp(vf p, vf t) {
 INLINE vf v_swap(vf a) {
     return vrev64q_f32(a);
 }
+INLINE vf v_load_i8(const void *p) {
+    int32_t four;
+    memcpy(&four, p, sizeof four);
+    return vcvtq_f32_s32(vmovl_s16(vget_low_s16(vmovl_s8(vreinterpret_s8_s32(vdup_n_s32(four))))));
+}
+INLINE vf v_set1_f16(const void *p) {
+    uint16_t h;
+    memcpy(&h, p, sizeof h);
+    return vcvt_f32_f16(vreinterpret_f16_u16(vdup_n_u16(h)));
+}
 typedef uint16x4_t vh;
 INLINE vh vh_load(const uint16_t *p) {
     return vld1_u16(p);

@@ -84,6 +84,14 @@ INLINE vf v_shift_exp(vf p, vf t) {
 INLINE vf v_swap(vf a) {
     return a;
 }
+INLINE vf v_load_i8(const void *p) {
+    return *(const int8_t *)p;
+}
+INLINE vf v_set1_f16(const void *p) {
+    uint16_t h;
+    memcpy(&h, p, sizeof h);
+    return clf_f16_to_f32(h);
+}
 typedef uint16_t vh;
 INLINE vh vh_load(const uint16_t *p) {
     return *p;

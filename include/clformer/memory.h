@@ -40,17 +40,20 @@ CLF_API clf_status clf_memory_trim(clf_context *ctx);
 /** "weights", "kv cache" … */
 CLF_API const char *clf_memory_tag_name(clf_memory_tag tag);
 
-/** Shape of an attention call, for the estimate. */
+/** Shape of an attention call, for the estimate. Packed sequences: batch is 1, queries and keys are all rows. Paged
+ * ones: keys is what a row of the block table has room for. */
 typedef struct clf_attention_memory_args {
-    int64_t batch;    /**< sequences */
-    int64_t heads;    /**< query heads */
-    int64_t kv_heads; /**< key and value heads */
-    int64_t queries;  /**< queries of a sequence */
-    int64_t keys;     /**< keys of a sequence */
-    int64_t head_dim; /**< width of queries and keys */
-    int64_t v_dim;    /**< width of values; 0: head_dim */
-    clf_dtype dtype;  /**< of q, k, v and out */
-    int threads;      /**< scratch is per thread; 0: 1 */
+    int64_t batch;     /**< sequences */
+    int64_t heads;     /**< query heads */
+    int64_t kv_heads;  /**< key and value heads */
+    int64_t queries;   /**< queries of a sequence */
+    int64_t keys;      /**< keys of a sequence */
+    int64_t head_dim;  /**< width of queries and keys */
+    int64_t v_dim;     /**< width of values; 0: head_dim */
+    clf_dtype dtype;   /**< of q, k, v and out */
+    int threads;       /**< scratch is per thread; 0: 1 */
+    int64_t sequences; /**< packed or paged: how many; scratch is what any lengths need at most; 0: batch, unpacked */
+    int64_t layout_block; /**< with a block-sparse layout; 0: none */
 } clf_attention_memory_args;
 
 /** Memory of one attention call, inputs and output apart from scratch. */

@@ -14,56 +14,72 @@ static int64_t round_up(int64_t n, int64_t step) {
     return n / step * step + (n % step ? step : 0);
 }
 
+static int64_t blocks_of(int64_t n, int64_t each) {
+    return n / each + (n % each != 0);
+}
+
 /* Whether there is work for more than one thread: starting them takes as long as some 100 000 multiplications. */
 static bool busy(int64_t rows, const clf_attention_shape *s) {
     int64_t products;
     return !clf_product_i64((int64_t[]){rows, s->keys, s->head_dim + s->v_dim}, 3, &products) || products > 1 << 17;
 }
 
-/* Rows a block: 192 (96 for wide heads, so that a block stays in the second cache), fewer where threads would idle. */
-static int64_t block_rows(const clf_attention_plan *p, int64_t groups, int threads) {
-    if (p->few) return p->rows;
-    const int64_t most = p->pitch > 128 || p->v_pitch > 128 ? 96 : 192;
-    const int64_t share = groups < 4 * (int64_t)threads ? p->rows / (4 * (int64_t)threads / groups) : p->rows;
-    const int64_t fair = round_up(share + 1, CLF_ATTENTION_LANES);
-    return fair < most ? fair : most;
+/* Rows a block: 192 (96 for wide heads, so that a block stays in the second cache), fewer where threads would idle, and
+ * an even share of a layout's row block. */
+static int64_t block_rows(const clf_attention_plan *p, int64_t groups, int64_t rows, int64_t typical) {
+    const int64_t most = p->pitch > 128 || p->v_pitch > 128 ? 96 : 192, wanted = 4 * (int64_t)p->threads;
+    int64_t block = groups < wanted ? typical / (wanted / groups) : rows;
+    block = block < 1 ? 1 : min64(block, most);
+    if (p->stretch < rows) block = blocks_of(p->stretch, blocks_of(p->stretch, min64(block, p->stretch)));
+    return round_up(block, CLF_ATTENTION_LANES);
 }
 
-/* Parts of the keys: the fewest that give every thread the same number of units, or four of them, at least 128 keys
- * each. */
-static int64_t key_splits(int64_t blocks, int64_t keys, int threads) {
-    const int64_t most = min64(keys / 128, 4 * (int64_t)threads);
+int64_t clf_attention_splits(int64_t units, int64_t keys, int threads) {
+    const int64_t wanted = 4 * (int64_t)threads, most = min64(keys / CLF_ATTENTION_PART, wanted);
     for (int64_t n = 1; n < most; n++)
-        if (blocks >= 4 * (int64_t)threads || blocks * n % threads == 0 || blocks * n >= 4 * (int64_t)threads) return n;
+        if (units >= wanted || units * n % threads == 0 || units * n >= wanted) return n;
     return most > 1 ? most : 1;
+}
+
+/* What waits of few rows: parts are at least a quarter of a thread's share of the keys, a sequence in several has no
+ * more than twice as many as whole ones would fit, so all have no more than eight a thread. */
+static int64_t waiting_few(const clf_attention_plan *p, int64_t keys) {
+    if (p->threads == 1 || keys <= CLF_ATTENTION_PART) return 0;
+    return 8 * (int64_t)p->threads * CLF_ATTENTION_FEW * (p->v_pitch + 2);
 }
 
 bool clf_attention_plan_make(clf_attention_plan *p, const clf_attention_shape *s, int threads) {
     *p = (clf_attention_plan){.group = s->kv_heads ? s->heads / s->kv_heads : 0,
+                              .turns = s->sequences ? s->sequences : s->batch,
                               .pitch = round_up(s->head_dim, 16),
                               .v_pitch = round_up(s->v_dim, 16),
                               .splits = 1};
-    int64_t groups, rows, blocks;
-    if (!clf_product_i64((int64_t[]){s->batch, s->kv_heads}, 2, &groups)) return false;
-    if (!clf_product_i64((int64_t[]){p->group, s->queries}, 2, &p->rows)) return false;
-    if (!clf_product_i64((int64_t[]){groups, p->rows}, 2, &rows)) return false;
-    if (rows == 0) return true;
-    p->few = p->rows <= CLF_ATTENTION_FEW;
-    p->threads = threads = busy(rows, s) ? threads : 1;
-    p->block = block_rows(p, groups, threads);
-    if (!clf_product_i64((int64_t[]){groups, (p->rows - 1) / p->block + 1}, 2, &blocks)) return false;
-    p->blocks = blocks;
-    p->splits = key_splits(blocks, s->keys, threads);
-
-    const uint64_t padded = (uint64_t)round_up(p->block, p->few ? CLF_ATTENTION_FEW : CLF_ATTENTION_LANES);
-    const uint64_t tile = (uint64_t)CLF_ATTENTION_KEYS * CLF_ATTENTION_LANES;
-    p->partial = padded * (uint64_t)(p->v_pitch + 2);
-    p->work = padded * (uint64_t)p->pitch;
-    if (!p->few) p->work += 2 * tile + 4 * padded + (uint64_t)CLF_ATTENTION_KEYS * (uint64_t)(p->pitch + p->v_pitch);
-    const uint64_t partials = p->splits > 1 ? (uint64_t)(p->blocks * p->splits) : (uint64_t)threads;
-    uint64_t floats;
-    return clf_mul_u64(partials, p->partial, &floats) && clf_add_u64(floats, (uint64_t)threads * p->work, &floats) &&
-           clf_mul_u64(floats, sizeof(float), &p->scratch);
+    int64_t groups, rows, all;
+    if (!clf_product_i64((int64_t[]){p->turns, s->kv_heads}, 2, &groups)) return false;
+    if (!clf_product_i64((int64_t[]){p->group, s->queries}, 2, &rows)) return false; /* of one sequence, at most */
+    if (!clf_product_i64((int64_t[]){groups, rows}, 2, &all)) return false;
+    if (all == 0) return true;
+    if (s->sequences) all = all / s->sequences * s->batch;
+    p->threads = busy(all, s) ? threads : 1;
+    p->stretch = s->layout_block ? min64(rows, p->group * s->layout_block) : rows;
+    p->block = block_rows(p, groups, rows, blocks_of(all, groups));
+    p->partial = p->block * (p->v_pitch + 2);
+    p->work = CLF_ATTENTION_FEW * p->pitch;
+    if (s->sequences || rows <= CLF_ATTENTION_FEW) p->waiting = waiting_few(p, s->keys);
+    if (rows > CLF_ATTENTION_FEW) {
+        const int64_t tile = CLF_ATTENTION_KEYS * CLF_ATTENTION_KEYS;
+        p->work = p->block * (p->pitch + CLF_ATTENTION_ROW) + 2 * tile + CLF_ATTENTION_KEYS * (p->pitch + p->v_pitch);
+        if (!s->sequences) {
+            const int64_t units = groups * clf_attention_blocks(p, rows);
+            p->splits = clf_attention_splits(units, s->keys, p->threads);
+            if (p->splits > 1) p->waiting = units * p->splits * p->partial;
+        }
+    }
+    uint64_t floats, turns;
+    return clf_mul_u64((uint64_t)p->threads, (uint64_t)(p->partial + p->work), &floats) &&
+           clf_add_u64(floats, (uint64_t)p->waiting, &floats) && clf_mul_u64(floats, sizeof(float), &p->scratch) &&
+           clf_mul_u64((uint64_t)p->turns, sizeof(clf_attention_turn), &turns) &&
+           clf_add_u64(p->scratch, turns, &p->scratch);
 }
 
 /* Bytes of `n` sizes' product of `dtype`, added to *sum. */
@@ -77,9 +93,11 @@ static bool add_bytes(uint64_t *sum, const int64_t *sizes, int n, clf_dtype dtyp
 clf_status clf_attention_memory(clf_attention_bytes *out, const clf_attention_memory_args *a) {
     if (!out || !a) return CLF_INVALID_ARGUMENT;
     *out = (clf_attention_bytes){0};
-    clf_attention_shape s = {a->batch, a->heads, a->kv_heads, a->queries, a->keys, a->head_dim, a->v_dim};
-    if (!s.v_dim) s.v_dim = s.head_dim;
-    const int64_t sizes[] = {s.batch, s.heads, s.kv_heads, s.queries, s.keys, s.head_dim, s.v_dim, a->threads};
+    const clf_attention_shape s = {
+        a->batch,     a->heads,       a->kv_heads, a->queries, a->keys, a->head_dim, a->v_dim ? a->v_dim : a->head_dim,
+        a->sequences, a->layout_block};
+    const int64_t sizes[] = {s.batch,    s.heads, s.kv_heads,  s.queries,      s.keys,
+                             s.head_dim, s.v_dim, s.sequences, s.layout_block, a->threads};
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
         if (sizes[i] < 0) return CLF_INVALID_ARGUMENT;
     if (!clf_dtype_is_float(a->dtype) || s.head_dim > CLF_ATTENTION_DIM || s.v_dim > CLF_ATTENTION_DIM ||

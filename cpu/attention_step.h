@@ -1,0 +1,100 @@
+/* attention_step.h: a step of keys and values as rows of floats: where they lie if they are float32 in whole vectors,
+ * else converted. Keys of a step needn't follow one another: pieces say which they are, runs where they lie evenly. */
+#ifndef CLF_CPU_ATTENTION_STEP_H
+#define CLF_CPU_ATTENTION_STEP_H
+
+#include "attention_forward.h"
+#include "decode.h"
+
+enum { STEP = CLF_ATTENTION_KEYS };
+
+/* Keys key … key + n − 1 are those from `at` on. */
+typedef struct step_piece {
+    int64_t key;
+    int at, n;
+} step_piece;
+
+typedef struct step_run {
+    const float *k, *v; /* of key `at` */
+    int at, n;
+} step_run;
+
+typedef struct step {
+    int n, pieces, runs;
+    int64_t k_stride, v_stride; /* floats */
+    step_piece piece[STEP];
+    step_run run[STEP];
+    int64_t key[STEP];  /* for dropout */
+    float offset[STEP]; /* from the first key, for alibi */
+} step;
+
+/* Converts n rows of elements, padded with zeros. */
+static inline void step_convert(const char *from, int64_t stride, clf_dtype dtype, int n, int dim, int pitch,
+                                float *out) {
+    for (int j = 0; j < n; j++, from += stride, out += pitch) {
+        int d = 0;
+        if (dtype == CLF_F16)
+            for (; d + VL <= dim; d += VL) v_store(out + d, v_load_f16((const uint16_t *)(const void *)from + d));
+        else if (dtype == CLF_BF16)
+            for (; d + VL <= dim; d += VL) v_store(out + d, v_load_bf16((const uint16_t *)(const void *)from + d));
+        else if (dtype == CLF_F32)
+            for (; d + VL <= dim; d += VL) v_store(out + d, v_load((const float *)(const void *)from + d));
+        else
+            for (; d < dim; d += VL)
+                v_store(out + d, v_mul(v_set1_f16(from + d / 32 * 34), v_load_i8(from + d / 32 * 34 + 2 + d % 32)));
+        for (; d < pitch; d++) out[d] = d < dim ? attention_float(from, d, dtype) : 0;
+    }
+}
+
+/* Whether rows of `t` are used where they lie. Scattered ones are brought together: tiles take several keys at once. */
+static inline bool step_in_place(const attention *a, const clf_tensor *t, bool whole) {
+    const bool scattered = a->args->block_table && t->shape[2] < 8;
+    return t->dtype == CLF_F32 && !scattered && (!whole || t->shape[3] % VL == 0);
+}
+
+static inline int64_t step_row_bytes(const clf_tensor *t) {
+    return t->stride[2] / clf_dtype_block_values(t->dtype) * (int64_t)clf_dtype_block_bytes(t->dtype);
+}
+
+/* The keys [key, key + n), of one piece, as runs from `at` on. */
+static inline void step_add(const attention *a, const attention_unit *u, step *s, int64_t key, int n, float *k,
+                            float *v) {
+    const clf_tensor *keys = a->args->key, *values = a->args->value;
+    const bool k_here = step_in_place(a, keys, false), v_here = step_in_place(a, values, true);
+    s->k_stride = k_here ? keys->stride[2] : a->pitch;
+    s->v_stride = v_here ? values->stride[2] : a->v_pitch;
+    for (int done = 0, m; done < n; done += m) {
+        m = (int)attention_even(a, &u->s, key + done, n - done);
+        const char *k_row = attention_key_at(keys, &u->s, u->kv_head, key + done);
+        const char *v_row = attention_key_at(values, &u->s, u->kv_head, key + done);
+        step_run r = {.at = s->n + done, .n = m};
+        r.k = k_here ? (const float *)(const void *)k_row : k + r.at * a->pitch;
+        r.v = v_here ? (const float *)(const void *)v_row : v + r.at * a->v_pitch;
+        if (!k_here) step_convert(k_row, step_row_bytes(keys), keys->dtype, m, a->dim, a->pitch, k + r.at * a->pitch);
+        if (!v_here)
+            step_convert(v_row, step_row_bytes(values), values->dtype, m, a->v_dim, a->v_pitch, v + r.at * a->v_pitch);
+        if (s->runs && !k_here && !v_here)
+            s->run[0].n += m;
+        else
+            s->run[s->runs++] = r;
+    }
+}
+
+/* The next keys of the walk, up to STEP; 0 at the end. `k` and `v` have room for so many rows. */
+static inline int step_take(const attention *a, const attention_unit *u, attention_walk *walk, step *s, float *k,
+                            float *v) {
+    int64_t key, n;
+    s->n = s->pieces = s->runs = 0;
+    while (s->n < STEP && (n = attention_walk_on(walk, STEP - s->n, &key)) > 0) {
+        step_add(a, u, s, key, (int)n, k, v);
+        s->piece[s->pieces++] = (step_piece){key, s->n, (int)n};
+        for (int j = 0; (a->least || a->args->alibi_slopes) && j < n; j++) {
+            s->key[s->n + j] = key + j;
+            s->offset[s->n + j] = (float)(key + j - s->piece[0].key);
+        }
+        s->n += (int)n;
+    }
+    return s->n;
+}
+
+#endif

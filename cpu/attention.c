@@ -232,9 +232,10 @@ static void run_turns(const forward *f) {
 clf_status CPU_FN(attention)(clf_context *ctx, const clf_attention_args *args) {
     const clf_attention_shape shape = clf_attention_shape_of(args);
     forward f = {.a = attention_of(args)};
+    clear_rest(&f);
+    if (!f.a.sequences) return CLF_OK;
     CLF_CHECK(&ctx->error, clf_attention_plan_make(&f.plan, &shape, ctx->threads), CLF_OUT_OF_MEMORY,
               "attention: sizes exceed 64 bits");
-    clear_rest(&f);
     if (!f.plan.scratch) return CLF_OK;
     clf_buffer *buffer;
     CLF_TRY(clf_buffer_create(&buffer, ctx, f.plan.scratch, CLF_TAG_SCRATCH));

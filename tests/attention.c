@@ -17,7 +17,7 @@ static const struct {
     const char *backend; /* how its name begins */
     int forward, backward;
 } lacking[] = {
-    {"cpu-", PACKED | PAGED | LAYOUT | RIGHT | DROPOUT | QUANTIZED, BACKWARD},
+    {"cpu-", 0, BACKWARD},
     {"opencl", PACKED | PAGED | LAYOUT | RIGHT | DROPOUT | QUANTIZED, BACKWARD},
 };
 

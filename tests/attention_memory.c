@@ -51,10 +51,10 @@ static void compare(const clf_attention_memory_args *a) {
 static void scratch_is_what_was_estimated(void **state) {
     (void)state;
     static const clf_attention_memory_args cases[] = {
-        {1, 1, 1, 1, 1, 1, 0, CLF_F32, 1},         {1, 32, 4, 1, 2048, 64, 0, CLF_F16, 2},
-        {1, 32, 4, 300, 300, 64, 0, CLF_F16, 2},   {2, 4, 4, 77, 130, 40, 24, CLF_F32, 3},
-        {1, 2, 1, 50, 3000, 128, 256, CLF_F32, 4}, {1, 1, 1, 1, 4000, 128, 0, CLF_BF16, 2},
-        {1, 8, 8, 512, 512, 128, 0, CLF_F32, 0},   {1, 2, 2, 0, 5, 16, 0, CLF_F32, 2},
+        {1, 1, 1, 1, 1, 1, 0, CLF_F32, 1, 0, 0},         {1, 32, 4, 1, 2048, 64, 0, CLF_F16, 2, 0, 0},
+        {1, 32, 4, 300, 300, 64, 0, CLF_F16, 2, 0, 0},   {2, 4, 4, 77, 130, 40, 24, CLF_F32, 3, 0, 0},
+        {1, 2, 1, 50, 3000, 128, 256, CLF_F32, 4, 0, 0}, {1, 1, 1, 1, 4000, 128, 0, CLF_BF16, 2, 0, 0},
+        {1, 8, 8, 512, 512, 128, 0, CLF_F32, 0, 0, 0},   {1, 2, 2, 0, 5, 16, 0, CLF_F32, 2, 0, 0},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         clf_attention_memory_args a = cases[i];
@@ -65,7 +65,7 @@ static void scratch_is_what_was_estimated(void **state) {
 
 static void long_contexts_need_no_more_scratch(void **state) {
     (void)state;
-    clf_attention_memory_args a = {1, 32, 8, 4096, 4096, 128, 0, CLF_F16, 0};
+    clf_attention_memory_args a = {1, 32, 8, 4096, 4096, 128, 0, CLF_F16, 0, 0, 0};
     clf_attention_bytes near, far;
     assert_int_equal(clf_attention_memory(&near, &a), CLF_OK);
     a.queries = a.keys = 131072;
@@ -76,7 +76,7 @@ static void long_contexts_need_no_more_scratch(void **state) {
 
 static void refuses(void **state) {
     (void)state;
-    const clf_attention_memory_args good = {1, 4, 2, 8, 8, 16, 16, CLF_F32, 1};
+    const clf_attention_memory_args good = {1, 4, 2, 8, 8, 16, 16, CLF_F32, 1, 0, 0};
     clf_attention_bytes e;
     assert_int_equal(clf_attention_memory(NULL, &good), CLF_INVALID_ARGUMENT);
     assert_int_equal(clf_attention_memory(&e, NULL), CLF_INVALID_ARGUMENT);

@@ -1,6 +1,7 @@
 /* attention.c: the launcher of attention.cl. */
 #include "../lib/ops/attention.h"
 #include "cl.h"
+#include "nvidia/nvidia.h"
 
 enum { QUERIES = 64, KEYS = 32, PITCH = QUERIES + 4, K_PITCH = KEYS + 4, LOCAL = 256, FEW_LOCAL = 128 };
 /* Queries up to which each is better off with a group of its own. */
@@ -45,6 +46,9 @@ static void set_rules(clf_cl_call *call, const clf_attention_args *args) {
 }
 
 clf_status clf_attention_opencl(clf_context *ctx, const clf_attention_args *args) {
+    bool taken;
+    CLF_TRY(clf_nvidia_attention(&taken, ctx, args));
+    if (taken) return CLF_OK;
     CLF_CHECK(&ctx->error, clf_attention_plain(args), CLF_UNSUPPORTED,
               "attention: %s has no packed or paged sequences, layouts, window_right, dropout or q8_0 keys",
               ctx->backend->name);

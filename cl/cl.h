@@ -48,6 +48,14 @@ typedef struct clf_cl_rope_table {
     int64_t n;
 } clf_cl_rope_table;
 
+/* Whether the kernels of nvidia/ are used. */
+typedef enum clf_cl_tensor_cores {
+    CLF_CL_TENSOR_CORES_UNKNOWN,
+    CLF_CL_TENSOR_CORES_OFF,
+    CLF_CL_TENSOR_CORES_PTX,
+    CLF_CL_TENSOR_CORES_EMULATED
+} clf_cl_tensor_cores;
+
 /* An open device: ctx->device_state. */
 typedef struct clf_cl_state {
     cl_platform_id platform;
@@ -59,6 +67,8 @@ typedef struct clf_cl_state {
     clf_cl_program *programs;
     clf_cl_rope_table rope[CLF_CL_ROPE_TABLES];
     int rope_next; /* the oldest */
+    clf_cl_tensor_cores tensor_cores;
+    int capability; /* NVIDIA's, 86 for 8.6; 0 elsewhere */
     bool is_gpu;
     bool used_blas; /* CLBlast holds programs of this context */
     bool lost;      /* the device failed for good: no call reaches it any more */
@@ -109,7 +119,8 @@ clf_status clf_cl_blas_multiply(clf_context *ctx, const clf_tensor *x, const clf
                                 const clf_memory *product);
 void clf_cl_blas_close(clf_context *ctx);
 
-/* program.c: sources, embedded by the build: NAME.cl is {"NAME", its text}; NULL name at the end. */
+/* program.c: sources, embedded by the build: NAME.cl and NAME.h are {"NAME", their text}, those of nvidia/
+ * {"nvidia/NAME", …}; NULL name at the end. */
 typedef struct clf_cl_source {
     const char *name, *text;
 } clf_cl_source;

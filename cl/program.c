@@ -1,6 +1,6 @@
 /* program.c: programs, from the disk cache or from source. A program is the dtypes (an enum, with values and bytes a
- * block), common.cl, blocks.cl and NAME.cl, built with the device's options and the caller's. The cache's key is the
- * hash of all of it and of the device's identity. */
+ * block), common.cl, blocks.cl and NAME.cl, or the headers of nvidia/ and nvidia/NAME.cl, built with the device's
+ * options and the caller's. The cache's key is the hash of all of it and of the device's identity. */
 #include "cl.h"
 
 #include <stdarg.h>
@@ -81,18 +81,20 @@ static cl_program load_binary(clf_context *ctx, clf_cl_key key, const char *opti
 
 static clf_status build(cl_program *out, clf_context *ctx, const char *name, const char *options) {
     const clf_cl_state *s = clf_cl(ctx);
-    const char *const sources[] = {dtypes, clf_cl_source_text("common"), clf_cl_source_text("blocks"),
-                                   clf_cl_source_text(name)};
+    static const char *const shared[2][3] = {{NULL, "common", "blocks"},
+                                             {"nvidia/warp", "nvidia/tile", "nvidia/rules"}};
+    const bool nvidia = !strncmp(name, "nvidia/", 7);
+    const char *sources[4] = {dtypes, [3] = clf_cl_source_text(name)};
+    for (int i = 0; i < 3; i++)
+        if (shared[nvidia][i]) sources[i] = clf_cl_source_text(shared[nvidia][i]);
     CLF_CHECK(&ctx->error, sources[3], CLF_UNSUPPORTED, "%s: there is no %s.cl", name, name);
-    char all[512];
+    char all[768];
     snprintf(all, sizeof all, "%s %s", s->build_options, options);
     const clf_cl_key key =
         clf_cl_key_of(6, (const char *const[]){sources[0], sources[1], sources[2], sources[3], all, s->identity});
     if ((*out = load_binary(ctx, key, all))) return CLF_OK;
     cl_int error;
-    const char *lines[4];
-    memcpy(lines, sources, sizeof lines);
-    cl_program program = clCreateProgramWithSource(s->context, 4, lines, NULL, &error);
+    cl_program program = clCreateProgramWithSource(s->context, 4, sources, NULL, &error);
     CLF_TRY(clf_cl_check(ctx, error, CLF_CL_AT_ONCE, "clCreateProgramWithSource"));
     error = clBuildProgram(program, 1, &s->device, all, NULL, NULL);
     if (error) {
@@ -124,7 +126,7 @@ static clf_status get_program(clf_cl_program **out, clf_context *ctx, const char
 
 clf_status clf_cl_begin(clf_cl_call *call, clf_context *ctx, const char *name, const char *kernel, const char *options,
                         ...) {
-    char text[256];
+    char text[512];
     va_list list;
     va_start(list, options);
     vsnprintf(text, sizeof text, options, list);

@@ -1,4 +1,5 @@
-# embed.cmake: cmake -DOUT=FILE.c -P embed.cmake -- A.cl B.cl …: the sources as a C table, clf_cl_sources of cl/cl.h.
+# embed.cmake: cmake -DOUT=FILE.c -P embed.cmake -- cl/A.cl cl/nvidia/B.h …: the sources as a C table, clf_cl_sources of cl/cl.h; their names are
+# paths within cl/, without extension.
 set(sources "")
 set(after FALSE)
 foreach(i RANGE 1 ${CMAKE_ARGC})
@@ -12,10 +13,13 @@ endforeach()
 set(texts "")
 set(rows "")
 foreach(source IN LISTS sources)
-    get_filename_component(name ${source} NAME_WE)
+    get_filename_component(room ${CMAKE_CURRENT_LIST_DIR}/../cl ABSOLUTE)
+    file(RELATIVE_PATH name ${room} ${source})
+    string(REGEX REPLACE "[.][a-z]+$" "" name ${name})
+    string(MAKE_C_IDENTIFIER ${name} text)
     file(READ ${source} hex HEX)
     string(REGEX REPLACE "([0-9a-f][0-9a-f])" "0x\\1," bytes "${hex}")
-    string(APPEND texts "static const unsigned char text_${name}[] = {${bytes}0};\n")
-    string(APPEND rows "    {\"${name}\", (const char *)text_${name}},\n")
+    string(APPEND texts "static const unsigned char text_${text}[] = {${bytes}0};\n")
+    string(APPEND rows "    {\"${name}\", (const char *)text_${text}},\n")
 endforeach()
 file(WRITE ${OUT} "#include \"cl.h\"\n\n${texts}\nconst clf_cl_source clf_cl_sources[] = {\n${rows}    {0, 0}};\n")

@@ -32,7 +32,8 @@ enum {
     LIGHT = 1 << 20
 };
 
-/* With PACKED and PAGED batch counts sequences; queries and keys are the most that one has. */
+/* With PACKED and PAGED batch counts sequences; queries and keys are the most that one has. Keys listed as f32 have the
+ * query's dtype. */
 typedef struct variant {
     int64_t batch, heads, kv_heads, queries, keys, head_dim, v_dim;
     int features;
@@ -116,7 +117,7 @@ static variant random_variant(op_run *run) {
     for (int bit = 1; bit <= PAGED; bit *= 2)
         if (chance(run, 0.4) && (!old || bit & OLD_FEATURES)) v.features |= bit;
     v.features |= LIGHT;
-    v.key_dtype = (clf_dtype[]){CLF_F32, CLF_F16, CLF_BF16}[op_random_int(run, 3)];
+    v.key_dtype = (clf_dtype[]){CLF_F32, CLF_F16, CLF_BF16, run->dtype, run->dtype}[op_random_int(run, 5)];
     if (!old && !run->backward && chance(run, 0.25)) {
         v.key_dtype = CLF_Q8_0;
         v.head_dim = (v.head_dim + 31) / 32 * 32;
@@ -280,7 +281,11 @@ static bool has_gradient(const variant *v) {
 
 static variant choose(op_run *run) {
     const int last = NAMED + RANDOM;
-    if (run->variant < NAMED) return variants[run->variant];
+    if (run->variant < NAMED) {
+        variant v = variants[run->variant];
+        if (v.key_dtype == CLF_F32) v.key_dtype = run->dtype;
+        return v;
+    }
     if (run->variant >= last) return bench[run->variant - last];
     variant v = random_variant(run);
     if (run->backward) v.features &= ~PAGED;

@@ -1,7 +1,8 @@
 /* op_run.c: one run of an op_case: its tensors, their values, their places on a device.
  *
  * A tensor lies inside a larger storage, between guard bands. Strided runs put the dimensions (but the last) in reverse
- * order, with gaps after each row and each outer step, starting at an odd element. Everything that isn't an input's
+ * order, with gaps after each row and each outer step: in variants of even number of 3 elements, starting at an odd
+ * one; in the others in steps of 8, as kernels that copy whole vectors ask for. Everything that isn't an input's
  * element is poison: bytes that are NaN in every float dtype, so that what is read and shouldn't be spoils the result,
  * and what isn't written and should be is found. */
 #include "op_case.h"
@@ -143,9 +144,10 @@ void op_end(op_run *run) {
     run->n_tensors = 0;
 }
 
-/* Strides of a placement, in elements; returns the elements from the first to one past the last. */
-static int64_t lay_out(const op_tensor *t, bool strided, int64_t *stride) {
-    const int64_t gap = strided ? (clf_dtype_block_values(t->dtype) > 1 ? clf_dtype_block_values(t->dtype) : 3) : 0;
+/* Strides of a placement with gaps of `gap` elements (0: contiguous); returns the elements from the first to one past
+ * the last. */
+static int64_t lay_out(const op_tensor *t, int64_t gap, int64_t *stride) {
+    const bool strided = gap != 0;
     int64_t reach = t->ndim ? t->shape[t->ndim - 1] : 1;
     if (t->ndim) stride[t->ndim - 1] = 1;
     for (int i = 0; i + 1 < t->ndim; i++) {
@@ -166,9 +168,11 @@ clf_status op_place(op_run *run, clf_context *ctx, bool strided) {
             continue;
         }
         const int values = clf_dtype_block_values(t->dtype);
-        const int64_t guard = strided ? 17 * values : 64 * values;
+        const bool odd = run->variant % 2 == 0;
+        const int64_t guard = strided ? (odd ? 17 : 24) * values : 64 * values;
+        const int64_t gap = strided ? (values > 1 ? values : odd ? 3 : 8) : 0;
         int64_t stride[CLF_MAX_DIMS];
-        const int64_t reach = lay_out(t, strided, stride);
+        const int64_t reach = lay_out(t, gap, stride);
         clf_status st = clf_tensor_create(
             &t->storage, ctx, &(clf_tensor_args){.dtype = t->dtype, .ndim = 1, .shape = {reach + 2 * guard}});
         if (st == CLF_OK) st = clf_tensor_view(&t->tensor, t->storage, t->ndim, t->shape, stride, guard);

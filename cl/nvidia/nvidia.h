@@ -1,0 +1,23 @@
+/* nvidia.h: kernels on tensor cores, beside the portable ones of cl/. A launcher here says whether it takes a call; the
+ * portable one has the rest. */
+#ifndef CLF_CL_NVIDIA_H
+#define CLF_CL_NVIDIA_H
+
+#include "../cl.h"
+
+/* nvidia.c: whether tensor cores are to be used, found out at the first call. CLFORMER_OPENCL_TENSOR_CORES=off: never;
+ * =emulate, =emulate:SM: the kernels run in their emulation on any device, with the tiles of that compute capability
+ * and with every fault of synchronisation turned into NaN, for tests; otherwise where the device says that it has them
+ * and a known answer of each operation comes out right. Fails if the device is lost over it. */
+clf_status clf_nvidia_find(clf_context *ctx);
+
+/* The options of warp.h for 16-bit operands of dtype. */
+void clf_nvidia_options(const clf_context *ctx, clf_dtype dtype, char *text, size_t size);
+
+/* `global const int *t, long t_at, long t_stride`. */
+void clf_nvidia_ints(clf_cl_call *call, const clf_tensor *t);
+
+/* attention.c: *taken: the call was one for these kernels. */
+clf_status clf_nvidia_attention(bool *taken, clf_context *ctx, const clf_attention_args *args);
+
+#endif

@@ -1,4 +1,4 @@
-/* attention_memory.c: what clf_attention_memory() says against what the pool counts. */
+/* attention_memory.c: what clf_attention_memory() says against what the pool counts, forward and backward. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <string.h>
@@ -40,6 +40,25 @@ static void compare(const clf_attention_memory_args *a) {
     assert_int_equal(clf_memory_get_stats(ctx, &s), CLF_OK);
     assert_int_equal(s.tag_peak[CLF_TAG_SCRATCH], e.flash_scratch);
     assert_int_equal(s.tag_asked[CLF_TAG_SCRATCH], 0);
+
+    clf_tensor *d_q = tensor(ctx, a->dtype, a->batch, a->heads, a->queries, a->head_dim);
+    clf_tensor *d_k = tensor(ctx, a->dtype, a->batch, a->kv_heads, a->keys, a->head_dim);
+    clf_tensor *d_v = tensor(ctx, a->dtype, a->batch, a->kv_heads, a->keys, v_dim);
+    clf_tensor *d_out = tensor(ctx, a->dtype, a->batch, a->heads, a->queries, v_dim);
+    assert_int_equal(e.saved, e.output);
+    assert_int_equal(e.naive_saved * 2, e.naive_scratch);
+    const clf_attention_backward_args backward = {
+        .forward = args, .d_out = d_out, .d_query = d_q, .d_key = d_k, .d_value = d_v};
+    assert_int_equal(clf_memory_trim(ctx), CLF_OK);
+    assert_int_equal(clf_memory_reset_peak(ctx), CLF_OK);
+    assert_int_equal(clf_attention_backward(ctx, &backward), CLF_OK);
+    assert_int_equal(clf_memory_get_stats(ctx, &s), CLF_OK);
+    assert_int_equal(s.tag_peak[CLF_TAG_SCRATCH], e.backward_scratch);
+    assert_int_equal(s.tag_asked[CLF_TAG_SCRATCH], 0);
+    clf_tensor_destroy(d_q);
+    clf_tensor_destroy(d_k);
+    clf_tensor_destroy(d_v);
+    clf_tensor_destroy(d_out);
     clf_tensor_destroy(q);
     clf_tensor_destroy(k);
     clf_tensor_destroy(v);
@@ -72,6 +91,8 @@ static void long_contexts_need_no_more_scratch(void **state) {
     assert_int_equal(clf_attention_memory(&far, &a), CLF_OK);
     assert_int_equal(far.flash_scratch, near.flash_scratch);
     assert_int_equal(far.naive_scratch, near.naive_scratch * 1024);
+    assert_int_equal(far.saved, near.saved * 32);
+    assert_true(far.backward_scratch <= near.backward_scratch * 32);
 }
 
 static void refuses(void **state) {

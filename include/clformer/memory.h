@@ -56,15 +56,21 @@ typedef struct clf_attention_memory_args {
     int64_t layout_block; /**< with a block-sparse layout; 0: none */
 } clf_attention_memory_args;
 
-/** Memory of one attention call, inputs and output apart from scratch. */
+/** Memory of one attention call and its backward pass on the CPU, inputs and output apart from scratch. */
 typedef struct clf_attention_bytes {
     uint64_t inputs;        /**< q, k, v */
     uint64_t output;        /**< out and lse */
     uint64_t flash_scratch; /**< beyond inputs and output, blocked as clf_attention() does it */
     uint64_t naive_scratch; /**< beyond them when scores and probabilities are stored: 2 · batch·heads·queries·keys */
+    uint64_t saved;         /**< kept from the forward for the backward pass besides the inputs: out and lse */
+    uint64_t naive_saved;   /**< likewise where probabilities are stored: batch·heads·queries·keys */
+    /** What clf_attention_backward() takes beyond inputs, gradients and what is saved: it grows with the keys. A d_mask
+     * that is summed over the queries takes heads / kv_heads · keys floats a thread more */
+    uint64_t backward_scratch;
 } clf_attention_bytes;
 
-/** States what clf_attention() takes. @return CLF_INVALID_ARGUMENT for negative sizes or products beyond 64 bits */
+/** States what clf_attention() and clf_attention_backward() take. @return CLF_INVALID_ARGUMENT for negative sizes or
+ * products beyond 64 bits */
 CLF_API clf_status clf_attention_memory(clf_attention_bytes *out, const clf_attention_memory_args *args);
 
 #endif

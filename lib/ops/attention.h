@@ -101,4 +101,28 @@ int64_t clf_attention_splits(int64_t units, int64_t keys, int threads);
  * ≥ 1. */
 bool clf_attention_plan_make(clf_attention_plan *plan, const clf_attention_shape *shape, int threads);
 
+enum {
+    CLF_ATTENTION_BACKWARD_ROWS = 96, /* most queries of a block of the backward pass */
+    CLF_ATTENTION_PANEL = 32          /* lanes of the widest table's pairs of vectors */
+};
+
+/* The backward pass. A unit of work is a batch entry and a key/value head: its sums of d_key and d_value are a thread's
+ * own. While every thread can have one, units are done side by side; of those that are left, all threads do one
+ * together: each takes some blocks of its queries, and their sums are added in a fixed order. */
+typedef struct clf_attention_backward_plan {
+    int threads;
+    int rows;           /* queries a block */
+    int64_t units;      /* batch · kv_heads */
+    int64_t alone;      /* the first of them that one thread does each */
+    uint64_t sums;      /* floats of a thread's d_key and d_value */
+    uint64_t mask_sums; /* of its d_mask, where that is summed over the queries */
+    uint64_t head_sums; /* doubles of its d_sinks, and as many of its d_alibi_slopes */
+    uint64_t work;      /* floats that a thread needs besides */
+    uint64_t scratch;   /* bytes in all */
+} clf_attention_backward_plan;
+
+/* As above. d_mask is done by all threads together: queries are then always the same thread's. */
+bool clf_attention_backward_plan_make(clf_attention_backward_plan *plan, const clf_attention_shape *shape,
+                                      const clf_tensor *d_mask, int threads);
+
 #endif

@@ -106,15 +106,21 @@ clf_status clf_attention_memory(clf_attention_bytes *out, const clf_attention_me
 
     clf_attention_bytes e = {0};
     clf_attention_plan plan;
+    clf_attention_backward_plan backward;
+    const int threads = a->threads ? a->threads : 1;
     const int64_t q[] = {s.batch, s.heads, s.queries, s.head_dim}, k[] = {s.batch, s.kv_heads, s.keys, s.head_dim},
                   v[] = {s.batch, s.kv_heads, s.keys, s.v_dim}, o[] = {s.batch, s.heads, s.queries, s.v_dim},
                   scores[] = {2, s.batch, s.heads, s.queries, s.keys};
     const bool fits = add_bytes(&e.inputs, q, 4, a->dtype) && add_bytes(&e.inputs, k, 4, a->dtype) &&
                       add_bytes(&e.inputs, v, 4, a->dtype) && add_bytes(&e.output, o, 4, a->dtype) &&
                       add_bytes(&e.output, o, 3, CLF_F32) && add_bytes(&e.naive_scratch, scores, 5, a->dtype) &&
-                      clf_attention_plan_make(&plan, &s, a->threads ? a->threads : 1);
+                      add_bytes(&e.naive_saved, scores + 1, 4, a->dtype) &&
+                      clf_attention_plan_make(&plan, &s, threads) &&
+                      clf_attention_backward_plan_make(&backward, &s, NULL, threads);
     if (!fits) return CLF_INVALID_ARGUMENT;
     e.flash_scratch = plan.scratch;
+    e.saved = e.output;
+    e.backward_scratch = backward.scratch;
     *out = e;
     return CLF_OK;
 }

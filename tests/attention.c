@@ -1,6 +1,7 @@
 /* attention.c: clf_attention() and clf_attention_backward() as an op_case: the calls, how exact they must be, and what
  * tables lack. The runs are made in attention_variants.c, the reference is in attention_reference.c. `--golden DIR`
- * runs the golden cases instead (attention_golden.c). */
+ * runs the golden cases instead (attention_golden.c), `--grid` the shapes of another library's tests
+ * (attention_grid.c). */
 #include "attention_case.h"
 
 #include <math.h>
@@ -31,8 +32,10 @@ static const op_tensor *find(const op_run *run, const char *name) {
 static int needs(const op_run *run) {
     const clf_attention_args *a = run->backward ? &run->args.attention_backward.forward : &run->args.attention;
     return (find(run, "query_starts") ? PACKED : 0) | (find(run, "block_table") ? PAGED : 0) |
-           (find(run, "layout_rows") ? LAYOUT : 0) | (a->window_right ? RIGHT : 0) | (a->dropout != 0 ? DROPOUT : 0) |
-           (find(run, "key")->dtype == CLF_Q8_0 ? QUANTIZED : 0) | (run->backward ? BACKWARD : 0);
+           (find(run, "layout_rows") ? LAYOUT : 0) |
+           (a->window_right && a->window_right < find(run, "query")->shape[2] ? RIGHT : 0) |
+           (a->dropout != 0 ? DROPOUT : 0) | (find(run, "key")->dtype == CLF_Q8_0 ? QUANTIZED : 0) |
+           (run->backward ? BACKWARD : 0);
 }
 
 /* Whether the kernels of cl/nvidia are used: they take the probabilities in 16 bits. */
@@ -154,6 +157,8 @@ int main(int argc, char **argv) {
     static op_case c;
     for (int i = 1; i < argc; i++)
         if (!strcmp(argv[i], "--golden")) return attention_golden(argc, argv);
+    for (int i = 1; i < argc; i++)
+        if (!strcmp(argv[i], "--grid")) return attention_grid(argc, argv);
     c = attention_case;
     c.variants = attention_variants;
     c.bench_variants = attention_bench_variants;

@@ -131,7 +131,7 @@ static pair pair_of(const problem *p, const sequence *seq, int64_t h, int64_t i,
     const int64_t position = i + seq->keys - seq->queries;
     pair x = {.distance = fabs((double)(position - j))};
     if (j >= seq->visible || (a->causal && j > position)) return x;
-    if ((a->window && j <= position - a->window) || (a->window_right && j >= position + a->window_right)) return x;
+    if ((a->window && position - j >= a->window) || (a->window_right && j - position >= a->window_right)) return x;
     if (!in_layout(p, i, j)) return x;
     int64_t entry = seq->batch, row = seq->first_key + j;
     if (p->table) {

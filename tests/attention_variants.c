@@ -297,6 +297,7 @@ static void make_scalars(op_run *run, clf_attention_args *a, const variant *v) {
     a->causal = f & CAUSAL;
     if (f & WINDOW) a->window = 1 + op_random_int(run, v->keys + 3);
     if (f & RIGHT) a->window_right = 1 + op_random_int(run, v->keys / 2 + 3);
+    if (f & LIGHT && chance(run, 0.05)) a->window = a->window_right = INT64_MAX; /* hides nothing */
     if (f & SOFTCAP) a->softcap = (float)(1 + 8 * op_random(run));
     if (f & SCALE) a->scale = (float)(0.05 + 0.3 * op_random(run));
     if (f & EXTREME) a->scale = (float)(1e4 / (2 * sqrt((double)v->head_dim)));

@@ -10,13 +10,19 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MAX_DEVICES = 32, MAX_CONTEXTS = 2 };
+enum { MAX_DEVICES = 32, MAX_CONTEXTS = 2, MAX_LACKS = 256 };
 
 typedef struct device {
     char name[64];
     clf_context *ctx[MAX_CONTEXTS]; /* 1 thread, 2 threads; one where threads mean nothing */
     int n;
 } device;
+
+/* Runs that a backend refused for something it is known to lack. */
+typedef struct lack {
+    const char *backend, *what;
+    int runs;
+} lack;
 
 typedef struct runner {
     const op_case *c;
@@ -28,6 +34,8 @@ typedef struct runner {
     bool list, verbose;
     device devices[MAX_DEVICES];
     int n_devices, passed, failed, skipped;
+    lack lacks[MAX_LACKS];
+    int n_lacks;
 } runner;
 
 static const uint32_t poisons[2] = {0xffffffff, 0x7fc1ffc1}; /* NaN in f32, f16 and bf16; as integers never right */
@@ -203,12 +211,20 @@ static clf_status check_placed(const runner *r, op_run *run, clf_context *ctx, b
 
 /* ---- all of them ---- */
 
+static void count_lack(runner *r, const char *backend, const char *what) {
+    int i = 0;
+    while (i < r->n_lacks && (strcmp(r->lacks[i].backend, backend) != 0 || strcmp(r->lacks[i].what, what) != 0)) i++;
+    if (i == MAX_LACKS) return;
+    if (i == r->n_lacks) r->lacks[r->n_lacks++] = (lack){backend, what, 0};
+    r->lacks[i].runs++;
+}
+
 static void check_on(runner *r, op_run *run, const device *d) {
     char text[640] = "";
     double errors[OP_MAX_TENSORS] = {0};
     run->ctx = d->ctx[0];
-    const char *backend = clf_context_backend(run->ctx), *lack = r->c->lacks ? r->c->lacks(run, backend) : NULL;
-    const bool may_lack = r->c->lacks ? lack != NULL : strncmp(backend, "cpu", 3) != 0;
+    const char *backend = clf_context_backend(run->ctx), *lacking = r->c->lacks ? r->c->lacks(run, backend) : NULL;
+    const bool may_lack = r->c->lacks ? lacking != NULL : strncmp(backend, "cpu", 3) != 0;
     const int turn = (run->variant + (int)run->dtype) % (2 * d->n);
     for (int k = 0; k < 2 * d->n; k++) {
         if (run->light && k != turn) continue;
@@ -216,14 +232,16 @@ static void check_on(runner *r, op_run *run, const device *d) {
         const bool strided = k % 2;
         const clf_status st = check_placed(r, run, ctx, strided, errors, text, sizeof text);
         if (st == CLF_UNSUPPORTED && may_lack) {
-            printf("skip %s, %s, variant %d%s (%s): %s\n", d->name, clf_dtype_name(run->dtype), run->variant,
-                   run->backward ? ", backward" : "", run->text, text);
+            if (lacking) count_lack(r, backend, lacking);
+            if (!lacking || r->verbose)
+                printf("skip %s, %s, variant %d%s (%s): %s\n", d->name, clf_dtype_name(run->dtype), run->variant,
+                       run->backward ? ", backward" : "", run->text, text);
             r->skipped++;
             return;
         }
-        if (lack && !*text &&
+        if (lacking && !*text &&
             !getenv("CLFORMER_OPENCL_TENSOR_CORES")) /* they may have what the portable kernels lack */
-            snprintf(text, sizeof text, "listed as lacking %s, but has it: the list is old", lack);
+            snprintf(text, sizeof text, "listed as lacking %s, but has it: the list is old", lacking);
         if (*text) {
             printf("FAIL test-%s --device %s --dtype %s --variant %d --seed %llu  (%s%s; %s, %d thread%s): %s\n",
                    r->c->name, d->name, clf_dtype_name(run->dtype), run->variant, (unsigned long long)r->seed,
@@ -372,6 +390,8 @@ int op_main(int argc, char **argv, const op_case *c) {
     for (int d = 0; d < CLF_DTYPE_COUNT; d++)
         if (r.dtype < 0 ? dtypes >> d & 1 : d == r.dtype) check_variants(&r, (clf_dtype)d);
     if (c->rejects && !r.list && r.variant < 0 && r.dtype < 0) check_rejects(&r);
+    for (int i = 0; i < r.n_lacks; i++)
+        printf("skip %s: %d runs need %s\n", r.lacks[i].backend, r.lacks[i].runs, r.lacks[i].what);
     for (int i = 0; i < r.n_devices; i++)
         for (int k = 0; k < r.devices[i].n; k++) clf_context_destroy(r.devices[i].ctx[k]);
     if (r.list) return 0;

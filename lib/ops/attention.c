@@ -8,20 +8,31 @@
 #include "../core/checked.h"
 #include "check.h"
 
+/* Keys and values: floats or Q8_0; other blocks no table has. */
+static clf_status check_keys(clf_context *ctx, const char *op, const char *name, const clf_tensor *t) {
+    const clf_status st = clf_check_tensor(ctx, op, name, t, CLF_DTYPES_FLOAT | CLF_DTYPE_BIT(CLF_Q8_0), 4, 4);
+    const bool blocks = t && t->magic == CLF_TENSOR_MAGIC && t->ctx == ctx && t->ndim == 4 && t->dtype != CLF_Q8_0 &&
+                        CLF_DTYPES_BLOCK >> t->dtype & 1;
+    return blocks ? CLF_UNSUPPORTED : st;
+}
+
+static clf_status check_dim(clf_context *ctx, const char *op, const char *name, const char *what, int64_t dim) {
+    CLF_CHECK(&ctx->error, dim >= 1 && dim <= CLF_ATTENTION_DIM, dim < 1 ? CLF_INVALID_ARGUMENT : CLF_UNSUPPORTED,
+              "%s: %s: expected a %s of 1 to %d, got %lld", op, name, what, CLF_ATTENTION_DIM, (long long)dim);
+    return CLF_OK;
+}
+
 /* Query, key and value: four dimensions that fit together. */
 static clf_status check_inputs(clf_context *ctx, const char *op, const clf_attention_args *a) {
     clf_error *err = &ctx->error;
-    const uint32_t kinds = CLF_DTYPES_FLOAT | CLF_DTYPE_BIT(CLF_Q8_0);
     CLF_TRY(clf_check_tensor(ctx, op, "query", a->query, CLF_DTYPES_FLOAT, 4, 4));
-    CLF_TRY(clf_check_tensor(ctx, op, "key", a->key, kinds, 4, 4));
-    CLF_TRY(clf_check_tensor(ctx, op, "value", a->value, kinds, 4, 4));
+    CLF_TRY(check_keys(ctx, op, "key", a->key));
+    CLF_TRY(check_keys(ctx, op, "value", a->value));
     CLF_CHECK(err, a->value->dtype == a->key->dtype, CLF_INVALID_ARGUMENT, "%s: value: expected key's dtype %s, got %s",
               op, clf_dtype_name(a->key->dtype), clf_dtype_name(a->value->dtype));
     const int64_t *q = a->query->shape, *k = a->key->shape, *v = a->value->shape;
-    CLF_CHECK(err, q[3] >= 1 && q[3] <= CLF_ATTENTION_DIM, CLF_INVALID_ARGUMENT,
-              "%s: query: expected a head_dim of 1 to %d, got %lld", op, CLF_ATTENTION_DIM, (long long)q[3]);
-    CLF_CHECK(err, v[3] >= 1 && v[3] <= CLF_ATTENTION_DIM, CLF_INVALID_ARGUMENT,
-              "%s: value: expected a v_dim of 1 to %d, got %lld", op, CLF_ATTENTION_DIM, (long long)v[3]);
+    CLF_TRY(check_dim(ctx, op, "query", "head_dim", q[3]));
+    CLF_TRY(check_dim(ctx, op, "value", "v_dim", v[3]));
     CLF_CHECK(err, k[1] ? q[1] % k[1] == 0 : q[1] == 0, CLF_INVALID_ARGUMENT,
               "%s: key: expected kv_heads that divide query's %lld heads, got %lld", op, (long long)q[1],
               (long long)k[1]);
@@ -101,7 +112,7 @@ static clf_status check_layout(clf_context *ctx, const char *op, const clf_atten
     CLF_TRY(clf_check_tensor(ctx, op, "layout_columns", a->layout_columns, CLF_DTYPE_BIT(CLF_I32), 1, 1));
     CLF_TRY(check_starts(ctx, op, "layout_rows", a->layout_rows));
     if (a->query_starts) return CLF_OK;
-    const int64_t rows = (a->query->shape[2] + block - 1) / block + 1;
+    const int64_t n_q = a->query->shape[2], rows = n_q / block + (n_q % block != 0) + 1;
     return clf_check_shape(ctx, op, "layout_rows", a->layout_rows, 1, &rows);
 }
 
@@ -135,7 +146,8 @@ static clf_status check_call(clf_context *ctx, const char *op, clf_attention_arg
     const int64_t *q = a->query->shape;
     CLF_TRY(clf_check_finite(ctx, op, "scale", a->scale, -FLT_MAX, FLT_MAX));
     CLF_TRY(clf_check_finite(ctx, op, "softcap", a->softcap, 0, FLT_MAX));
-    CLF_TRY(clf_check_finite(ctx, op, "dropout", a->dropout, 0, nextafterf(1, 0)));
+    CLF_CHECK(&ctx->error, a->dropout >= 0 && a->dropout < 1, CLF_INVALID_ARGUMENT,
+              "%s: dropout: expected 0 or more and less than 1, got %g", op, (double)a->dropout);
     CLF_CHECK(&ctx->error, a->window >= 0, CLF_INVALID_ARGUMENT, "%s: window: expected 0 or more, got %lld", op,
               (long long)a->window);
     CLF_CHECK(&ctx->error, a->window_right >= 0, CLF_INVALID_ARGUMENT, "%s: window_right: expected 0 or more, got %lld",
@@ -156,6 +168,9 @@ static clf_status check_call(clf_context *ctx, const char *op, clf_attention_arg
         CLF_TRY(clf_check_output(ctx, op, "lse", a->lse, "out", a->out, false));
     }
     if (a->scale == 0) a->scale = 1 / sqrtf((float)q[3]);
+    /* windows that hide nothing: kernels may add positions to the others without overflow */
+    if (a->window >= clf_attention_keys(a)) a->window = 0;
+    if (a->window_right >= q[2]) a->window_right = 0;
     return CLF_OK;
 }
 

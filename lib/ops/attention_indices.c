@@ -21,7 +21,7 @@ static clf_status check_rising(clf_context *ctx, const char *op, const char *nam
 
 /* Columns rise within each row and lie in 0 … blocks − 1. */
 static clf_status check_columns(clf_context *ctx, const char *op, const clf_attention_args *a) {
-    const int64_t blocks = (clf_attention_keys(a) + a->layout_block - 1) / a->layout_block;
+    const int64_t keys = clf_attention_keys(a), blocks = keys / a->layout_block + (keys % a->layout_block != 0);
     for (int64_t r = 0; r + 1 < a->layout_rows->shape[0]; r++) {
         int64_t least = 0;
         for (int64_t i = index_at(a->layout_rows, r); i < index_at(a->layout_rows, r + 1); i++) {

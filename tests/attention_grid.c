@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "attention_case.h"
+#include "attention_golden.h"
 
 enum { CASES = 5088, LEAST = 600, MAX_ARGUMENTS = 64 };
 static const double cheap = 1.5e6; /* multiplications of what runs by default */
@@ -138,6 +139,7 @@ static bool make(op_run *run) {
         for (int64_t h = 0; h < heads; h++)
             slopes[h] = op_round(pow(2, -8.0 * (double)(h + 1) / (double)heads), CLF_F32);
     }
+    op_output(run, "lse", CLF_F32, 3, out);
     op_output(run, "out", dtype, 4, out);
     snprintf(run->text, sizeof run->text, "dims %d/%d, heads %d*%d, batch %d, keys %d %s, queries %d %s%s%s%s%s%s",
              g->head_dim, g->v_dim, g->kv_heads, g->group, g->batch, g->keys, clf_dtype_name(g->type), g->queries,

@@ -22,7 +22,7 @@ lint() { # SOURCE OPTIONS...
     local source=$1
     shift
     cat "$work/dtypes.cl" cl/common.cl cl/blocks.cl "cl/$source.cl" >"$work/$source.cl"
-    "$clang" -x cl -cl-std=CL1.2 --target=spir64 -Xclang -finclude-default-header -Xclang -cl-ext=-all -fsyntax-only -Wall -Wextra -Wno-missing-prototypes -Wno-unused-parameter \
+    "$clang" -x cl -cl-std=CL1.2 --target=spir64 -Icl -Xclang -finclude-default-header -Xclang -cl-ext=-all -fsyntax-only -Wall -Wextra -Wno-missing-prototypes -Wno-unused-parameter \
         -Wdouble-promotion -Werror "$@" "$work/$source.cl" || { echo "cl/$source.cl $*"; exit 1; }
     count=$((count + 1))
 }
@@ -36,8 +36,12 @@ for w in $floats; do lint embedding -DW="$w"; lint linear -DW="$w"; done
 for w in $blocks; do
     for source in embedding linear convert; do lint $source -DW="$w" -DBLOCKS; done
 done
-for chunks in 1 2 4; do lint attention -DCHUNKS=$chunks; done
+lint attention_starts
+tile="-DQUERIES=64 -DKEYS=32 -DITEMS=128 -DDEPTH=16"
+for chunks in 1 2 4; do lint attention $tile -DCHUNKS=$chunks; done
+for chunks in 1 2 4; do lint attention_backward $tile -DCHUNKS=$chunks; done
+for rows in 1 2 4 8; do lint attention_few -DROWS=$rows; done
 for source in cl/*.cl; do
-    [ -e "$work/$(basename "$source")" ] || [[ $source =~ /(common|blocks)\.cl$ ]] || { echo "$source: not linted"; exit 1; }
+    [ -e "$work/$(basename "$source")" ] || [[ $source =~ /(common|blocks|attention_rules|attention_tile)\.cl$ ]] || { echo "$source: not linted"; exit 1; }
 done
 echo "$count programs"

@@ -8,8 +8,8 @@
  *     clf_cl_float(&call, cap);
  *     return clf_cl_run(&call, (size_t[3]){groups, 1, 1}, 128);
  *
- * and its kernels (OP.cl) follow common.cl in one program. Programs are built when first used, one for each op and set
- * of options. */
+ * and its kernels (OP.cl, and what it includes) follow common.cl in one program. Programs are built when first used,
+ * one for each op and set of options. */
 #ifndef CLF_CL_H
 #define CLF_CL_H
 
@@ -28,7 +28,7 @@
 #include "../lib/ops/ops.def"
 #undef CLF_OP
 
-enum { CLF_CL_KERNELS = 4, CLF_CL_ROPE_TABLES = 4 };
+enum { CLF_CL_KERNELS = 5, CLF_CL_ROPE_TABLES = 4 };
 
 /* A built program and the kernels taken from it. */
 typedef struct clf_cl_program {
@@ -69,6 +69,7 @@ typedef struct clf_cl_state {
     int rope_next; /* the oldest */
     clf_cl_tensor_cores tensor_cores;
     int capability; /* NVIDIA's, 86 for 8.6; 0 elsewhere */
+    cl_uint units;  /* compute units */
     bool is_gpu;
     bool used_blas; /* CLBlast holds programs of this context */
     bool lost;      /* the device failed for good: no call reaches it any more */

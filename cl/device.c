@@ -11,7 +11,7 @@
 
 enum { MAX_PLATFORMS = 16, MAX_DEVICES = 32 };
 /* What the kernels need. */
-enum { MIN_GROUP = 256, MIN_LOCAL = 24 << 10 };
+enum { MIN_GROUP = 256, MIN_LOCAL = 32 << 10 };
 
 typedef struct found {
     cl_platform_id platform;
@@ -71,7 +71,7 @@ static const char *unusable(cl_device_id device) {
         return "it is older than OpenCL 1.2";
     if (strcmp(profile, "FULL_PROFILE")) return "it has only the embedded profile";
     if (number_of(device, CL_DEVICE_MAX_WORK_GROUP_SIZE) < MIN_GROUP) return "its work-groups are smaller than 256";
-    if (number_of(device, CL_DEVICE_LOCAL_MEM_SIZE) < MIN_LOCAL) return "it has less than 24 KiB of local memory";
+    if (number_of(device, CL_DEVICE_LOCAL_MEM_SIZE) < MIN_LOCAL) return "it has less than 32 KiB of local memory";
     return NULL;
 }
 
@@ -128,6 +128,7 @@ static clf_status open_state(clf_context *ctx, clf_cl_state *s, int index) {
     s->platform = list[index].platform;
     s->device = list[index].device;
     s->is_gpu = list[index].rank < 2;
+    s->units = (cl_uint)number_of(s->device, CL_DEVICE_MAX_COMPUTE_UNITS);
     const char *reason = unusable(s->device);
     CLF_CHECK(&ctx->error, !reason, CLF_UNSUPPORTED, "device opencl:%d: %s", index, reason);
 

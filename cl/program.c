@@ -1,6 +1,7 @@
 /* program.c: programs, from the disk cache or from source. A program is the dtypes (an enum, with values and bytes a
- * block), common.cl, blocks.cl and NAME.cl, or the headers of nvidia/ and nvidia/NAME.cl, built with the device's
- * options and the caller's. The cache's key is the hash of all of it and of the device's identity. */
+ * block), common.cl, blocks.cl and NAME.cl, with the embedded sources that it includes in place of its lines #include
+ * "OTHER.cl", or the headers of nvidia/ and nvidia/NAME.cl, built with the device's options and the caller's. The
+ * cache's key is the hash of all of it and of the device's identity. */
 #include "cl.h"
 
 #include <stdarg.h>
@@ -79,22 +80,40 @@ static cl_program load_binary(clf_context *ctx, clf_cl_key key, const char *opti
     return NULL;
 }
 
-static clf_status build(cl_program *out, clf_context *ctx, const char *name, const char *options) {
+/* Adds `text` to *all; false where memory is lacking. */
+static bool append(char **all, const char *text, size_t size) {
+    const size_t used = *all ? strlen(*all) : 0;
+    char *longer = realloc(*all, used + size + 1);
+    if (!longer) return false;
+    memcpy(longer + used, text, size);
+    longer[used + size] = 0;
+    *all = longer;
+    return true;
+}
+
+/* Adds NAME.cl, what it includes in place of the lines that say so; one level, which is all there is. */
+static bool append_source(char **all, const char *name) {
+    static const char include[] = "\n#include \"";
+    const char *text = clf_cl_source_text(name);
+    for (const char *line = text; line && (line = strstr(text, include)); text = strchr(line + 1, '\n')) {
+        char other[64];
+        const char *at = line + sizeof include - 1;
+        snprintf(other, sizeof other, "%.*s", (int)strcspn(at, "."), at);
+        const char *inner = clf_cl_source_text(other);
+        if (!inner || !append(all, text, (size_t)(line + 1 - text)) || !append(all, inner, strlen(inner))) return false;
+    }
+    return text && append(all, text, strlen(text));
+}
+
+static clf_status build_source(cl_program *out, clf_context *ctx, const char *name, const char *options,
+                               const char *source) {
     const clf_cl_state *s = clf_cl(ctx);
-    static const char *const shared[2][3] = {{NULL, "common", "blocks"},
-                                             {"nvidia/warp", "nvidia/tile", "nvidia/rules"}};
-    const bool nvidia = !strncmp(name, "nvidia/", 7);
-    const char *sources[4] = {dtypes, [3] = clf_cl_source_text(name)};
-    for (int i = 0; i < 3; i++)
-        if (shared[nvidia][i]) sources[i] = clf_cl_source_text(shared[nvidia][i]);
-    CLF_CHECK(&ctx->error, sources[3], CLF_UNSUPPORTED, "%s: there is no %s.cl", name, name);
     char all[768];
     snprintf(all, sizeof all, "%s %s", s->build_options, options);
-    const clf_cl_key key =
-        clf_cl_key_of(6, (const char *const[]){sources[0], sources[1], sources[2], sources[3], all, s->identity});
+    const clf_cl_key key = clf_cl_key_of(3, (const char *const[]){source, all, s->identity});
     if ((*out = load_binary(ctx, key, all))) return CLF_OK;
     cl_int error;
-    cl_program program = clCreateProgramWithSource(s->context, 4, sources, NULL, &error);
+    cl_program program = clCreateProgramWithSource(s->context, 1, &source, NULL, &error);
     CLF_TRY(clf_cl_check(ctx, error, CLF_CL_AT_ONCE, "clCreateProgramWithSource"));
     error = clBuildProgram(program, 1, &s->device, all, NULL, NULL);
     if (error) {
@@ -105,6 +124,20 @@ static clf_status build(cl_program *out, clf_context *ctx, const char *name, con
     store_binary(ctx, program, key);
     *out = program;
     return CLF_OK;
+}
+
+static clf_status build(cl_program *out, clf_context *ctx, const char *name, const char *options) {
+    static const char *const shared[2][3] = {{"common", "blocks"}, {"nvidia/warp", "nvidia/tile", "nvidia/rules"}};
+    const bool nvidia = !strncmp(name, "nvidia/", 7);
+    CLF_CHECK(&ctx->error, clf_cl_source_text(name), CLF_UNSUPPORTED, "%s: there is no %s.cl", name, name);
+    char *source = NULL;
+    bool whole = append(&source, dtypes, sizeof dtypes - 1);
+    for (int i = 0; i < 3 && shared[nvidia][i]; i++) whole = whole && append_source(&source, shared[nvidia][i]);
+    whole = whole && append_source(&source, name);
+    const clf_status st = whole ? build_source(out, ctx, name, options, source)
+                                : clf_fail(&ctx->error, CLF_OUT_OF_MEMORY, "out of host memory");
+    free(source);
+    return st;
 }
 
 /* Finds the program, or builds and keeps it. */

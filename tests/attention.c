@@ -20,7 +20,7 @@ static const struct {
     int forward, backward;
 } lacking[] = {
     {"cpu-", 0, 0},
-    {"opencl", PACKED | PAGED | LAYOUT | RIGHT | DROPOUT | QUANTIZED, BACKWARD},
+    {"opencl", 0, 0},
 };
 
 static const op_tensor *find(const op_run *run, const char *name) {

@@ -34,12 +34,6 @@ static inline int64_t clf_attention_keys(const clf_attention_args *a) {
     return a->block_table ? a->block_table->shape[1] * a->key->shape[2] : a->key->shape[2];
 }
 
-/* Whether the call has one sequence an entry of the batch, whole keys of floats, and neither layout nor dropout. */
-static inline bool clf_attention_plain(const clf_attention_args *a) {
-    return !a->query_starts && !a->block_table && !a->layout_rows && !a->window_right && a->dropout == 0 &&
-           clf_dtype_is_float(a->key->dtype);
-}
-
 /* For tables whose tensors are host memory. */
 clf_status clf_attention_check_indices(clf_context *ctx, const char *op, const clf_attention_args *args);
 

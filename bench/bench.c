@@ -94,7 +94,7 @@ int main(int argc, char **argv) {
     printf("clformer %s, %s\n", clf_version(), clf_context_device(ctx));
     if (s.roofs && host) {
         json_t *figures = json_object();
-        ok &= bench_roof(&s, clf_context_threads(ctx), &roofs, figures);
+        ok &= bench_roof(ctx, &roofs, figures);
         json_object_set_new(json, "roofs", figures);
     }
     if (s.model) ok &= bench_model(&s, ctx, &roofs, json);

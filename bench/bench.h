@@ -25,12 +25,18 @@ typedef struct bench_settings {
     const char *json; /* NULL: not written */
 } bench_settings;
 
+/* One of roof.c's loops. */
+typedef struct bench_loop {
+    int isa, loop;
+} bench_loop;
+
 /* What the machine does at best, in units of 1e9 a second, all threads together; 0: not measured. */
 typedef struct bench_roofs {
-    double read;       /* bytes read, nothing written */
-    double read_write; /* bytes read and written, the best of copies and triads */
-    double fma;        /* float32 operations, two a multiply-add */
-    double int8;       /* int8 operations, two a multiply-add into int32 */
+    double read;           /* bytes read, nothing written */
+    double read_write;     /* bytes read and written, the best of copies and triads */
+    double fma;            /* float32 operations, two a multiply-add */
+    double int8;           /* int8 operations, two a multiply-add into int32 */
+    bench_loop fastest[2]; /* that read, and read and wrote, at best */
 } bench_roofs;
 
 /* Times of one thing. */
@@ -44,10 +50,14 @@ bool bench_times_add(bench_times *t, double seconds);
 double bench_median(bench_times *t); /* sorts */
 void bench_times_free(bench_times *t);
 
-/* Measures with `threads` threads; each fills `json`, an object, and prints a table. False after printing what failed.
+/* Measures with the context's threads; each fills `json`, an object, and prints a table. False after printing what
+ * failed.
  */
-bool bench_roof(const bench_settings *s, int threads, bench_roofs *roofs, json_t *json);
-bool bench_ops(const bench_settings *s, clf_context *ctx, const bench_roofs *roofs, json_t *json);
+bool bench_roof(clf_context *ctx, bench_roofs *roofs, json_t *json);
+/* Measures the bandwidths again, by the loops that were fastest: other guests of a host take their part of the
+ * memory's, and it may halve from one second to the next. Without roofs nothing happens. */
+void bench_roof_again(clf_context *ctx, bench_roofs *roofs);
+bool bench_ops(const bench_settings *s, clf_context *ctx, bench_roofs *roofs, json_t *json);
 bool bench_model(const bench_settings *s, clf_context *ctx, const bench_roofs *roofs, json_t *json);
 
 #endif

@@ -1,6 +1,7 @@
 /* activation.h: exp and the gates of clf_activation over simd.h, shared by glu and linear.
  *
- * Relative errors below 3e-7, in the tails of the gelus, where the result is below 1e-5, up to 2e-5. Where x is so far
+ * Relative errors: silu below 2e-7; the gelus below 7e-7 where the result is above 0.01, growing to 2e-6 where it is
+ * 1e-5, and up to 2e-5 below that. Where x is so far
  * below 0 that the result's limit is 0 they give something between −1e-35 and 0; so for −∞. NaN in, NaN out.
  * Polynomials are minimax fits in the variable shown. */
 #ifndef CLF_CPU_ACTIVATION_H

@@ -2,9 +2,10 @@
  * frequency, times the magnitude. Pairs are (i, i + n/2), or neighbours (2i, 2i + 1); elements from n on are copied.
  *
  * Threads share the positions. Cosines and sines are made once for all heads: of one position at a time where its heads
- * lie together, else of as many as TABLE holds, so that each head's rows for them are walked together. Angles are
- * 64-bit fractions of a turn, reduced by wrapping (see rope_frequencies.h) and by quarter turns, so the float
- * polynomials see what is left, at most an eighth of a turn. */
+ * lie together, else of as many as TABLE holds, so that each head's rows for them are walked together. While a run of
+ * rows is turned, the next one is fetched: runs are too short for the hardware to foresee. Angles are 64-bit fractions
+ * of a turn, reduced by wrapping (see rope_frequencies.h) and by quarter turns, so the float polynomials see what is
+ * left, at most an eighth of a turn. */
 #include "../lib/ops/rope_frequencies.h"
 #include "cpu.h"
 
@@ -58,13 +59,15 @@ INLINE void put(char *p, vf v, clf_dtype dtype, bool stream) {
 }
 
 /* pairs (i, i + n/2) */
-INLINE void halves(const char *x, const rotation *r, int n, char *y, clf_dtype dtype, bool stream) {
+INLINE void halves(const char *x, const char *next, const rotation *r, int n, char *y, clf_dtype dtype, bool stream) {
     const size_t bytes = cpu_bytes(dtype), half = (size_t)(n / 2) * bytes;
     int i = 0;
     for (; i + VL <= n / 2; i += VL) {
         const size_t at = (size_t)i * bytes;
         const vf a = v_load_as(x + at, dtype), b = v_load_as(x + half + at, dtype);
         const vf c = v_load(r->c + i), s = v_load(r->s + i);
+        cpu_fetch(next + at, VL * bytes);
+        cpu_fetch(next + half + at, VL * bytes);
         put(y + at, v_nfma(b, s, v_mul(a, c)), dtype, stream);
         put(y + half + at, v_fma(b, c, v_mul(a, s)), dtype, stream);
     }
@@ -79,7 +82,8 @@ INLINE void halves(const char *x, const rotation *r, int n, char *y, clf_dtype d
 }
 
 /* pairs (2i, 2i + 1); a vector of one element swaps by address */
-INLINE void neighbours(const char *x, const rotation *r, int n, char *y, clf_dtype dtype, bool stream) {
+INLINE void neighbours(const char *x, const char *next, const rotation *r, int n, char *y, clf_dtype dtype,
+                       bool stream) {
     const size_t bytes = cpu_bytes(dtype);
     int i = 0;
     if (VL == 1) {
@@ -93,6 +97,7 @@ INLINE void neighbours(const char *x, const rotation *r, int n, char *y, clf_dty
     }
     for (; i + VL <= n; i += VL) {
         const vf v = v_load_as(x + (size_t)i * bytes, dtype);
+        cpu_fetch(next + (size_t)i * bytes, VL * bytes);
         put(y + (size_t)i * bytes, v_fma(v, v_load(r->c + i), v_mul(v_swap(v), v_load(r->s + i))), dtype, stream);
     }
     if (i < n) {
@@ -103,9 +108,10 @@ INLINE void neighbours(const char *x, const rotation *r, int n, char *y, clf_dty
     }
 }
 
-/* Heads' rows that follow each other in memory: `count` of them, with one rotation or (r_step 1) one each. */
+/* Rows of x that follow each other in memory: `count` of them, with one rotation or (r_step 1) one each. `next` is the
+ * first row of the run that follows, fetched meanwhile. */
 typedef struct run {
-    const char *x;
+    const char *x, *next;
     char *y;
     size_t x_step, y_step; /* bytes */
     const rotation *r;
@@ -116,14 +122,14 @@ typedef struct run {
 
 INLINE void turn(const run *t, clf_rope_pairing pairing, clf_dtype dtype, bool stream) {
     const size_t done = (size_t)t->n * cpu_bytes(dtype), all = (size_t)t->dim * cpu_bytes(dtype);
-    const char *x = t->x;
+    const char *x = t->x, *next = t->next;
     char *y = t->y;
     const rotation *r = t->r;
-    for (int64_t k = 0; k < t->count; k++, x += t->x_step, y += t->y_step, r += t->r_step) {
+    for (int64_t k = 0; k < t->count; k++, x += t->x_step, next += t->x_step, y += t->y_step, r += t->r_step) {
         if (pairing == CLF_ROPE_INTERLEAVED)
-            neighbours(x, r, t->n, y, dtype, stream);
+            neighbours(x, next, r, t->n, y, dtype, stream);
         else
-            halves(x, r, t->n, y, dtype, stream);
+            halves(x, next, r, t->n, y, dtype, stream);
         if (all > done && x != y) memcpy(y + done, x + done, all - done);
     }
 }
@@ -166,7 +172,7 @@ static void rotate(const clf_rope_args *a, const uint64_t *turns, float magnitud
     run t = {.dim = clf_last(x), .n = n};
     if (x_head < x_step) { /* walk as the memory lies: all heads of a step */
         for (int64_t s = 0; s < steps; s++) {
-            t.x = from + (size_t)s * x_step, t.x_step = x_head;
+            t.x = from + (size_t)s * x_step, t.next = t.x + x_step, t.x_step = x_head;
             t.y = to + (size_t)s * y_step, t.y_step = y_head;
             t.r = &r[s], t.r_step = 0, t.count = heads;
             turn_run(a, &t, stream);
@@ -174,6 +180,7 @@ static void rotate(const clf_rope_args *a, const uint64_t *turns, float magnitud
     } else { /* or the steps of a head */
         for (int64_t h = 0; h < heads; h++) {
             t.x = from + (size_t)h * x_head, t.x_step = x_step;
+            t.next = h + 1 < heads ? t.x + x_head : from + (size_t)steps * x_step;
             t.y = to + (size_t)h * y_head, t.y_step = y_step;
             t.r = r, t.r_step = 1, t.count = steps;
             turn_run(a, &t, stream);

@@ -14,7 +14,7 @@ for op in $(sed -n 's/^CLF_OP(\(.*\))$/\1/p' lib/ops/ops.def); do
 done
 for op in $(sed -n 's/^CLF_OP_BACKWARD(\(.*\))$/\1/p' lib/ops/ops.def); do
     grep -q "CLF_API clf_status clf_${op}_backward(" include/clformer/ops.h || complain "clf_${op}_backward() is not in ops.h"
-    grep -q "^## $op$" docs/ops.md || complain "docs/ops.md has no heading '## $op'"
+    grep -q "^## ${op}_backward$" docs/ops.md || complain "docs/ops.md has no heading '## ${op}_backward'"
 done
 known='^(CMakeLists.txt|CMakePresets.json|README.md|LICENSE|\.clang-format|\.clang-tidy|\.gitignore|(include|lib|cl|cpu|tests|bench|examples|cmake|docs|\.ci)/.*)$'
 strangers=$(git ls-files | grep -vE "$known" || true)

@@ -36,7 +36,8 @@ static double loss(op_run *run) {
     const op_tensor *out = op_find(run, "out");
     const double *d_out = op_value(run, "d_out");
     double sum = 0;
-    for (int64_t i = 0; i < op_elements(out); i++) sum += d_out[i] * out->value[i];
+    for (int64_t i = 0; i < op_elements(out); i++)
+        if (isfinite(d_out[i])) sum += d_out[i] * out->value[i]; /* rows of no sequence hold garbage */
     return sum;
 }
 

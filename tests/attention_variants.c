@@ -240,6 +240,16 @@ static void spoil(op_run *run, const char *name, int64_t sequences) {
     free(seen);
 }
 
+/* The same in the query rows of no sequence. */
+static void spoil_rows(op_run *run, const char *name, int64_t sequences) {
+    op_tensor *t = op_find(run, name);
+    const double *starts = op_value(run, "query_starts");
+    if (!t || !starts) return;
+    const int64_t rows = t->shape[2], dim = t->shape[3];
+    for (int64_t i = 0; i < op_elements(t); i++)
+        if ((double)(i / dim % rows) >= starts[sequences]) t->value[i] = i % 2 ? NAN : INFINITY;
+}
+
 static void make_normal(op_run *run, op_tensor *t) {
     for (int64_t i = 0; i < op_elements(t); i++) {
         const double r = sqrt(-2 * log(1 - op_random(run))), angle = 6.283185307179586 * op_random(run);
@@ -347,8 +357,10 @@ bool attention_make(op_run *run) {
     if (f & SINKS) op_input(run, "sinks", CLF_F32, 1, &v.heads, -3, 3);
     if (!(f & SAME_KEYS)) spoil(run, "key", v.batch);
     if (!(f & SAME_KEYS)) spoil(run, "value", v.batch);
+    spoil_rows(run, "query", v.batch);
     if (run->backward) {
         make_gradients(run, out, out);
+        spoil_rows(run, "d_out", v.batch);
     } else {
         if (f & LSE) op_output(run, "lse", CLF_F32, 3, out);
         op_output(run, "out", run->dtype, 4, out);

@@ -67,7 +67,7 @@ typedef struct op_case {
     /* Outputs' `value` from the inputs' `value`, in double. */
     void (*reference)(op_run *run);
     /* Largest rms-relative error √(Σ(a−b)²/Σb²) allowed for output t, b being the reference rounded to t's dtype;
-     * docs/numerics.md says why. NULL: op_tolerance(). 2.5e-7 of t's magnitude is allowed whatever remains of it.
+     * docs/numerics.md says why. NULL: op_tolerance(). 5e-7 of t's magnitude is allowed whatever remains of it.
      * 16-bit outputs are also held to one unit in the last place, each element, where `ulp` is set. */
     double (*tolerance)(const op_run *run, const op_tensor *t);
     bool ulp;

@@ -25,12 +25,12 @@ static void set_outputs(clf_cl_call *call, const clf_attention_args *a) {
 
 static clf_status run_tiles(clf_context *ctx, const clf_cl_attention_rules *r) {
     const clf_attention_args *a = r->args;
-    const int chunks = clf_cl_attention_chunks(a->value->shape[3]);
-    const clf_cl_attention_tile t = clf_cl_attention_tile_of(ctx, CLF_CL_FORWARD, chunks);
+    const int width = clf_cl_attention_width(a->value->shape[3]);
+    const clf_cl_attention_tile t = clf_cl_attention_tile_of(ctx, CLF_CL_FORWARD, width);
     clf_cl_call call;
     CLF_TRY(clf_cl_begin(&call, ctx, "attention", "attention",
-                         "-DCHUNKS=%d -DQUERIES=%d -DKEYS=%d -DITEMS=%d -DDEPTH=%d", chunks, t.queries, t.keys, t.items,
-                         t.depth));
+                         "-DCHUNKS=%d -DQUERIES=%d -DKEYS=%d -DITEMS=%d -DDEPTH=%d", clf_cl_attention_chunks(width),
+                         t.queries, t.keys, t.items, t.depth));
     set_inputs(&call, r);
     set_outputs(&call, a);
     clf_cl_local(&call, clf_cl_attention_local(CLF_CL_FORWARD, t));

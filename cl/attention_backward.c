@@ -21,7 +21,7 @@ typedef struct backward {
     clf_buffer *d;         /* d_out · out by row */
     clf_buffer *distances; /* for d_alibi_slopes, by row */
     clf_cl_attention_tile tile;
-    int chunks;
+    int width;
 } backward;
 
 static gradients gradients_of(const clf_attention_backward_args *b) {
@@ -55,8 +55,8 @@ static void set_buffer(clf_cl_call *call, const clf_buffer *buffer) {
 static clf_status begin(clf_cl_call *call, const backward *b, const char *kernel) {
     const clf_cl_attention_tile t = b->tile;
     CLF_TRY(clf_cl_begin(call, b->ctx, "attention_backward", kernel,
-                         "-DCHUNKS=%d -DQUERIES=%d -DKEYS=%d -DITEMS=%d -DDEPTH=%d", b->chunks, t.queries, t.keys,
-                         t.items, t.depth));
+                         "-DCHUNKS=%d -DQUERIES=%d -DKEYS=%d -DITEMS=%d -DDEPTH=%d", clf_cl_attention_chunks(b->width),
+                         t.queries, t.keys, t.items, t.depth));
     clf_cl_attention_set(call, &b->rules);
     clf_cl_value(call, sizeof b->gradients, &b->gradients);
     return CLF_OK;
@@ -143,8 +143,8 @@ clf_status clf_attention_backward_opencl(clf_context *ctx, const clf_attention_b
     const clf_attention_args *a = &args->forward;
     const int64_t *q = a->query->shape, widest = q[3] > a->value->shape[3] ? q[3] : a->value->shape[3];
     const size_t rows = (size_t)(q[0] * q[1] * q[2]) * sizeof(cl_float);
-    backward b = {.ctx = ctx, .args = args, .gradients = gradients_of(args), .chunks = clf_cl_attention_chunks(widest)};
-    b.tile = clf_cl_attention_tile_of(ctx, CLF_CL_BACKWARD, b.chunks);
+    backward b = {.ctx = ctx, .args = args, .gradients = gradients_of(args), .width = clf_cl_attention_width(widest)};
+    b.tile = clf_cl_attention_tile_of(ctx, CLF_CL_BACKWARD, b.width);
     clf_status st;
     CLF_TRY_GOTO(st, clf_cl_attention_open(&b.rules, ctx, a));
     CLF_TRY_GOTO(st, clf_buffer_create(&b.d, ctx, rows, CLF_TAG_SCRATCH));

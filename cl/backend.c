@@ -16,6 +16,7 @@ const clf_backend clf_backend_opencl = {
     .native = clf_cl_native,
     .adopt = clf_cl_adopt,
     .disown = clf_cl_disown,
+    .tune = clf_cl_tune,
 #define CLF_OP(op) .op = clf_##op##_opencl,
 #include "../lib/ops/ops.def"
 #undef CLF_OP

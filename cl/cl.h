@@ -48,6 +48,10 @@ typedef struct clf_cl_rope_table {
     int64_t n;
 } clf_cl_rope_table;
 
+/* The portable kernels of attention with tile sizes of their own: passes by widths. */
+typedef enum clf_cl_attention_pass { CLF_CL_FORWARD, CLF_CL_BACKWARD, CLF_CL_PASSES } clf_cl_attention_pass;
+enum { CLF_CL_WIDTHS = 3 };
+
 /* Whether the kernels of nvidia/ are used. */
 typedef enum clf_cl_tensor_cores {
     CLF_CL_TENSOR_CORES_UNKNOWN,
@@ -68,8 +72,10 @@ typedef struct clf_cl_state {
     clf_cl_rope_table rope[CLF_CL_ROPE_TABLES];
     int rope_next; /* the oldest */
     clf_cl_tensor_cores tensor_cores;
-    int capability; /* NVIDIA's, 86 for 8.6; 0 elsewhere */
-    cl_uint units;  /* compute units */
+    int capability;                                        /* NVIDIA's, 86 for 8.6; 0 elsewhere */
+    cl_uint units;                                         /* compute units */
+    uint8_t attention_tiles[CLF_CL_PASSES][CLF_CL_WIDTHS]; /* indices, see attention_tile.h */
+    bool tuned;                                            /* they are the tuner's */
     bool is_gpu;
     bool used_blas; /* CLBlast holds programs of this context */
     bool lost;      /* the device failed for good: no call reaches it any more */
@@ -113,6 +119,16 @@ void clf_cl_cache_store(clf_context *ctx, clf_cl_key key, const void *data, size
 
 /* self_test.c: known answers, once for each device, driver and version of the kernels. */
 clf_status clf_cl_self_test(clf_context *ctx);
+/* A contiguous tensor, filled from `data` unless it is NULL; its buffer is to be released, also after a failure. */
+clf_status clf_cl_test_tensor(clf_tensor *t, clf_context *ctx, clf_dtype dtype, int ndim, const int64_t *shape,
+                              const void *data);
+clf_status clf_cl_wrong(clf_context *ctx, const char *what, int i, double expected, double got);
+
+/* attention_test.c: known answers of one pass, with the tiles in use. */
+clf_status clf_cl_attention_test(clf_context *ctx, clf_cl_attention_pass pass, int dim);
+
+/* tune.c */
+clf_status clf_cl_tune(clf_context *ctx, const struct clf_opencl_tune_args *args);
 
 /* blas.c: product = x · weightᵀ by CLBlast, [m, n] in float32 without gaps; whether it is to be used for these. */
 bool clf_cl_blas_takes(const clf_context *ctx, const clf_tensor *x, const clf_tensor *weight);

@@ -9,6 +9,8 @@
 
 #include <clformer/version.h>
 
+#include "attention_tile.h"
+
 enum { MAX_PLATFORMS = 16, MAX_DEVICES = 32 };
 /* What the kernels need. */
 enum { MIN_GROUP = 256, MIN_LOCAL = 32 << 10 };
@@ -146,6 +148,7 @@ static clf_status open_state(clf_context *ctx, clf_cl_state *s, int index) {
     CLF_TRY(clf_cl_check(ctx, error, CLF_CL_AT_ONCE, "clCreateCommandQueue"));
     const uint64_t memory = number_of(s->device, CL_DEVICE_GLOBAL_MEM_SIZE);
     if (memory && ctx->pool.stats.limit > memory) ctx->pool.stats.limit = memory;
+    clf_cl_attention_tiles_load(ctx);
     return clf_cl_self_test(ctx);
 }
 

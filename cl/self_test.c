@@ -1,31 +1,38 @@
 /* self_test.c: known answers. Drivers miscompile; a device that gets these wrong is refused. The cases take the paths
  * that differ most between devices: halves, blocks, local memory with barriers, exp and log. That a device passed is
  * kept in the cache under its identity and the kernels' sources. */
-#include "cl.h"
+#include "attention_tile.h"
 
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 static const char passed[] = "passed";
 
-/* A contiguous tensor of the test's, filled from `data` unless it is NULL. */
-static clf_status make(clf_tensor *t, clf_context *ctx, clf_dtype dtype, int64_t rows, int64_t columns,
-                       const void *data) {
-    *t = (clf_tensor){.magic = CLF_TENSOR_MAGIC, .dtype = dtype, .ndim = 2, .ctx = ctx};
-    t->shape[0] = rows, t->shape[1] = columns;
-    t->stride[0] = columns, t->stride[1] = 1;
-    const size_t bytes = clf_dtype_bytes(dtype, rows * columns);
+clf_status clf_cl_test_tensor(clf_tensor *t, clf_context *ctx, clf_dtype dtype, int ndim, const int64_t *shape,
+                              const void *data) {
+    int64_t n = 1;
+    *t = (clf_tensor){.magic = CLF_TENSOR_MAGIC, .dtype = dtype, .ndim = ndim, .ctx = ctx};
+    for (int i = ndim - 1; i >= 0; i--) {
+        t->shape[i] = shape[i];
+        t->stride[i] = n;
+        n *= shape[i];
+    }
+    const size_t bytes = clf_dtype_bytes(dtype, n);
     CLF_TRY(clf_buffer_create(&t->buffer, ctx, bytes, CLF_TAG_SCRATCH));
     return data ? clf_cl_write(ctx, &t->buffer->memory, 0, data, bytes) : CLF_OK;
+}
+
+static clf_status make(clf_tensor *t, clf_context *ctx, clf_dtype dtype, int64_t rows, int64_t columns,
+                       const void *data) {
+    return clf_cl_test_tensor(t, ctx, dtype, 2, (int64_t[]){rows, columns}, data);
 }
 
 static clf_status read(const clf_tensor *t, float *out) {
     return clf_cl_read(t->ctx, &t->buffer->memory, 0, out, (size_t)clf_elements(t) * sizeof *out);
 }
 
-static clf_status wrong(clf_context *ctx, const char *what, int i, double expected, double got) {
+clf_status clf_cl_wrong(clf_context *ctx, const char *what, int i, double expected, double got) {
     return clf_fail(&ctx->error, CLF_DEVICE_ERROR,
                     "self test: %s: element %d: expected %.9g, got %.9g; this driver computes wrongly", what, i,
                     expected, got);
@@ -54,7 +61,7 @@ static clf_status test_linear(clf_context *ctx, int m, bool block) {
     for (int i = 0; i < m * N && st == CLF_OK; i++) {
         float expected = 0;
         for (int k = 0; k < K; k++) expected += x[i / N * K + k] * w[i % N * K + k];
-        if (y[i] != expected) st = wrong(ctx, "linear", i, expected, y[i]);
+        if (y[i] != expected) st = clf_cl_wrong(ctx, "linear", i, expected, y[i]);
     }
 fail:
     clf_buffer_release(tx.buffer);
@@ -79,51 +86,11 @@ static clf_status test_add(clf_context *ctx) {
     CLF_TRY_GOTO(st, clf_cl_read(ctx, &ty.buffer->memory, 0, got, sizeof got));
     for (int i = 0; i < N && st == CLF_OK; i++)
         if (got[i] != expected[i])
-            st = wrong(ctx, "add", i, (double)clf_f16_to_f32(expected[i]), (double)clf_f16_to_f32(got[i]));
+            st = clf_cl_wrong(ctx, "add", i, (double)clf_f16_to_f32(expected[i]), (double)clf_f16_to_f32(got[i]));
 fail:
     clf_buffer_release(ta.buffer);
     clf_buffer_release(tb.buffer);
     clf_buffer_release(ty.buffer);
-    return st;
-}
-
-/* Equal scores: each query's output is the mean of the values it sees, its LSE the logarithm of their number. */
-static clf_status test_attention(clf_context *ctx, int n_q) {
-    enum { N_K = 70, D = 16 };
-    float q[40 * D] = {0}, k[N_K * D], v[N_K * D], out[40 * D], lse[40];
-    clf_tensor tq = {0}, tk = {0}, tv = {0}, to = {0}, tl = {0};
-    clf_tensor *const four[] = {&tq, &tk, &tv, &to};
-    clf_status st;
-    for (int i = 0; i < N_K * D; i++) k[i] = (float)(i % 5), v[i] = (float)(i / D);
-    CLF_TRY_GOTO(st, make(&tq, ctx, CLF_F32, n_q, D, q));
-    CLF_TRY_GOTO(st, make(&tk, ctx, CLF_F32, N_K, D, k));
-    CLF_TRY_GOTO(st, make(&tv, ctx, CLF_F32, N_K, D, v));
-    CLF_TRY_GOTO(st, make(&to, ctx, CLF_F32, n_q, D, NULL));
-    CLF_TRY_GOTO(st, make(&tl, ctx, CLF_F32, 1, n_q, NULL));
-    for (int i = 0; i < 4; i++) { /* [1, 1, n, D] */
-        clf_tensor *t = four[i];
-        t->shape[2] = t->shape[0], t->shape[3] = D, t->shape[0] = t->shape[1] = 1;
-        t->stride[2] = D, t->stride[3] = 1, t->stride[0] = t->stride[1] = t->shape[2] * D;
-        t->ndim = 4;
-    }
-    tl.shape[1] = 1, tl.shape[2] = n_q, tl.stride[1] = n_q, tl.stride[2] = 1, tl.ndim = 3;
-    CLF_TRY_GOTO(
-        st,
-        clf_attention_opencl(
-            ctx, &(clf_attention_args){
-                     .query = &tq, .key = &tk, .value = &tv, .scale = 0.25f, .causal = true, .lse = &tl, .out = &to}));
-    CLF_TRY_GOTO(st, read(&to, out));
-    CLF_TRY_GOTO(st, read(&tl, lse));
-    for (int i = 0; i < n_q * D && st == CLF_OK; i++) {
-        const int seen = i / D + 1 + N_K - n_q;
-        const double mean = (seen - 1) / 2.0, log_seen = log(seen);
-        if (!(fabs((double)out[i] - mean) <= 1e-5 * mean)) st = wrong(ctx, "attention", i, mean, (double)out[i]);
-        if (!(fabs((double)lse[i / D] - log_seen) <= 1e-5))
-            st = wrong(ctx, "attention's lse", i / D, log_seen, (double)lse[i / D]);
-    }
-fail:
-    for (int i = 0; i < 4; i++) clf_buffer_release(four[i]->buffer);
-    clf_buffer_release(tl.buffer);
     return st;
 }
 
@@ -132,15 +99,20 @@ static clf_status run(clf_context *ctx) {
     CLF_TRY(test_linear(ctx, 1, false));
     CLF_TRY(test_linear(ctx, 18, false));
     CLF_TRY(test_linear(ctx, 18, true));
-    CLF_TRY(test_attention(ctx, 1));
-    return test_attention(ctx, 40);
+    CLF_TRY(clf_cl_attention_test(ctx, CLF_CL_FORWARD, 16));
+    for (int i = 0; i < CLF_CL_PASSES * CLF_CL_WIDTHS && clf_cl(ctx)->tuned; i++)
+        CLF_TRY(clf_cl_attention_test(ctx, (clf_cl_attention_pass)(i / CLF_CL_WIDTHS), 64 << i % CLF_CL_WIDTHS));
+    return CLF_OK;
 }
 
-/* Of the device and every source. */
+/* Of the device, the tiles and every source. */
 static clf_cl_key key_of(const clf_cl_state *s) {
-    const char *parts[3 + 64] = {"self test", s->identity, s->build_options};
-    int n = 3;
-    for (const clf_cl_source *source = clf_cl_sources; source->name && n < 3 + 64; source++) parts[n++] = source->text;
+    char tiles[CLF_CL_PASSES * CLF_CL_WIDTHS + 1] = "";
+    for (int i = 0; i < CLF_CL_PASSES * CLF_CL_WIDTHS; i++)
+        tiles[i] = (char)('0' + s->attention_tiles[i / CLF_CL_WIDTHS][i % CLF_CL_WIDTHS]);
+    const char *parts[4 + 64] = {"self test", s->identity, s->build_options, tiles};
+    int n = 4;
+    for (const clf_cl_source *source = clf_cl_sources; source->name && n < 4 + 64; source++) parts[n++] = source->text;
     return clf_cl_key_of(n, parts);
 }
 
@@ -153,7 +125,14 @@ clf_status clf_cl_self_test(clf_context *ctx) {
         free(data);
         if (known) return CLF_OK;
     }
-    CLF_TRY(run(ctx));
+    const clf_status st = run(ctx);
+    if (st != CLF_OK && clf_cl(ctx)->tuned && !clf_cl(ctx)->lost) {
+        clf_log(ctx, CLF_LOG_WARNING, "tuned tiles are not used: %s", ctx->error.message);
+        clf_error_clear(&ctx->error);
+        clf_cl_attention_tiles_default(ctx);
+        return clf_cl_self_test(ctx);
+    }
+    CLF_TRY(st);
     clf_cl_cache_store(ctx, key, passed, sizeof passed);
     clf_log(ctx, CLF_LOG_INFO, "%s passed its self test", ctx->device_name);
     return CLF_OK;

@@ -41,4 +41,18 @@ CLF_API clf_status clf_opencl_get_memory(const clf_tensor *t, struct _cl_mem **m
 CLF_API clf_status clf_opencl_wrap(clf_tensor **out, clf_context *ctx, const clf_tensor_args *args,
                                    struct _cl_mem *memory, size_t offset);
 
+/** Arguments of clf_opencl_tune(). */
+typedef struct clf_opencl_tune_args {
+    int head_dim;   /**< tunes for heads as wide as this (up to 64, 128 or 256 columns share their tiles); 0: all */
+    int64_t length; /**< queries and keys of the calls that are timed; 0: 2048 on a GPU, 256 elsewhere */
+    int most;       /**< tile sizes tried for each kernel and width; 0: all */
+} clf_opencl_tune_args;
+
+/** Finds the fastest tile sizes of the portable attention kernels on the device of `ctx`, which takes seconds to
+ *  minutes, most of it compiling. Each is used only after it gave known answers. The choice holds for `ctx` and is kept
+ *  in its cache directory for later contexts on the same device and driver, where it is tested before its first use;
+ *  what was measured goes to the log as CLF_LOG_INFO. `args` may be NULL: all defaults. clformer-tune calls this.
+ *  @return CLF_UNSUPPORTED unless `ctx` is an OpenCL context, CLF_INVALID_ARGUMENT for values out of range */
+CLF_API clf_status clf_opencl_tune(clf_context *ctx, const clf_opencl_tune_args *args);
+
 #endif

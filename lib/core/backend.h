@@ -15,6 +15,8 @@ typedef struct clf_memory {
     size_t size;
 } clf_memory;
 
+struct clf_opencl_tune_args; /* opencl.h */
+
 typedef struct clf_backend {
     uint32_t abi;     /* CLF_BACKEND_ABI of the build that made it */
     const char *name; /* "cpu-avx2", "opencl" */
@@ -37,10 +39,11 @@ typedef struct clf_backend {
     clf_status (*sync)(clf_context *ctx);
 
     /* For opencl.h, NULL in other tables: platform, device, context and queue; the use of foreign memory of at least
-     * `bytes` (its cl_mem is retained), until disown. */
+     * `bytes` (its cl_mem is retained), until disown; the choice of tile sizes. */
     void (*native)(clf_context *ctx, void *handles[4]);
     clf_status (*adopt)(clf_context *ctx, void *handle, size_t bytes, clf_memory *out);
     void (*disown)(void *handle);
+    clf_status (*tune)(clf_context *ctx, const struct clf_opencl_tune_args *args);
 
 #define CLF_OP(op) clf_status (*op)(clf_context *, const clf_##op##_args *);
 #include "../ops/ops.def"

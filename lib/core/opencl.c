@@ -71,3 +71,20 @@ clf_status clf_opencl_wrap(clf_tensor **out, clf_context *ctx, const clf_tensor_
     CLF_TRY(clf_enter(ctx));
     return clf_leave(ctx, wrap(out, ctx, args, memory, offset));
 }
+
+static clf_status tune(clf_context *ctx, const clf_opencl_tune_args *args) {
+    static const clf_opencl_tune_args all;
+    const clf_opencl_tune_args *a = args ? args : &all;
+    CLF_TRY(need_opencl(ctx));
+    CLF_CHECK(&ctx->error, a->head_dim >= 0 && a->head_dim <= 256, CLF_INVALID_ARGUMENT,
+              "tune: head_dim: expected 0 to 256, got %d", a->head_dim);
+    CLF_CHECK(&ctx->error, a->length >= 0 && a->length <= 1 << 16, CLF_INVALID_ARGUMENT,
+              "tune: length: expected 0 to 65536, got %lld", (long long)a->length);
+    CLF_CHECK(&ctx->error, a->most >= 0, CLF_INVALID_ARGUMENT, "tune: most: expected 0 or more, got %d", a->most);
+    return ctx->backend->tune(ctx, a);
+}
+
+clf_status clf_opencl_tune(clf_context *ctx, const clf_opencl_tune_args *args) {
+    CLF_TRY(clf_enter(ctx));
+    return clf_leave(ctx, tune(ctx, args));
+}

@@ -27,6 +27,10 @@ clf_cl_attention_tile clf_cl_attention_tile_of(const clf_context *ctx, clf_cl_at
     return list[clf_cl(ctx)->attention_tiles[pass][width]];
 }
 
+bool clf_cl_attention_tile_is_tuned(const clf_context *ctx, clf_cl_attention_pass pass, int width) {
+    return clf_cl(ctx)->attention_tiles[pass][width] != defaults[pass];
+}
+
 size_t clf_cl_attention_local(clf_cl_attention_pass pass, clf_cl_attention_tile t) {
     const int columns = t.depth * (t.queries + t.keys + 8), run = RUN * (COLUMNS + 4);
     const int by_key = t.keys * (t.queries + 4), by_query = t.queries * (t.keys + 4);

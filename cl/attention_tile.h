@@ -18,6 +18,8 @@ int clf_cl_attention_chunks(int width); /* of 64 columns: 1, 2, 4 */
 
 /* The tile in use. */
 clf_cl_attention_tile clf_cl_attention_tile_of(const clf_context *ctx, clf_cl_attention_pass pass, int width);
+/* Whether it isn't the default. */
+bool clf_cl_attention_tile_is_tuned(const clf_context *ctx, clf_cl_attention_pass pass, int width);
 /* Number `index` of the list; false: the device or the pass can't have it. */
 bool clf_cl_attention_tile_at(clf_cl_attention_tile *out, const clf_context *ctx, clf_cl_attention_pass pass,
                               int index);

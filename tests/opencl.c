@@ -1,6 +1,6 @@
 /* opencl.c: what is specific to the OpenCL backend: probing, several devices, memory, the program cache against damage,
- * compilers that refuse, every OpenCL call failing in turn, lost devices, interoperation. What ops compute is checked
- * by their own tests. Skipped where no OpenCL platform is. */
+ * tuned tiles, attention's memory, compilers that refuse, every OpenCL call failing in turn, lost devices,
+ * interoperation. What ops compute is checked by their own tests. Skipped where no OpenCL platform is. */
 #define _DEFAULT_SOURCE
 #include <dirent.h>
 #include <dlfcn.h>
@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include <cmocka.h>
+#include <xxhash.h>
 
 #include <clformer/clformer.h>
 #include <clformer/opencl.h>
@@ -349,6 +350,112 @@ static void does_without_a_cache(void **unused) {
     remove_directory(cache);
 }
 
+/* tuned tile sizes */
+
+enum { TILES_FILE = 32 + 6 }; /* a header and a byte for each pass and width */
+
+static void collect_all(void *user, clf_log_level level, const char *line) {
+    char *text = user;
+    (void)level;
+    if (strlen(text) + strlen(line) < 4000) strcat(text, line);
+}
+
+/* Opens and works; what was logged meanwhile. */
+static void logged_work(const char *cache, char log[4096]) {
+    clf_context *ctx;
+    *log = 0;
+    const clf_context_args args = {
+        .device = "opencl:0", .cache_dir = cache, .log = collect_all, .log_user = log, .log_level = CLF_LOG_INFO};
+    assert_int_equal(clf_context_create(&ctx, &args), CLF_OK);
+    ok(ctx, work(ctx));
+    clf_context_destroy(ctx);
+}
+
+/* Makes the file of tiles say `value` throughout, under a right hash. */
+static void forge_tiles(const char *path, int value) {
+    struct stat st;
+    assert_int_equal(stat(path, &st), 0);
+    if (st.st_size != TILES_FILE) return;
+    unsigned long long key[2];
+    uint8_t tiles[6];
+    assert_int_equal(sscanf(strrchr(path, '/') + 1, "%16llx%16llx", &key[1], &key[0]), 2);
+    memset(tiles, value, sizeof tiles);
+    const XXH128_hash_t h = XXH3_128bits_withSeed(tiles, sizeof tiles, key[0] ^ key[1]);
+    const uint64_t hash[2] = {h.low64 ^ key[0], h.high64 ^ key[1]};
+    FILE *file = fopen(path, "r+b");
+    assert_non_null(file);
+    assert_int_equal(fseek(file, 16, SEEK_SET), 0);
+    assert_int_equal(fwrite(hash, sizeof hash, 1, file), 1);
+    assert_int_equal(fwrite(tiles, sizeof tiles, 1, file), 1);
+    assert_int_equal(fclose(file), 0);
+}
+
+static void damage_tiles(const char *path, int kind) {
+    struct stat st;
+    assert_int_equal(stat(path, &st), 0);
+    if (st.st_size == TILES_FILE) damage(path, kind);
+}
+
+static void keeps_tuned_tiles(void **unused) {
+    (void)unused;
+    char cache[64], log[4096];
+    make_directory(cache);
+    clf_context *ctx = open_device("opencl:0", cache), *cpu = open_device("cpu", NULL);
+    assert_int_equal(clf_opencl_tune(cpu, NULL), CLF_UNSUPPORTED);
+    assert_int_equal(clf_opencl_tune(ctx, &(clf_opencl_tune_args){.head_dim = 257}), CLF_INVALID_ARGUMENT);
+    assert_int_equal(clf_opencl_tune(ctx, &(clf_opencl_tune_args){.length = -1}), CLF_INVALID_ARGUMENT);
+    assert_int_equal(clf_opencl_tune(ctx, &(clf_opencl_tune_args){.most = -1}), CLF_INVALID_ARGUMENT);
+    ok(ctx, clf_opencl_tune(ctx, &(clf_opencl_tune_args){.head_dim = 64, .length = 64, .most = 1}));
+    clf_context_destroy(ctx);
+    clf_context_destroy(cpu);
+    logged_work(cache, log);
+    assert_says(log, "tiles as tuned");
+    assert_says(log, "passed its self test"); /* again, with them */
+    logged_work(cache, log);
+    assert_says(log, "tiles as tuned");
+    assert_null(strstr(log, "self test"));
+    for_programs(cache, forge_tiles, 200);
+    logged_work(cache, log);
+    assert_says(log, "defaults are used");
+    for_programs(cache, forge_tiles, 0);
+    for_programs(cache, damage_tiles, FLIP_LAST);
+    logged_work(cache, log);
+    assert_null(strstr(log, "tiles"));
+    remove_directory(cache);
+}
+
+/* Attention's memory against that of the scores, and of its gradient. */
+static void stores_no_scores(void **unused) {
+    (void)unused;
+    enum { LENGTH = 2048, DIM = 64, LSE = 8, TENSORS };
+    clf_context *ctx = open_device("opencl:0", NULL);
+    clf_tensor *t[TENSORS]; /* q k v out d_out dq dk dv lse */
+    float *x = test_calloc(LENGTH * DIM, sizeof *x);
+    ok(ctx, clf_memory_reset_peak(ctx));
+    for (int i = 0; i < TENSORS; i++) {
+        ok(ctx,
+           clf_tensor_create(&t[i], ctx, &(clf_tensor_args){.ndim = i == LSE ? 3 : 4, .shape = {1, 1, LENGTH, DIM}}));
+        ok(ctx, clf_tensor_write(t[i], x, (i == LSE ? 1 : DIM) * LENGTH * sizeof *x));
+    }
+    test_free(x);
+    const clf_attention_args args = {
+        .query = t[0], .key = t[1], .value = t[2], .causal = true, .out = t[3], .lse = t[LSE]};
+    clf_memory_stats stats;
+    const uint64_t matrix = (uint64_t)LENGTH * LENGTH * sizeof(float), own = (uint64_t)LENGTH * DIM * sizeof(float);
+    ok(ctx, clf_attention(ctx, &args));
+    ok(ctx, clf_memory_get_stats(ctx, &stats));
+    assert_true(stats.peak_asked <= (2 * matrix + 4 * own) / 5); /* scores and probabilities */
+    assert_int_equal(stats.tag_peak[CLF_TAG_SCRATCH], 0);
+    ok(ctx, clf_attention_backward(
+                ctx, &(clf_attention_backward_args){
+                         .forward = args, .d_out = t[4], .d_query = t[5], .d_key = t[6], .d_value = t[7]}));
+    ok(ctx, clf_memory_get_stats(ctx, &stats));
+    assert_true(stats.peak_asked <= (2 * matrix + 8 * own) / 5);
+    assert_int_equal(stats.tag_peak[CLF_TAG_SCRATCH], LENGTH * sizeof(float)); /* a float a query */
+    for (int i = 0; i < TENSORS; i++) clf_tensor_destroy(t[i]);
+    clf_context_destroy(ctx);
+}
+
 /* failures */
 
 static void collect(void *user, clf_log_level level, const char *line) {
@@ -561,6 +668,8 @@ int main(int argc, char **argv) {
         cmocka_unit_test(gives_the_driver_no_damaged_program),
         cmocka_unit_test(refuses_programs_under_other_keys),
         cmocka_unit_test(does_without_a_cache),
+        cmocka_unit_test(keeps_tuned_tiles),
+        cmocka_unit_test(stores_no_scores),
         cmocka_unit_test(reports_what_the_compiler_said),
         cmocka_unit_test(survives_each_failing_call),
         cmocka_unit_test(leaves_a_lost_device_alone),

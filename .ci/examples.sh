@@ -14,6 +14,8 @@ $bin/clformer-info --model tests/golden/models/llama --ctx 64
 $bin/clformer-generate --prompt "Once upon a time" --tokens 20 --temperature 0 | grep -q '^Once upon a time'
 $bin/clformer-generate --prompt "Once upon a time" --tokens 20 --seed 3 --json | python3 -m json.tool >/dev/null
 ! $bin/clformer-generate --model /no/such/file --prompt x --tokens 1 2>/dev/null
+$bin/clformer-simple_attention --length 300 --heads 4 --kv-heads 1
+! $bin/clformer-simple_attention --kv-heads 3 2>/dev/null
 echo "Once upon a time" | $bin/clformer-tokenize --model tests/golden/tokenizers/llama3-bpe --count
 if [ -f build/lib/clformer-opencl.so ] && $bin/clformer-info | grep -q '^ *opencl:0'; then
     CLFORMER_CACHE_DIR=$(mktemp -d) $bin/clformer-tune --head-dim 64 --length 64 --most 1 | grep -q 'attention backward'

@@ -6,13 +6,25 @@
 
 #include "bench.h"
 
-enum { KEY_ROOFS = 256, KEY_PREFILL, KEY_DECODE, KEY_CONTEXT, KEY_KV, KEY_JSON, KEY_DTYPE, KEY_SECONDS, KEY_NO_ROOFS };
+enum {
+    KEY_ROOFS = 256,
+    KEY_PREFILL,
+    KEY_DECODE,
+    KEY_CONTEXT,
+    KEY_KV,
+    KEY_JSON,
+    KEY_DTYPE,
+    KEY_SECONDS,
+    KEY_NO_ROOFS,
+    KEY_UNFUSED
+};
 
 static const struct argp_option options[] = {
     {"device", 'd', "NAME", 0, "Device (default: cpu, the best table)", 0},
     {"threads", 't', "N", 0, "CPU threads", 0},
     {"op", 'o', "NAME", 0, "Time this op; repeatable (default: all, unless --model is given)", 0},
     {"dtype", KEY_DTYPE, "T", 0, "Activations of the ops, f32, f16 or bf16 (default f32)", 0},
+    {"unfused", KEY_UNFUSED, "N", 0, "Time causal attention over N positions beside its unfused form", 0},
     {"model", 'm', "PATH", 0, "Time this GGUF file or Hugging Face folder", 0},
     {"prefill", KEY_PREFILL, "N", 0, "Tokens of the prompt (default 256)", 0},
     {"decode", KEY_DECODE, "N", 0, "Tokens decoded one by one (default 32)", 0},
@@ -55,6 +67,7 @@ static error_t parse(int key, char *text, struct argp_state *state) {
             s->dtype = (int)dtype;
         break;
     case KEY_SECONDS: s->seconds = strtod(text, NULL); break;
+    case KEY_UNFUSED: s->unfused = count(state, text); break;
     case KEY_ROOFS: s->ops = false; break;
     case KEY_NO_ROOFS: s->roofs = false; break;
     case KEY_JSON: s->json = text; break;
@@ -76,7 +89,7 @@ int main(int argc, char **argv) {
                         .decode = 32,
                         .kv_dtype = CLF_F16};
     if (argp_parse(&argp, argc, argv, 0, 0, &s)) return 2;
-    if (s.model && !s.n_only) s.ops = false;
+    if ((s.model || s.unfused) && !s.n_only) s.ops = false;
 
     clf_context *ctx;
     char message[512];
@@ -98,6 +111,7 @@ int main(int argc, char **argv) {
         json_object_set_new(json, "roofs", figures);
     }
     if (s.model) ok &= bench_model(&s, ctx, &roofs, json);
+    if (s.unfused) ok &= bench_unfused(&s, ctx, json);
     if (s.ops) ok &= bench_ops(&s, ctx, &roofs, json);
     if (s.json && json_dump_file(json, s.json, JSON_INDENT(1) | JSON_REAL_PRECISION(6)) != 0) {
         fprintf(stderr, "%s: cannot be written\n", s.json);

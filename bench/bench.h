@@ -19,6 +19,7 @@ typedef struct bench_settings {
     int n_only;
     int dtype;         /* of ops; −1: each case's first */
     bool roofs, ops;   /* what to measure */
+    int64_t unfused;   /* positions of attention beside its unfused form; 0: not measured */
     const char *model; /* NULL: none */
     int64_t prefill, decode, context;
     clf_dtype kv_dtype;
@@ -54,10 +55,13 @@ void bench_times_free(bench_times *t);
  * failed.
  */
 bool bench_roof(clf_context *ctx, bench_roofs *roofs, json_t *json);
+/* The loops compiled for a backend of the CPU's; NULL for others. */
+const struct roof_isa *bench_isa(const char *backend);
 /* Measures the bandwidths again, by the loops that were fastest: other guests of a host take their part of the
  * memory's, and it may halve from one second to the next. Without roofs nothing happens. */
 void bench_roof_again(clf_context *ctx, bench_roofs *roofs);
 bool bench_ops(const bench_settings *s, clf_context *ctx, bench_roofs *roofs, json_t *json);
+bool bench_unfused(const bench_settings *s, clf_context *ctx, json_t *json);
 bool bench_model(const bench_settings *s, clf_context *ctx, const bench_roofs *roofs, json_t *json);
 
 #endif

@@ -5,6 +5,7 @@
 #include <math.h>
 #include <omp.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "bench.h"
 #include "roof_isa.h"
@@ -15,6 +16,12 @@ ROOF_ISAS
 #define ISA(name) &roof_##name,
 static const roof_isa *const isas[] = {ROOF_ISAS};
 #undef ISA
+
+const roof_isa *bench_isa(const char *backend) {
+    for (size_t i = 0; i < sizeof isas / sizeof *isas; i++)
+        if (!strncmp(backend, "cpu-", 4) && !strcmp(backend + 4, isas[i]->name)) return isas[i];
+    return NULL;
+}
 
 enum { WARM = 2, REPEATS = 21, AGAIN = 9 };
 

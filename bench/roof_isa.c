@@ -97,6 +97,28 @@ static int32_t int8_rate(int64_t rounds, double *done) {
     return total[0];
 }
 
+static void softmax(float *x, int64_t n, int64_t length, float scale) {
+    const int64_t whole = n / VL * VL;
+    const vf unit = v_set1(scale * 1.44269504f);
+    vf max = v_set1(-INFINITY), sum = v_set1(0);
+    for (int64_t i = 0; i < whole; i += VL) max = v_max(max, v_load(x + i));
+    float top = v_hmax(max), total = 0, e[VL];
+    for (int64_t i = whole; i < n; i++) top = x[i] > top ? x[i] : top;
+    max = v_set1(top);
+    for (int64_t i = 0; i < whole; i += VL) {
+        const vf p = v_exp2(v_mul(unit, v_sub(v_load(x + i), max)));
+        v_store(x + i, p);
+        sum = v_add(sum, p);
+    }
+    for (int64_t i = whole; i < n; i++) {
+        v_store(e, v_exp2(v_mul(unit, v_set1(x[i] - top))));
+        total += x[i] = *e;
+    }
+    const float share = 1 / (total + v_hsum(sum));
+    for (int64_t i = 0; i < whole; i += VL) v_store(x + i, v_mul(v_set1(share), v_load(x + i)));
+    for (int64_t i = whole; i < length; i++) x[i] = i < n ? x[i] * share : 0;
+}
+
 static bool usable(void) {
 #if defined(__AVX2__)
     __builtin_cpu_init();
@@ -116,5 +138,5 @@ static bool usable(void) {
 }
 
 extern const roof_isa PASTE(roof_, CLF_ISA);
-const roof_isa PASTE(roof_, CLF_ISA) = {CLF_ISA_NAME, usable,       read_all, copy,     copy_stream,
-                                        triad,        triad_stream, fma_rate, int8_rate};
+const roof_isa PASTE(roof_, CLF_ISA) = {CLF_ISA_NAME, usable,       read_all, copy,      copy_stream,
+                                        triad,        triad_stream, fma_rate, int8_rate, softmax};

@@ -1,4 +1,5 @@
-/* roof_isa.h: loops that do nothing but what they measure, once per instruction set. */
+/* roof_isa.h: loops that do nothing but what they measure, once per instruction set; and the softmax that attention
+ * without flash needs. */
 #ifndef CLF_BENCH_ROOF_ISA_H
 #define CLF_BENCH_ROOF_ISA_H
 
@@ -17,6 +18,8 @@ typedef struct roof_isa {
     /* `rounds` times as many operations as *done says for one. */
     float (*fma)(int64_t rounds, double *done);
     int32_t (*int8)(int64_t rounds, double *done);
+    /* x[i] = exp(scale · (x[i] − max)) / Σ for the first n, 0 for the rest of `length`. */
+    void (*softmax)(float *x, int64_t n, int64_t length, float scale);
 } roof_isa;
 
 #endif

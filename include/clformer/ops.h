@@ -169,16 +169,18 @@ typedef struct clf_attention_args {
      * sequence s, head h, query i, key j (both counted in the sequence) is kept if word j % 4 of Philox4×32-10 (Salmon
      * et al., SC 2011) with key (seed, seed >> 32) and counter (j / 4, i, h, s) is ≥ dropout · 2^32; 0: none */
     float dropout;
-    uint64_t dropout_seed;
+    uint64_t dropout_seed;   /**< the generator's key: one of its own for each call */
     const clf_tensor *sinks; /**< F32 [heads]: exp(sink) joins the softmax's sum, without a value; NULL: none */
     clf_tensor *lse;         /**< F32 [batch, heads, n_q]: receives log Σ exp (sink included); NULL: not stored */
     clf_tensor *out;         /**< [batch, heads, n_q, v_dim] of query's dtype; may not alias */
 } clf_attention_args;
 
 /** out = softmax(mask(softcap(scale · q·kᵀ) − alibi + mask)) · v; every field combines with every other. A query that
- * sees no key yields 0, with lse −inf (the sink's, if there are sinks). Scores are never stored: arXiv:2205.14135,
- * 2112.05682. What clf_attention_memory() says is all the memory it takes. Indices that lie in device memory are
- * checked where the host can read them; elsewhere a wrong one hides keys, and nothing outside the tensors is touched.
+ * sees no key yields 0, with lse −inf (the sink's, if there are sinks). Keys and values that
+ * key_lengths, starts or table leave out may hold anything; all others are finite, hidden or not. More than 256 per
+ * head, and other block dtypes, are CLF_UNSUPPORTED. Scores are never stored: arXiv:2205.14135, 2112.05682. What
+ * clf_attention_memory() says is all the memory it takes. Indices that lie in device memory are checked where the host
+ * can read them; elsewhere a wrong one hides keys, and nothing outside the tensors is touched.
  */
 CLF_API clf_status clf_attention(clf_context *ctx, const clf_attention_args *args);
 

@@ -239,8 +239,7 @@ static void check_on(runner *r, op_run *run, const device *d) {
             r->skipped++;
             return;
         }
-        if (lacking && !*text &&
-            !getenv("CLFORMER_OPENCL_TENSOR_CORES")) /* they may have what the portable kernels lack */
+        if (lacking && !*text)
             snprintf(text, sizeof text, "listed as lacking %s, but has it: the list is old", lacking);
         if (*text) {
             printf("FAIL test-%s --device %s --dtype %s --variant %d --seed %llu  (%s%s; %s, %d thread%s): %s\n",

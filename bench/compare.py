@@ -3,6 +3,7 @@
 each; a figure is the median of the rounds, a ratio above 1 means that clformer is faster (or smaller)."""
 import argparse
 import json
+import math
 import os
 import platform
 import statistics
@@ -66,7 +67,7 @@ class Results:
     def show(self):
         print(f"{'':42s} {'clformer':>10s} {'peer':>10s}  {'':10s} {'ratio':>6s}")
         for row in self.finish():
-            bar = "" if row["bar"] is None else f"  bar {row['bar']:.1f}{'' if row['ratio'] >= row['bar'] else ': MISSED'}"
+            bar = "" if row["bar"] is None else f"  bar {row['bar']:.2f}{'' if row['ratio'] >= row['bar'] else ': MISSED'}"
             print(f"{row['name']:42s} {row['ours_median']:10.3f} {row['peer_median']:10.3f}  {row['unit']:10s} "
                   f"{row['ratio']:6.2f}{bar}{'  ' + row['note'] if row['note'] else ''}")
 
@@ -121,6 +122,43 @@ def compare_ops(args, results):
         print(f"{name:60s} {share:5.0%} of read+write bandwidth{'' if share >= 0.8 else ': MISSED (bar 80 %)'}")
 
 
+def geometric(values):
+    return statistics.geometric_mean(values) if values else float("nan")
+
+
+def compare_attention(args, results):
+    """Attention against PyTorch's scaled_dot_product_attention, in one process by turns (peers/torch_attention.py), with the shares of
+    the machine's roofs, measured just before."""
+    path = os.path.join(args.models, "clformer.json")
+    run([args.bench, "--threads", str(args.threads), "--roofs", "--json", path])
+    with open(path) as f:
+        roofs = json.load(f)["roofs"]
+    lib = os.path.join(os.path.dirname(args.bench), "..", "lib", "libclformer.so")
+    command = [sys.executable, f"{HERE}/peers/torch_attention.py", "--lib", lib, "--threads", str(args.threads), "--rounds", str(args.rounds)]
+    rows = [r for part in args.attention for r in json.loads(run([*command, "--part", part]))["results"]]
+    bars = {"forward causal": (1.5, 1.15), "forward full": (1.12, 0.98), "backward causal": (1.7, 1.3), "backward full": (1.15, None)}
+    least = {"decode f32": 3.0, "sparse": 1 / 1.15, **{kind: bar for kind, (_, bar) in bars.items()}}
+    ratios, growth = {}, {}
+    for r in rows:
+        kind = f"{r['part']} {r['name'].split()[0]}"
+        name, ms = f"{r['part']} {r['name']}", r["ours_s"] * 1e3
+        rate, gbps = r["gflops"] / roofs["fma"], r["gb"] / r["ours_s"] / roofs["read"]
+        note = f"{gbps:.0%} of read bandwidth" if r["gb"] else f"{rate:.0%} of multiply-add"
+        if r["peer_s"] is None:
+            print(f"{name:46s} {ms:10.3f} ms   {note}")
+            growth.setdefault(kind, []).append((int(r["name"].split()[-1]), r["ours_s"]))
+            continue
+        ratios.setdefault(kind, []).append(r["peer_s"] / r["ours_s"])
+        results.add(name, "ms", True, ms, r["peer_s"] * 1e3, least.get(kind, least.get(r["part"])), note)
+    for kind, (mean, _) in bars.items():
+        if kind in ratios:
+            got = geometric(ratios[kind])
+            print(f"{kind}: geometric mean {got:.2f}{'' if got >= mean else f': MISSED (bar {mean})'}")
+    for kind, points in growth.items():
+        (n, first), (m, last) = points[0], points[-1]
+        print(f"{kind}: time grows as seq^{math.log(last / first) / math.log(m / n):.2f} from {n} to {m}")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--bench", required=True)
@@ -129,7 +167,10 @@ def main():
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--types", nargs="+", default=["F16", "Q8_0", "Q4_0", "Q4_K_M"])
     parser.add_argument("--context-types", nargs="+", default=["F16", "Q8_0"])
-    parser.add_argument("--only", nargs="+", choices=["models", "context", "ops"], default=["models", "context", "ops"])
+    parser.add_argument("--only", nargs="+", choices=["models", "context", "ops", "attention"],
+                        default=["models", "context", "ops", "attention"])
+    parser.add_argument("--attention", nargs="+", default=["forward", "backward", "dtypes", "decode", "sparse", "scaling"],
+                        help="parts of the comparison of attention")
     parser.add_argument("--json")
     args = parser.parse_args()
     os.makedirs(args.models, exist_ok=True)
@@ -142,6 +183,8 @@ def main():
         compare_context(args, path, results)
     if "ops" in args.only:
         compare_ops(args, results)
+    if "attention" in args.only:
+        compare_attention(args, results)
     results.show()
     if args.json:
         from importlib.metadata import version

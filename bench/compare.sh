@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # compare.sh: clformer against pinned peers (llama.cpp, PyTorch), alternating, medians and ratios. The peers go into a private Python
 # environment, made once; the models (8 GB) beside it. Nothing else on the machine is touched.
-# usage: bench/compare.sh [--env DIR] [--models DIR] [--build DIR] [--threads N] [--rounds N] [--only models|context|ops …] [--json FILE]
+# usage: bench/compare.sh [--env DIR] [--models DIR] [--build DIR] [--threads N] [--rounds N] [--only models|context|ops|attention …] [--json FILE]
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

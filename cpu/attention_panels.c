@@ -2,7 +2,7 @@
  * q is transposed once per block into panels of W vectors of rows; keys and values are read where they lie (or
  * converted, a step at a time), and the softmax needs no horizontal step. Per step of keys and panel:
  *
- *   score[key][lane] = k · q         tiles of KEYS keys × W vectors
+ *   score[key][lane] = k · q         tiles of tile_keys(W) keys × W vectors
  *   p = 2^(score − max)
  *   out[row] = α out[row] + Σ p[key][row] v[key]     tiles of ROWS rows × COLUMNS vectors of v_dim
  *
@@ -11,15 +11,23 @@
 #include "attention_step.h"
 
 #if defined(__AVX512F__) /* up to 24 accumulators of 32 registers */
-enum { KEYS = 8, WIDEST = 3, ROWS = 8, COLUMNS = 2 };
-#elif defined(__ARM_NEON) && !defined(CLF_SIMD_OFF)
-enum { KEYS = 6, WIDEST = 4, ROWS = 8, COLUMNS = 2 };
-#elif defined(__AVX2__) /* 12 or 8 of 16 */
-enum { KEYS = 6, WIDEST = 2, ROWS = 4, COLUMNS = 2 };
+enum { WIDEST = 3, MOST = 24, ROWS = 8, COLUMNS = 2 };
+INLINE int tile_keys(const int W) {
+    return W == 1 ? 16 : MOST / W;
+}
 #else
-enum { KEYS = 3, WIDEST = 4, ROWS = 4, COLUMNS = 2 };
+#if defined(__ARM_NEON) && !defined(CLF_SIMD_OFF)
+enum { WIDEST = 4, MOST = 24, ROWS = 8, COLUMNS = 2 };
+#elif defined(__AVX2__) /* 12 or 8 of 16 */
+enum { WIDEST = 2, MOST = 12, ROWS = 4, COLUMNS = 2 };
+#else
+enum { WIDEST = 4, MOST = 12, ROWS = 4, COLUMNS = 2 };
 #endif
-enum { LANES = WIDEST * VL, FEWER = 4 < KEYS ? 4 : 2 };
+INLINE int tile_keys(const int W) {
+    return MOST / W;
+}
+#endif
+enum { LANES = WIDEST * VL, FEWER = VL == 1 ? 2 : 4 };
 _Static_assert(LANES <= (int)STEP && CLF_ATTENTION_LANES % (int)ROWS == 0, "a panel holds whole row tiles");
 _Static_assert(VL == 16 || CLF_ATTENTION_LANES % LANES == 0, "a block holds whole panels");
 
@@ -80,7 +88,7 @@ INLINE vf change_score(const attention *a, const step *s, const panel *p, vf x, 
  * max. */
 INLINE void score_tile(const attention *a, const step *s, const panel *p, const float *k, int j, vf *max,
                        const int keys, const int W) {
-    vf acc[KEYS * WIDEST];
+    vf acc[MOST];
     UNROLL for (int i = 0; i < keys * W; i++) acc[i] = v_set1(0);
     multiply(acc, keys, W, a->dim, k, s->k_stride, 1, p->q, W * VL);
     const bool border = j < p->all_begin || j + keys > p->all_end, change = a->cap > 0 || a->biased;
@@ -99,21 +107,22 @@ INLINE void score_tile(const attention *a, const step *s, const panel *p, const 
     }
 }
 
-static inline void fetch(const float *p, int n) {
-    for (int i = 0; i < n; i += 16) __builtin_prefetch(p + i);
+static inline void fetch(const void *row, int bytes) {
+    for (int i = 0; i < bytes; i += 64) __builtin_prefetch((const char *)row + i);
 }
 
-/* The scores of the step; its values are fetched meanwhile: they are read by columns next, which the hardware doesn't
+/* The scores of the step. Its values are fetched meanwhile: they are read by columns next, which the hardware doesn't
  * foresee. */
-INLINE void score_panel(const attention *a, const step *s, const panel *p, vf *max, bool fetch_values, const int W) {
+INLINE void score_panel(const attention *a, const step *s, const panel *p, vf *max, bool fetch_ahead, const int W) {
+    const int KEYS = tile_keys(W);
     for (int i = 0; i < s->runs; i++) {
         const step_run *r = &s->run[i];
         int j = r->at > p->begin ? r->at : p->begin;
         const int end = r->at + r->n < p->end ? r->at + r->n : p->end;
         for (; j + KEYS <= end; j += KEYS) {
-            if (fetch_values)
-                for (int n = 0; n < KEYS; n++) fetch(r->v + (j - r->at + n) * s->v_stride, a->v_dim);
-            score_tile(a, s, p, r->k + (j - r->at) * s->k_stride, j, max, KEYS, W);
+            const int at = j - r->at;
+            for (int n = at; fetch_ahead && n < at + KEYS; n++) fetch(r->v + n * s->v_stride, a->v_dim * 4);
+            score_tile(a, s, p, r->k + at * s->k_stride, j, max, KEYS, W);
         }
         for (; j + FEWER <= end; j += FEWER) score_tile(a, s, p, r->k + (j - r->at) * s->k_stride, j, max, FEWER, W);
         for (; j < end; j++) score_tile(a, s, p, r->k + (j - r->at) * s->k_stride, j, max, 1, W);
@@ -138,11 +147,11 @@ INLINE void drop(const attention *a, const attention_sequence *seq, const step *
 
 /* Scores of the panel, then p in their place; updates max and sum; alpha[lane] is what the earlier result shrinks by.
  */
-INLINE void softmax_panel(const attention *a, const step *s, const panel *p, float *alpha, bool fetch_values,
+INLINE void softmax_panel(const attention *a, const step *s, const panel *p, float *alpha, bool fetch_ahead,
                           const int W) {
     vf max[WIDEST], sum[WIDEST], base[WIDEST];
     UNROLL for (int c = 0; c < W; c++) max[c] = v_load(p->max + c * VL);
-    score_panel(a, s, p, max, fetch_values, W);
+    score_panel(a, s, p, max, fetch_ahead, W);
     UNROLL for (int c = 0; c < W; c++) {
         base[c] = attention_base(max[c]);
         v_store(alpha + c * VL, v_exp2(v_sub(v_load(p->max + c * VL), base[c])));
@@ -177,13 +186,18 @@ INLINE void value_tile(const attention *a, const step *s, const panel *p, const 
     }
 }
 
-INLINE void values_panel(const attention *a, const step *s, const panel *p, const float *alpha, const int W) {
-    const int vectors = (a->v_dim + VL - 1) / VL;
+/* Meanwhile the first keys of the next step are fetched. */
+INLINE void values_panel(const attention *a, const step *s, const panel *p, const float *alpha, bool fetch_ahead,
+                         const int W) {
+    const int vectors = (a->v_dim + VL - 1) / VL, tiles = (vectors + COLUMNS - 1) / COLUMNS * (W * VL / ROWS);
     const bool border = p->all_begin > p->begin || p->all_end < p->end;
+    int ahead = fetch_ahead ? 0 : s->ahead;
     for (int c = 0; c < vectors; c += COLUMNS)
         for (int row = 0; row < W * VL; row += ROWS) { /* neither bound falls from row to row */
             const int begin = border ? (int)p->first[row] : p->begin;
             const int end = border ? (int)p->end_of[row + ROWS - 1] : p->end;
+            for (int n = ahead + s->ahead / tiles; ahead <= n && ahead < s->ahead; ahead++)
+                fetch(s->next + ahead * s->next_stride, (int)s->next_bytes);
             if (end <= begin) continue;
             if (c + COLUMNS <= vectors)
                 value_tile(a, s, p, alpha, row, c * VL, begin, end, COLUMNS, W);
@@ -193,22 +207,28 @@ INLINE void values_panel(const attention *a, const step *s, const panel *p, cons
 }
 
 /* q of one panel, transposed and scaled; lanes beyond the block's rows are zero. */
-static void pack(const attention *a, const attention_unit *u, int row, int lanes, float *out) {
+static void pack(const attention *a, const attention_unit *u, const block *all, int row, int lanes, float *out) {
     const clf_tensor *q = a->args->query;
     const clf_dtype dtype = q->dtype;
-    for (int l = 0; l < lanes; l += VL)
+    for (int l = 0; l < lanes; l += VL) {
+        const char *from[VL];
+        for (int i = 0; i < VL; i++) {
+            const int r = row + l + i;
+            from[i] = attention_at(q, u->s.batch, all->head[r], u->s.query + all->query[r]);
+            fetch(from[i], a->dim * (int)cpu_bytes(dtype));
+        }
         for (int d = 0; d < a->dim; d += VL) {
             const int n = a->dim - d < VL ? a->dim - d : VL;
             vf x[VL];
             for (int i = 0; i < VL; i++) {
-                x[i] = v_set1(0);
-                if (row + l + i >= u->rows) continue;
-                const char *at = attention_row_at(a, u, q, u->row + row + l + i) + (size_t)d * cpu_bytes(dtype);
+                const char *at = from[i] + (size_t)d * cpu_bytes(dtype);
                 x[i] = v_mul(n == VL ? v_load_as(at, dtype) : v_load_as_n(at, n, dtype), v_set1(a->scale));
+                if (row + l + i >= u->rows) x[i] = v_set1(0);
             }
             v_transpose(x);
             for (int i = 0; i < n; i++) v_store(out + (d + i) * lanes + l, x[i]);
         }
+    }
 }
 
 /* Key `x` counted from a step's first one, cut off where it makes no difference to the n keys of the step. */
@@ -295,12 +315,12 @@ static int seen_runs(const step *s, const panel *p, int lanes, step_run *run) {
     return runs;
 }
 
-INLINE void add_panel(const attention *a, const attention_unit *u, const step *s, panel *p, int row, bool fetch_values,
+INLINE void add_panel(const attention *a, const attention_unit *u, const step *s, panel *p, int row, bool fetch_ahead,
                       const int W) {
     float alpha[LANES];
     step_run seen[STEP];
     if (a->args->mask && !look_mask(a, u, s, p, row, W * VL)) return;
-    softmax_panel(a, s, p, alpha, fetch_values, W);
+    softmax_panel(a, s, p, alpha, fetch_ahead, W);
     p->runs = s->runs;
     p->run = s->run;
     if (a->args->mask) {
@@ -308,7 +328,7 @@ INLINE void add_panel(const attention *a, const attention_unit *u, const step *s
         p->run = seen;
     }
     if (a->least) drop(a, &u->s, s, p, W);
-    values_panel(a, s, p, alpha, W);
+    values_panel(a, s, p, alpha, fetch_ahead, W);
 }
 
 #if defined(__AVX512F__) /* what is left of a block is seldom 48 rows: narrower panels waste no lanes on it */
@@ -343,15 +363,21 @@ static void add_panel_of(int vectors, const attention *a, const attention_unit *
 /* Fills what is kept about the rows; those beyond the block's are like the last. */
 static void look_rows(const attention *a, const attention_unit *u, const block *all, int padded) {
     const clf_tensor *slopes = a->args->alibi_slopes;
+    int64_t query = attention_query(a, u->row), of_group = u->row % a->group, first, end;
+    attention_sees(a, &u->s, query, &first, &end);
     for (int i = 0; i < padded; i++) {
-        const int64_t r = u->row + (i < u->rows ? i : u->rows - 1), head = attention_head(a, u, r);
-        attention_sees(a, &u->s, attention_query(a, r), &all->first[i], &all->end[i]);
-        all->query[i] = (uint32_t)attention_query(a, r);
-        all->head[i] = (uint32_t)head;
+        const int64_t head = u->kv_head * a->group + of_group;
         double slope = slopes ? (double)((const float *)clf_data(slopes))[head * slopes->stride[0]] * LOG2_E : 0;
         if (slope > (double)FLT_MAX) slope = (double)FLT_MAX;
+        all->first[i] = first;
+        all->end[i] = end;
+        all->query[i] = (uint32_t)query;
+        all->head[i] = (uint32_t)head;
         all->slope_high[i] = (float)slope;
         all->slope_low[i] = (float)(slope - (double)all->slope_high[i]);
+        if (i + 1 >= u->rows || ++of_group < a->group) continue;
+        of_group = 0;
+        attention_sees(a, &u->s, ++query, &first, &end);
     }
 }
 
@@ -376,14 +402,14 @@ void attention_panels(const attention *a, const attention_unit *u, const attenti
     look_rows(a, u, &all, padded);
     for (int row = 0, vectors; row < padded; row += vectors * VL) {
         vectors = vectors_of(padded - row);
-        pack(a, u, row, vectors * VL, q + row * a->pitch);
+        pack(a, u, &all, row, vectors * VL, q + row * a->pitch);
     }
     if (!a->args->mask) p.mask = NULL;
 
     step s;
     attention_walk walk = attention_unit_keys(a, u);
     while (step_take(a, u, &walk, &s, k, v)) {
-        bool fetch_values = true;
+        bool first = true;
         for (int row = 0, vectors; row < padded; row += vectors * VL) {
             vectors = vectors_of(padded - row);
             look(&p, u, &all, &s, row, vectors * VL);
@@ -398,8 +424,8 @@ void attention_panels(const attention *a, const attention_unit *u, const attenti
             p.slope_low = all.slope_low + row;
             for (int l = 0; p.slope_high && l < vectors * VL; l++)
                 p.position[l] = (float)(all.query[row + l] + u->s.n_keys - u->s.n_queries - s.piece[0].key);
-            add_panel_of(vectors, a, u, &s, &p, row, fetch_values);
-            fetch_values = false;
+            add_panel_of(vectors, a, u, &s, &p, row, first);
+            first = false;
         }
     }
 }

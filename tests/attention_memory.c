@@ -95,6 +95,70 @@ static void long_contexts_need_no_more_scratch(void **state) {
     assert_true(far.backward_scratch <= near.backward_scratch * 32);
 }
 
+static clf_tensor *ints(clf_context *ctx, int ndim, int64_t a, int64_t b, const int32_t *values) {
+    clf_tensor *t;
+    const clf_tensor_args args = {.dtype = CLF_I32, .ndim = ndim, .shape = {a, b}};
+    assert_int_equal(clf_tensor_create(&t, ctx, &args), CLF_OK);
+    assert_int_equal(clf_tensor_write(t, values, clf_tensor_bytes(t)), CLF_OK);
+    return t;
+}
+
+/* Packed queries over paged keys of a layout, decoding and prefill side by side: the lengths make no difference. */
+static void sequences_keep_to_the_estimate(void **state) {
+    (void)state;
+    enum { HEADS = 4, KV_HEADS = 2, DIM = 64, ROWS = 300, SEQUENCES = 3, PAGES = 50, PAGE = 16, LAYOUT = 32 };
+    static const int32_t starts[][SEQUENCES + 1] = {{0, 298, 299, 300}, {0, 100, 200, 300}, {0, 1, 2, 3}};
+    static const int32_t lengths[][SEQUENCES] = {{800, 1, 7}, {100, 100, 100}, {800, 10, 800}};
+    int32_t pages[SEQUENCES * PAGES] = {0}, rows[ROWS / LAYOUT + 2], columns[(ROWS / LAYOUT + 1) * 2];
+    for (int i = 0; i <= ROWS / LAYOUT + 1; i++) rows[i] = 2 * i;
+    for (int i = 0; i < (ROWS / LAYOUT + 1) * 2; i++) columns[i] = i % 2 ? i / 2 + 1 : 0;
+    for (size_t i = 0; i < sizeof starts / sizeof *starts; i++)
+        for (int threads = 1; threads <= 4; threads += 3) {
+            clf_context *ctx;
+            assert_int_equal(clf_context_create(&ctx, &(clf_context_args){.device = "cpu", .threads = threads}),
+                             CLF_OK);
+            clf_tensor *t[] = {tensor(ctx, CLF_F32, 1, HEADS, ROWS, DIM),
+                               tensor(ctx, CLF_F32, 1, KV_HEADS, PAGE, DIM),
+                               tensor(ctx, CLF_F32, 1, KV_HEADS, PAGE, DIM),
+                               tensor(ctx, CLF_F32, 1, HEADS, ROWS, DIM),
+                               ints(ctx, 1, SEQUENCES + 1, 0, starts[i]),
+                               ints(ctx, 1, SEQUENCES, 0, lengths[i]),
+                               ints(ctx, 2, SEQUENCES, PAGES, pages),
+                               ints(ctx, 1, ROWS / LAYOUT + 2, 0, rows),
+                               ints(ctx, 1, (ROWS / LAYOUT + 1) * 2, 0, columns)};
+            clf_attention_args args = {.query = t[0],
+                                       .key = t[1],
+                                       .value = t[2],
+                                       .out = t[3],
+                                       .query_starts = t[4],
+                                       .key_lengths = t[5],
+                                       .block_table = t[6],
+                                       .causal = true};
+            clf_attention_memory_args shape = {.batch = 1,
+                                               .heads = HEADS,
+                                               .kv_heads = KV_HEADS,
+                                               .queries = ROWS,
+                                               .keys = PAGES * PAGE,
+                                               .head_dim = DIM,
+                                               .threads = threads,
+                                               .sequences = SEQUENCES};
+            for (int layout = 0; layout < 2; layout++) {
+                args.layout_rows = layout ? t[7] : NULL;
+                args.layout_columns = layout ? t[8] : NULL;
+                args.layout_block = shape.layout_block = layout ? LAYOUT : 0;
+                clf_attention_bytes e;
+                clf_memory_stats s;
+                assert_int_equal(clf_attention_memory(&e, &shape), CLF_OK);
+                assert_int_equal(clf_memory_reset_peak(ctx), CLF_OK);
+                assert_int_equal(clf_attention(ctx, &args), CLF_OK);
+                assert_int_equal(clf_memory_get_stats(ctx, &s), CLF_OK);
+                assert_int_equal(s.tag_peak[CLF_TAG_SCRATCH], e.flash_scratch);
+            }
+            for (size_t n = 0; n < sizeof t / sizeof *t; n++) clf_tensor_destroy(t[n]);
+            clf_context_destroy(ctx);
+        }
+}
+
 static void refuses(void **state) {
     (void)state;
     const clf_attention_memory_args good = {1, 4, 2, 8, 8, 16, 16, CLF_F32, 1, 0, 0};
@@ -111,6 +175,8 @@ static void refuses(void **state) {
     REFUSE(batch, -1);
     REFUSE(queries, -5);
     REFUSE(threads, -1);
+    REFUSE(sequences, -1);
+    REFUSE(layout_block, -1);
     REFUSE(kv_heads, 3);
     REFUSE(kv_heads, 0);
     REFUSE(head_dim, 257);
@@ -125,6 +191,7 @@ static void refuses(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(scratch_is_what_was_estimated),
-                                       cmocka_unit_test(long_contexts_need_no_more_scratch), cmocka_unit_test(refuses)};
+                                       cmocka_unit_test(long_contexts_need_no_more_scratch),
+                                       cmocka_unit_test(sequences_keep_to_the_estimate), cmocka_unit_test(refuses)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -113,7 +113,7 @@ static inline void fetch(const void *row, int bytes) {
 
 /* The scores of the step. Its values are fetched meanwhile: they are read by columns next, which the hardware doesn't
  * foresee. */
-INLINE void score_panel(const attention *a, const step *s, const panel *p, vf *max, bool fetch_ahead, const int W) {
+INLINE void score_panel(const attention *a, const step *s, const panel *p, vf *max, bool fetch_values, const int W) {
     const int KEYS = tile_keys(W);
     for (int i = 0; i < s->runs; i++) {
         const step_run *r = &s->run[i];
@@ -121,7 +121,7 @@ INLINE void score_panel(const attention *a, const step *s, const panel *p, vf *m
         const int end = r->at + r->n < p->end ? r->at + r->n : p->end;
         for (; j + KEYS <= end; j += KEYS) {
             const int at = j - r->at;
-            for (int n = at; fetch_ahead && n < at + KEYS; n++) fetch(r->v + n * s->v_stride, a->v_dim * 4);
+            for (int n = at; fetch_values && n < at + KEYS; n++) fetch(r->v + n * s->v_stride, a->v_dim * 4);
             score_tile(a, s, p, r->k + at * s->k_stride, j, max, KEYS, W);
         }
         for (; j + FEWER <= end; j += FEWER) score_tile(a, s, p, r->k + (j - r->at) * s->k_stride, j, max, FEWER, W);
@@ -147,11 +147,11 @@ INLINE void drop(const attention *a, const attention_sequence *seq, const step *
 
 /* Scores of the panel, then p in their place; updates max and sum; alpha[lane] is what the earlier result shrinks by.
  */
-INLINE void softmax_panel(const attention *a, const step *s, const panel *p, float *alpha, bool fetch_ahead,
+INLINE void softmax_panel(const attention *a, const step *s, const panel *p, float *alpha, bool fetch_values,
                           const int W) {
     vf max[WIDEST], sum[WIDEST], base[WIDEST];
     UNROLL for (int c = 0; c < W; c++) max[c] = v_load(p->max + c * VL);
-    score_panel(a, s, p, max, fetch_ahead, W);
+    score_panel(a, s, p, max, fetch_values, W);
     UNROLL for (int c = 0; c < W; c++) {
         base[c] = attention_base(max[c]);
         v_store(alpha + c * VL, v_exp2(v_sub(v_load(p->max + c * VL), base[c])));
@@ -186,18 +186,13 @@ INLINE void value_tile(const attention *a, const step *s, const panel *p, const 
     }
 }
 
-/* Meanwhile the first keys of the next step are fetched. */
-INLINE void values_panel(const attention *a, const step *s, const panel *p, const float *alpha, bool fetch_ahead,
-                         const int W) {
-    const int vectors = (a->v_dim + VL - 1) / VL, tiles = (vectors + COLUMNS - 1) / COLUMNS * (W * VL / ROWS);
+INLINE void values_panel(const attention *a, const step *s, const panel *p, const float *alpha, const int W) {
+    const int vectors = (a->v_dim + VL - 1) / VL;
     const bool border = p->all_begin > p->begin || p->all_end < p->end;
-    int ahead = fetch_ahead ? 0 : s->ahead;
     for (int c = 0; c < vectors; c += COLUMNS)
         for (int row = 0; row < W * VL; row += ROWS) { /* neither bound falls from row to row */
             const int begin = border ? (int)p->first[row] : p->begin;
             const int end = border ? (int)p->end_of[row + ROWS - 1] : p->end;
-            for (int n = ahead + s->ahead / tiles; ahead <= n && ahead < s->ahead; ahead++)
-                fetch(s->next + ahead * s->next_stride, (int)s->next_bytes);
             if (end <= begin) continue;
             if (c + COLUMNS <= vectors)
                 value_tile(a, s, p, alpha, row, c * VL, begin, end, COLUMNS, W);
@@ -315,12 +310,12 @@ static int seen_runs(const step *s, const panel *p, int lanes, step_run *run) {
     return runs;
 }
 
-INLINE void add_panel(const attention *a, const attention_unit *u, const step *s, panel *p, int row, bool fetch_ahead,
+INLINE void add_panel(const attention *a, const attention_unit *u, const step *s, panel *p, int row, bool fetch_values,
                       const int W) {
     float alpha[LANES];
     step_run seen[STEP];
     if (a->args->mask && !look_mask(a, u, s, p, row, W * VL)) return;
-    softmax_panel(a, s, p, alpha, fetch_ahead, W);
+    softmax_panel(a, s, p, alpha, fetch_values, W);
     p->runs = s->runs;
     p->run = s->run;
     if (a->args->mask) {
@@ -328,7 +323,7 @@ INLINE void add_panel(const attention *a, const attention_unit *u, const step *s
         p->run = seen;
     }
     if (a->least) drop(a, &u->s, s, p, W);
-    values_panel(a, s, p, alpha, fetch_ahead, W);
+    values_panel(a, s, p, alpha, W);
 }
 
 #if defined(__AVX512F__) /* what is left of a block is seldom 48 rows: narrower panels waste no lanes on it */

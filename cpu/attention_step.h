@@ -6,7 +6,7 @@
 #include "attention_forward.h"
 #include "decode.h"
 
-enum { STEP = CLF_ATTENTION_KEYS };
+enum { STEP = CLF_ATTENTION_STEP };
 
 /* Keys key … key + n − 1 are those from `at` on. */
 typedef struct step_piece {
@@ -26,9 +26,6 @@ typedef struct step {
     step_run run[STEP];
     int64_t key[STEP];  /* for dropout */
     float offset[STEP]; /* from the first key, for alibi */
-    const char *next;   /* the first `ahead` keys of the next step, to be fetched */
-    int ahead;
-    int64_t next_stride, next_bytes; /* of a row */
 } step;
 
 /* Converts n rows of elements, padded with zeros. */
@@ -97,13 +94,6 @@ static inline int step_take(const attention *a, const attention_unit *u, attenti
         }
         s->n += (int)n;
     }
-    const clf_tensor *keys = a->args->key;
-    attention_walk next = *walk;
-    n = attention_walk_on(&next, 16, &key);
-    s->ahead = n > 0 ? (int)attention_even(a, &u->s, key, n) : 0;
-    if (s->ahead) s->next = attention_key_at(keys, &u->s, u->kv_head, key);
-    s->next_stride = step_row_bytes(keys);
-    s->next_bytes = (int64_t)clf_dtype_bytes(keys->dtype, a->dim);
     return s->n;
 }
 

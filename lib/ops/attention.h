@@ -19,7 +19,8 @@
 enum {
     CLF_ATTENTION_FEW = 16,   /* up to so many rows of a sequence's group: key by key, dot products (decoding) */
     CLF_ATTENTION_LANES = 16, /* rows of blocks are multiples of it, and so of every table's narrowest panel */
-    CLF_ATTENTION_KEYS = 64,  /* keys a step */
+    CLF_ATTENTION_STEP = 64,  /* keys a step, forward */
+    CLF_ATTENTION_KEYS = 48,  /* backward */
     CLF_ATTENTION_PART = 128, /* keys of a part, at least */
     CLF_ATTENTION_ROW = 8,    /* floats that a block keeps about each of its rows */
     CLF_ATTENTION_DIM = 256   /* largest head_dim and v_dim */

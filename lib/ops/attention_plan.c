@@ -67,8 +67,8 @@ bool clf_attention_plan_make(clf_attention_plan *p, const clf_attention_shape *s
     p->work = CLF_ATTENTION_FEW * p->pitch;
     if (s->sequences || rows <= CLF_ATTENTION_FEW) p->waiting = waiting_few(p, s->keys);
     if (rows > CLF_ATTENTION_FEW) {
-        const int64_t tile = CLF_ATTENTION_KEYS * CLF_ATTENTION_KEYS;
-        p->work = p->block * (p->pitch + CLF_ATTENTION_ROW) + 2 * tile + CLF_ATTENTION_KEYS * (p->pitch + p->v_pitch);
+        const int64_t tile = CLF_ATTENTION_STEP * CLF_ATTENTION_STEP;
+        p->work = p->block * (p->pitch + CLF_ATTENTION_ROW) + 2 * tile + CLF_ATTENTION_STEP * (p->pitch + p->v_pitch);
         if (!s->sequences) {
             const int64_t units = groups * clf_attention_blocks(p, rows);
             p->splits = clf_attention_splits(units, s->keys, p->threads);

@@ -2,6 +2,7 @@
 #include "../lib/ops/attention.h"
 #include "attention_rules.h"
 #include "attention_tile.h"
+#include "nvidia/nvidia.h"
 
 enum { ROW_ITEMS = 64, SUM_ITEMS = 256 };
 
@@ -139,7 +140,7 @@ static clf_status run_sums(const backward *b) {
     return clf_cl_run(&call, (size_t[3]){(size_t)a->query->shape[1], 1, 1}, SUM_ITEMS);
 }
 
-clf_status clf_attention_backward_opencl(clf_context *ctx, const clf_attention_backward_args *args) {
+static clf_status run_portable(clf_context *ctx, const clf_attention_backward_args *args) {
     const clf_attention_args *a = &args->forward;
     const int64_t *q = a->query->shape, widest = q[3] > a->value->shape[3] ? q[3] : a->value->shape[3];
     const size_t rows = (size_t)(q[0] * q[1] * q[2]) * sizeof(cl_float);
@@ -159,4 +160,12 @@ fail:
     clf_buffer_release(b.distances);
     clf_cl_attention_close(&b.rules);
     return st;
+}
+
+clf_status clf_attention_backward_opencl(clf_context *ctx, const clf_attention_backward_args *args) {
+    clf_attention_backward_args rest = *args; /* the gradients that tensor cores don't compute */
+    CLF_TRY(clf_nvidia_attention_backward(ctx, &rest));
+    const bool done =
+        !rest.d_query && !rest.d_key && !rest.d_value && !rest.d_sinks && !rest.d_mask && !rest.d_alibi_slopes;
+    return done ? CLF_OK : run_portable(ctx, &rest);
 }

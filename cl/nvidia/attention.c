@@ -1,13 +1,10 @@
 /* attention.c: the launcher of nvidia/attention.cl. It takes calls whose queries, keys and values share a 16-bit dtype,
  * with head_dim and v_dim in steps of 8 and rows aligned to 16 bytes. */
-#include "nvidia.h"
+#include "attention.h"
 
 #include <math.h>
 #include <stdio.h>
 
-#include "../../lib/ops/attention.h"
-
-enum { FORWARD, DECODE };
 enum {
     DECODE_ROWS = 16,    /* of a key/value head: up to so many, keys are split over groups */
     GROUPS_PER_UNIT = 4, /* that keep a compute unit busy */
@@ -15,24 +12,14 @@ enum {
     MANY = 1 << 29 /* rows, keys and windows below it leave 32-bit sums room */
 };
 
-typedef struct tile {
-    int use, dim, least_sm, most_sm, features;
-    int warps, row_tiles, keys, k_stages, q_in_registers;
-} tile;
+typedef clf_nvidia_tile tile;
+typedef clf_nvidia_plan plan;
 
 static const tile tiles[] = {
-#define CLF_TILE(...) {__VA_ARGS__},
+#define CLF_TILE(use, ...) {CLF_NVIDIA_##use, __VA_ARGS__},
 #include "tiles.def"
 #undef CLF_TILE
 };
-
-typedef struct plan {
-    const tile *tile;
-    int width, v_width; /* head_dim and v_dim, rounded up */
-    bool scores;        /* SCORES of rules.h */
-    int64_t group, sequences, keys, tiles, splits;
-    size_t local;
-} plan;
 
 /* Widths that programs are built for: those of models, and multiples of 64. */
 static int width_of(int64_t dim) {
@@ -46,22 +33,23 @@ static size_t tile_bytes(int rows, int width) {
     return (size_t)((width + 63) / 64 * rows * 128);
 }
 
-/* As LOCAL_BYTES in attention.cl. */
+/* As LOCAL_BYTES in attention.cl and attention_backward.cl. */
 static size_t local_bytes(const tile *t, int width, int v_width) {
-    const size_t q = tile_bytes(16 * t->row_tiles * t->warps, width);
+    const int rows = 16 * t->row_tiles * t->warps;
+    const size_t q = tile_bytes(rows, width);
     const size_t kv = (size_t)t->k_stages * tile_bytes(t->keys, width) + tile_bytes(t->keys, v_width);
+    if (t->use == CLF_NVIDIA_BACKWARD) return q + tile_bytes(rows, v_width) + kv;
     return t->q_in_registers ? (q > kv ? q : kv) : q + kv;
 }
 
-/* 16-bit rows that 16-byte copies can read. */
-static bool is_aligned(const clf_tensor *t) {
+bool clf_nvidia_aligned(const clf_tensor *t) {
     if (clf_cl_offset(t) % 8 || t->shape[3] % 8) return false;
     for (int i = 0; i < 3; i++)
         if (t->shape[i] > 1 && t->stride[i] % 8) return false;
     return true;
 }
 
-static bool find_tile(plan *p, const clf_cl_state *s, int use, bool features) {
+static bool find_tile(plan *p, const clf_cl_state *s, clf_nvidia_use use, bool features) {
     cl_ulong local = 0;
     if (clGetDeviceInfo(s->device, CL_DEVICE_LOCAL_MEM_SIZE, sizeof local, &local, NULL)) return false;
     for (size_t i = 0; i < sizeof tiles / sizeof *tiles; i++) {
@@ -75,12 +63,12 @@ static bool find_tile(plan *p, const clf_cl_state *s, int use, bool features) {
     return false;
 }
 
-/* False: not a call for these kernels. */
-static bool make_plan(plan *p, const clf_context *ctx, const clf_attention_args *a) {
-    const clf_cl_state *s = clf_cl(ctx);
+bool clf_nvidia_plan_make(plan *p, const clf_context *ctx, const clf_attention_args *a, bool backward) {
     const clf_tensor *q = a->query, *k = a->key;
     if ((q->dtype != CLF_F16 && q->dtype != CLF_BF16) || k->dtype != q->dtype) return false;
-    if (!is_aligned(q) || !is_aligned(k) || !is_aligned(a->value) || !is_aligned(a->out)) return false;
+    if (!clf_nvidia_aligned(q) || !clf_nvidia_aligned(k) || !clf_nvidia_aligned(a->value) ||
+        !clf_nvidia_aligned(a->out))
+        return false;
     *p = (plan){.width = width_of(q->shape[3]),
                 .v_width = width_of(a->value->shape[3]),
                 .scores = a->softcap != 0 || a->alibi_slopes || a->mask || !(a->scale > 0),
@@ -91,10 +79,12 @@ static bool make_plan(plan *p, const clf_context *ctx, const clf_attention_args 
     if (q->shape[2] >= MANY / p->group || p->keys >= MANY || p->sequences >= MANY) return false;
     if (a->layout_columns && (a->layout_columns->shape[0] >= MANY || a->layout_rows->shape[0] >= MANY)) return false;
 
+    const clf_cl_state *s = clf_cl(ctx);
     const int64_t rows = q->shape[2] * p->group;
     const bool features = p->scores || a->block_table || a->layout_rows || a->dropout != 0;
+    if (backward) return find_tile(p, s, CLF_NVIDIA_BACKWARD, features);
     const bool decode = rows <= DECODE_ROWS * (a->query_starts ? p->sequences : 1);
-    if (!find_tile(p, s, decode ? DECODE : FORWARD, features)) return false;
+    if (!find_tile(p, s, decode ? CLF_NVIDIA_DECODE : CLF_NVIDIA_FORWARD, features)) return false;
     p->tiles = (int64_t)clf_cl_divide_up(rows, 16 * p->tile->row_tiles * p->tile->warps);
     if (a->query_starts) p->tiles += p->sequences + 1; /* each may end in a tile of its own */
     if (decode) {
@@ -108,13 +98,7 @@ static bool make_plan(plan *p, const clf_context *ctx, const clf_attention_args 
     return true;
 }
 
-static void set_f32(clf_cl_call *call, const clf_tensor *t) {
-    clf_cl_memory(call, t ? &t->buffer->memory : NULL);
-    clf_cl_long(call, t ? clf_cl_offset(t) : 0);
-}
-
-/* As RULES in rules.h. */
-static void set_rules(clf_cl_call *call, const clf_attention_args *a, const plan *p) {
+void clf_nvidia_rules(clf_cl_call *call, const clf_attention_args *a, const plan *p) {
     const int64_t right = a->window_right ? a->window_right : MANY;
     clf_tensor mask;
     if (a->mask) {
@@ -124,7 +108,7 @@ static void set_rules(clf_cl_call *call, const clf_attention_args *a, const plan
     }
     clf_cl_tensor(call, a->mask ? &mask : NULL);
     clf_cl_int(call, a->mask && mask.dtype == CLF_F32);
-    set_f32(call, a->alibi_slopes);
+    clf_nvidia_f32s(call, a->alibi_slopes);
     clf_cl_float(call, a->scale);
     clf_cl_float(call, a->softcap);
     clf_cl_int(call, a->window && a->window < MANY ? a->window : MANY);
@@ -151,7 +135,7 @@ static void set_rules(clf_cl_call *call, const clf_attention_args *a, const plan
 static void set_output(clf_cl_call *call, const clf_attention_args *a) {
     clf_cl_tensor(call, a->out);
     clf_cl_tensor(call, a->lse);
-    set_f32(call, a->sinks);
+    clf_nvidia_f32s(call, a->sinks);
 }
 
 /* Merges the splits' results. */
@@ -194,8 +178,8 @@ static clf_status run(clf_context *ctx, const clf_attention_args *a, const plan 
     clf_cl_tensor(&call, a->key);
     clf_cl_tensor(&call, a->value);
     set_output(&call, a);
-    set_rules(&call, a, p);
-    set_f32(&call, a->block_table);
+    clf_nvidia_rules(&call, a, p);
+    clf_nvidia_f32s(&call, a->block_table);
     clf_cl_long(&call, a->block_table ? a->block_table->stride[0] : 0);
     clf_cl_int(&call, a->block_table && a->key->shape[2] ? a->key->shape[2] : 1);
     clf_cl_int(&call, a->block_table ? a->key->shape[0] : 0);
@@ -218,7 +202,7 @@ clf_status clf_nvidia_attention(bool *taken, clf_context *ctx, const clf_attenti
     *taken = false;
     CLF_TRY(clf_nvidia_find(ctx));
     if (clf_cl(ctx)->tensor_cores == CLF_CL_TENSOR_CORES_OFF) return CLF_OK;
-    *taken = !clf_elements(args->out) || make_plan(&p, ctx, args);
+    *taken = !clf_elements(args->out) || clf_nvidia_plan_make(&p, ctx, args, false);
     if (!*taken || !clf_elements(args->out)) return CLF_OK;
     clf_log(ctx, CLF_LOG_DEBUG, "attention: tensor cores, %d×%d, %lld splits", 16 * p.tile->row_tiles * p.tile->warps,
             p.tile->keys, (long long)p.splits);

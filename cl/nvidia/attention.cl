@@ -191,7 +191,6 @@ attention(IN(query), IN(key), IN(value), OUT(out), __global float *lse, const lo
                 UNROLL for (int h = 0; h < 2; h++) {
                     const int row = warp_row + m * 16 + h * 8 + (w->lane >> 2), i = row / group;
                     const int from = SEEN_FROM(i + shift), to = row < end_row ? min(SEEN_TO(i + shift), limit) : 0;
-                    const int head = kv_head * group + row % group;
 #if LAYOUT
                     uint seen = 0; /* a bit for each 16 keys */
                     for (int b = 0; b < BLOCK_K / 16; b++) {
@@ -201,6 +200,7 @@ attention(IN(query), IN(key), IN(value), OUT(out), __global float *lse, const lo
                     }
 #endif
 #if SCORES
+                    const int head = kv_head * group + row % group;
                     const float slope = alibi ? alibi[alibi_at + head] : 0;
                     const long mask_row = mask_at + s.entry * mask_stride.x + head * mask_stride.y +
                                           (s.q_first + i) * mask_stride.z + s.k_first * mask_stride.w;

@@ -29,6 +29,11 @@ void clf_nvidia_options(const clf_context *ctx, clf_dtype dtype, char *text, siz
     snprintf(text, size, "%s -DOPERAND_F16=%d", mode, dtype == CLF_F16);
 }
 
+void clf_nvidia_f32s(clf_cl_call *call, const clf_tensor *t) {
+    clf_cl_memory(call, t ? &t->buffer->memory : NULL);
+    clf_cl_long(call, t ? clf_cl_offset(t) : 0);
+}
+
 void clf_nvidia_ints(clf_cl_call *call, const clf_tensor *t) {
     clf_cl_memory(call, t ? &t->buffer->memory : NULL);
     clf_cl_long(call, t ? clf_cl_offset(t) : 0);

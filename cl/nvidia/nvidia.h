@@ -14,10 +14,13 @@ clf_status clf_nvidia_find(clf_context *ctx);
 /* The options of warp.h for 16-bit operands of dtype. */
 void clf_nvidia_options(const clf_context *ctx, clf_dtype dtype, char *text, size_t size);
 
-/* `global const int *t, long t_at, long t_stride`. */
+/* `global const float *t, long t_at`; `global const int *t, long t_at, long t_stride`. */
+void clf_nvidia_f32s(clf_cl_call *call, const clf_tensor *t);
 void clf_nvidia_ints(clf_cl_call *call, const clf_tensor *t);
 
-/* attention.c: *taken: the call was one for these kernels. */
+/* attention.c: *taken: the call was one for these kernels. attention_backward.c: the gradients that these kernels have
+ * computed become NULL in *args. */
 clf_status clf_nvidia_attention(bool *taken, clf_context *ctx, const clf_attention_args *args);
+clf_status clf_nvidia_attention_backward(clf_context *ctx, clf_attention_backward_args *args);
 
 #endif

@@ -1,0 +1,134 @@
+/* attention_backward.c: the launcher of nvidia/attention_backward.cl. Beyond what attention.c asks for, head_dim and
+ * v_dim are at most 128. The gradient of a mask, which is summed over what the mask is repeated over, is left. */
+#include "attention.h"
+
+#include <stdio.h>
+
+typedef struct buffers {
+    clf_buffer *rows, *slopes;
+} buffers;
+
+static bool takes(clf_nvidia_plan *p, const clf_context *ctx, const clf_attention_backward_args *b) {
+    const clf_tensor *const aligned[] = {b->d_out, b->d_query, b->d_key, b->d_value};
+    if (!clf_elements(b->forward.out) || !clf_elements(b->forward.key)) return false;
+    for (int i = 0; i < 4; i++)
+        if (aligned[i] && !clf_nvidia_aligned(aligned[i])) return false;
+    return clf_nvidia_plan_make(p, ctx, &b->forward, true);
+}
+
+static clf_status begin(clf_cl_call *call, clf_context *ctx, const clf_attention_backward_args *b,
+                        const clf_nvidia_plan *p, const char *kernel) {
+    const clf_attention_args *a = &b->forward;
+    char common[96];
+    clf_nvidia_options(ctx, a->query->dtype, common, sizeof common);
+    return clf_cl_begin(call, ctx, "nvidia/attention_backward", kernel,
+                        "%s -DHEAD_DIM=%d -DV_DIM=%d -DN_WARPS=%d -DSTEP=%d -DSCORES=%d -DLAYOUT=%d -DDROPOUT=%d",
+                        common, p->width, p->v_width, p->tile->warps, p->tile->keys, p->scores, a->layout_rows != NULL,
+                        a->dropout != 0);
+}
+
+static void set_gradient(clf_cl_call *call, const clf_tensor *t) {
+    clf_cl_tensor(call, t);
+    clf_cl_int(call, t && t->dtype == CLF_F32);
+}
+
+/* {what P's exponent takes off, D} of each query. */
+static clf_status run_rows(clf_context *ctx, const clf_attention_backward_args *b, const clf_nvidia_plan *p,
+                           const buffers *m) {
+    const int64_t *q = b->forward.query->shape;
+    clf_cl_call call;
+    CLF_TRY(begin(&call, ctx, b, p, "attention_backward_rows"));
+    clf_cl_tensor(&call, b->forward.out);
+    clf_cl_tensor(&call, b->d_out);
+    clf_cl_tensor(&call, b->forward.lse);
+    clf_cl_memory(&call, &m->rows->memory);
+    clf_cl_int(&call, q[2]);
+    clf_cl_int(&call, q[1]);
+    clf_cl_int(&call, b->forward.value->shape[3]);
+    return clf_cl_run(&call, (size_t[3]){clf_cl_divide_up(q[2], 64), (size_t)q[1], (size_t)q[0]}, 64);
+}
+
+static void set_inputs(clf_cl_call *call, const clf_attention_backward_args *b, const buffers *m) {
+    clf_cl_tensor(call, b->forward.query);
+    clf_cl_tensor(call, b->forward.key);
+    clf_cl_tensor(call, b->forward.value);
+    clf_cl_tensor(call, b->d_out);
+    clf_cl_memory(call, &m->rows->memory);
+}
+
+/* Groups for n rows an entry of the batch; packed, each sequence may end in a tile of its own. */
+static clf_status run_tiles(clf_cl_call *call, const clf_attention_backward_args *b, const clf_nvidia_plan *p,
+                            int64_t n, int64_t heads) {
+    const clf_attention_args *a = &b->forward;
+    const size_t more = a->query_starts ? (size_t)p->sequences + 1 : 0;
+    clf_nvidia_rules(call, a, p);
+    clf_cl_local(call, p->local);
+    const size_t groups[3] = {clf_cl_divide_up(n, 16 * p->tile->warps) + more, (size_t)heads,
+                              (size_t)a->query->shape[0]};
+    return clf_cl_run(call, groups, (size_t)(32 * p->tile->warps));
+}
+
+static clf_status run_keys(clf_context *ctx, const clf_attention_backward_args *b, const clf_nvidia_plan *p,
+                           const buffers *m) {
+    const int64_t *k = b->forward.key->shape;
+    clf_cl_call call;
+    if (!b->d_key && !b->d_value) return CLF_OK;
+    CLF_TRY(begin(&call, ctx, b, p, "attention_backward_keys"));
+    set_inputs(&call, b, m);
+    set_gradient(&call, b->d_key);
+    set_gradient(&call, b->d_value);
+    return run_tiles(&call, b, p, k[2], k[1]);
+}
+
+static clf_status run_queries(clf_context *ctx, const clf_attention_backward_args *b, const clf_nvidia_plan *p,
+                              const buffers *m) {
+    const int64_t *q = b->forward.query->shape;
+    clf_cl_call call;
+    if (!b->d_query && !b->d_alibi_slopes) return CLF_OK;
+    CLF_TRY(begin(&call, ctx, b, p, "attention_backward_queries"));
+    set_inputs(&call, b, m);
+    set_gradient(&call, b->d_query);
+    clf_cl_memory(&call, m->slopes ? &m->slopes->memory : NULL);
+    return run_tiles(&call, b, p, q[2], q[1]);
+}
+
+static clf_status run_heads(clf_context *ctx, const clf_attention_backward_args *b, const clf_nvidia_plan *p,
+                            const buffers *m) {
+    const int64_t *q = b->forward.query->shape;
+    clf_cl_call call;
+    if (!b->d_sinks && !b->d_alibi_slopes) return CLF_OK;
+    CLF_TRY(begin(&call, ctx, b, p, "attention_backward_heads"));
+    clf_cl_memory(&call, &m->rows->memory);
+    clf_cl_memory(&call, m->slopes ? &m->slopes->memory : NULL);
+    clf_nvidia_f32s(&call, b->forward.sinks);
+    clf_nvidia_f32s(&call, b->d_sinks);
+    clf_nvidia_f32s(&call, b->d_alibi_slopes);
+    clf_cl_int(&call, q[0]);
+    clf_cl_int(&call, q[2]);
+    clf_cl_int(&call, q[1]);
+    clf_cl_local(&call, 256 * sizeof(float));
+    return clf_cl_run(&call, (size_t[3]){(size_t)q[1], 1, 1}, 128);
+}
+
+clf_status clf_nvidia_attention_backward(clf_context *ctx, clf_attention_backward_args *args) {
+    const int64_t *q = args->forward.query->shape;
+    const size_t rows = (size_t)(q[0] * q[1] * q[2]);
+    clf_nvidia_plan p = {0};
+    buffers m = {0};
+    clf_status st;
+    CLF_TRY(clf_nvidia_find(ctx));
+    if (clf_cl(ctx)->tensor_cores == CLF_CL_TENSOR_CORES_OFF || !takes(&p, ctx, args)) return CLF_OK;
+    clf_log(ctx, CLF_LOG_DEBUG, "attention_backward: tensor cores, %d×%d", 16 * p.tile->warps, p.tile->keys);
+    CLF_TRY_GOTO(st, clf_buffer_create(&m.rows, ctx, rows * 2 * sizeof(float), CLF_TAG_SCRATCH));
+    if (args->d_alibi_slopes)
+        CLF_TRY_GOTO(st, clf_buffer_create(&m.slopes, ctx, rows * sizeof(float), CLF_TAG_SCRATCH));
+    CLF_TRY_GOTO(st, run_rows(ctx, args, &p, &m));
+    CLF_TRY_GOTO(st, run_keys(ctx, args, &p, &m));
+    CLF_TRY_GOTO(st, run_queries(ctx, args, &p, &m));
+    CLF_TRY_GOTO(st, run_heads(ctx, args, &p, &m));
+    args->d_query = args->d_key = args->d_value = args->d_sinks = args->d_alibi_slopes = NULL;
+fail:
+    clf_buffer_release(m.rows);
+    clf_buffer_release(m.slopes);
+    return st;
+}

@@ -1,0 +1,420 @@
+/* attention_backward.cl: gradients of attention on tensor cores, P being recomputed from the LSE (arXiv:2205.14135):
+ *
+ *     P  = exp(score − LSE)       D  = rowsum(dO ∘ O)       Z = kept ÷ (1 − dropout)
+ *     dV = (P ∘ Z)ᵀ·dO            dP = dO·Vᵀ                dS = P ∘ (Z ∘ dP − D)
+ *     dQ = scale · (dS ∘ cap′)·K, dK = scale · (dS ∘ cap′)ᵀ·Q
+ *
+ * attention_backward_rows   {what P's exponent takes off, D} of each query.
+ * attention_backward_keys   dK and dV: a block of keys of one key/value head against all queries of its heads. It works
+ *                           on Sᵀ = K·Qᵀ and dPᵀ = V·dOᵀ, so that Pᵀ and dSᵀ are A operands as they stand.
+ * attention_backward_queries  dQ: a block of queries of one head against all keys; and Σ −dS · distance of each query.
+ * attention_backward_heads  the gradients of sinks and ALiBi slopes: sums over a head's queries.
+ *
+ * No atomics: the same bits every time. Each warp has 16 rows of its block: BLOCK = 16·N_WARPS keys or queries, against
+ * STEP queries or keys at a time. P, Z∘P and dS are rounded to 16 bits as operands.
+ *
+ * Options: those of warp.h and rules.h · HEAD_DIM, V_DIM: rounded up, multiples of 16 · N_WARPS · STEP. */
+#define BLOCK (16 * N_WARPS)
+
+/* Local memory: two tiles of BLOCK rows, which stay (K, V; or Q, dO), and two of STEP rows (Q, dO; or K, V). */
+#define OWN_0       0
+#define OWN_1       TILE_BYTES(BLOCK, HEAD_DIM)
+#define OTHER_0     (OWN_1 + TILE_BYTES(BLOCK, V_DIM))
+#define OTHER_1     (OTHER_0 + TILE_BYTES(STEP, HEAD_DIM))
+#define LOCAL_BYTES (OTHER_1 + TILE_BYTES(STEP, V_DIM))
+
+/* acc[16 × STEP] = own · otherᵀ over `width` columns, for this warp's 16 rows of its own tile. */
+#define PRODUCT(acc, own, other, width)                                                                                \
+    do {                                                                                                               \
+        const uint base_ = fresh(w->local_base), lane_ = fresh(w->lane);                                               \
+        const uint a_lane_ = operand_a(lane_), b_lane_ = operand_b(lane_);                                             \
+        CLEAR(acc, STEP / 8);                                                                                          \
+        UNROLL for (int k_ = 0; k_ < (width) / 16; k_++) {                                                             \
+            uint a_[4];                                                                                                \
+            ldmatrix_x4(w, a_, fragment(base_ + (own), BLOCK, w->index, k_, a_lane_));                                 \
+            UNROLL for (int t_ = 0; t_ < STEP / 16; t_++) {                                                            \
+                uint b_[4];                                                                                            \
+                ldmatrix_x4(w, b_, fragment(base_ + (other), STEP, t_, k_, b_lane_));                                  \
+                mma_m16n8k16(w, acc[2 * t_], a_, b_[0], b_[1]);                                                        \
+                mma_m16n8k16(w, acc[2 * t_ + 1], a_, b_[2], b_[3]);                                                    \
+            }                                                                                                          \
+        }                                                                                                              \
+    } while (0)
+
+/* acc[16 × width] += packed[16 × STEP] · other[STEP × width]. */
+#define ACCUMULATE(acc, packed, other, width)                                                                          \
+    do {                                                                                                               \
+        const uint base_ = fresh(w->local_base), a_lane_ = operand_a(fresh(w->lane));                                  \
+        UNROLL for (int k_ = 0; k_ < STEP / 16; k_++) {                                                                \
+            uint a_[4];                                                                                                \
+            as_operand_a(a_, packed, k_);                                                                              \
+            UNROLL for (int j_ = 0; j_ < (width) / 16; j_++) {                                                         \
+                uint b_[4];                                                                                            \
+                ldmatrix_x4_trans(w, b_, fragment(base_ + (other), STEP, k_, j_, a_lane_));                            \
+                mma_m16n8k16(w, acc[2 * j_], a_, b_[0], b_[1]);                                                        \
+                mma_m16n8k16(w, acc[2 * j_ + 1], a_, b_[2], b_[3]);                                                    \
+            }                                                                                                          \
+        }                                                                                                              \
+    } while (0)
+
+/* exp(s − lse), of what rows[] holds for the lse: without SCORES it is in base 2, as the product with s is. */
+#if SCORES
+#define PROBABILITY(s, row) ex2(((s) - (row)) * LOG2_E)
+#else
+#define PROBABILITY(s, row) ex2(fma(s, scale * LOG2_E, -(row)))
+#endif
+
+/* Two neighbouring elements of a gradient. */
+WARP_FN void store_gradient(__global void *to, long at, int is_f32, float low, float high) {
+    if (is_f32)
+        *(__global float2 *)((__global float *)to + at) = (float2)(low, high);
+    else
+        store_pair((__global ushort *)to + at, low, high);
+}
+
+/* Grid: (⌈n_q / 64⌉, heads, batch) of 64 items. Where a query sees no key, the lse becomes +∞, which makes P = 0. */
+__attribute__((reqd_work_group_size(64, 1, 1))) __kernel void
+attention_backward_rows(IN(out), IN(d_out), __global const float *lse, const long lse_at, const long4 lse_stride,
+                        __global float2 *rows, const int n_q, const int heads, const int v_dim) {
+    const int i = (int)(get_group_id(0) * 64 + get_local_id(0)), head = (int)get_group_id(1), entry = (int)get_group_id(2);
+    if (i >= n_q) return;
+    const __global ushort *o =
+        (const __global ushort *)out + out_at + entry * out_stride.x + head * out_stride.y + i * out_stride.z;
+    const __global ushort *g =
+        (const __global ushort *)d_out + d_out_at + entry * d_out_stride.x + head * d_out_stride.y + i * d_out_stride.z;
+    const float x = lse[lse_at + entry * lse_stride.y + head * lse_stride.z + i * lse_stride.w];
+    float delta = 0;
+    for (int c = 0; c < v_dim; c++) delta = fma(unpack(o[c]), unpack(g[c]), delta);
+    const bool sees = x != -INFINITY;
+    rows[((long)entry * heads + head) * n_q + i] =
+        (float2)(sees ? x * (SCORES ? 1 : LOG2_E) : INFINITY, sees ? delta : 0.0f);
+}
+
+__attribute__((reqd_work_group_size(N_THREADS, 1, 1))) __kernel void
+attention_backward_keys(IN(query), IN(key), IN(value), IN(d_out), __global const float2 *rows, OUT(d_key),
+                        const int d_key_f32, OUT(d_value), const int d_value_f32, RULES, __local uint *local_memory) {
+    WARP_BEGIN(w, local_memory, LOCAL_BYTES, N_WARPS);
+    const int kv_head = (int)get_group_id(1);
+    int tile = (int)get_group_id(0);
+    sequence s;
+    if (query_starts) {
+        for (int i = 0;; i++) {
+            PACKED_SEQUENCE(s, i);
+            if (i == sequences) { /* keys of no sequence */
+                s.n_q = s.end = 0;
+                s.k_first = clamp(INT_AT(key_starts, i), 0, n_k);
+                s.n_k = n_k - s.k_first;
+            }
+            const int n_tiles = (s.n_k + BLOCK - 1) / BLOCK;
+            if (tile < n_tiles || i == sequences) break;
+            tile -= n_tiles;
+        }
+    } else {
+        BATCH_SEQUENCE(s, (int)get_group_id(2));
+    }
+    const int first_key = tile * BLOCK, shift = s.n_k - s.n_q;
+    const __global ushort *k_from = (const __global ushort *)key + key_at + s.entry * key_stride.x +
+                                    kv_head * key_stride.y + s.k_first * key_stride.z;
+    const __global ushort *v_from = (const __global ushort *)value + value_at + s.entry * value_stride.x +
+                                    kv_head * value_stride.y + s.k_first * value_stride.z;
+#define KEY_ROW(j)   (k_from + (j) * key_stride.z)
+#define VALUE_ROW(j) (v_from + (j) * value_stride.z)
+    TILE_LOAD(w, w->local_base + OWN_0, BLOCK, HEAD_DIM, KEY_ROW, first_key, s.end, head_dim);
+    TILE_LOAD(w, w->local_base + OWN_1, BLOCK, V_DIM, VALUE_ROW, first_key, s.end, v_dim);
+    cp_async_commit(w);
+
+    float dk[HEAD_DIM / 8][4], dv[V_DIM / 8][4];
+    CLEAR(dk, HEAD_DIM / 8);
+    CLEAR(dv, V_DIM / 8);
+
+    /* queries that see any key here */
+    const int last_key = min(first_key + BLOCK, s.end) - 1;
+    const int first_query = max(0, first_key - right + 1 - shift) / STEP * STEP;
+    const int end_query = last_key >= first_key ? min(s.n_q, last_key + left - shift) : 0;
+#if DROPOUT
+    const float kept = 1 / (1 - dropout * 0x1p-32f);
+#endif
+
+    for (int head = kv_head * group; head < (kv_head + 1) * group; head++) {
+        const __global ushort *q_from = (const __global ushort *)query + query_at + s.entry * query_stride.x +
+                                        head * query_stride.y + s.q_first * query_stride.z;
+        const __global ushort *g_from = (const __global ushort *)d_out + d_out_at + s.entry * d_out_stride.x +
+                                        head * d_out_stride.y + s.q_first * d_out_stride.z;
+        const __global float2 *head_rows = rows + ((long)s.entry * heads + head) * n_q + s.q_first;
+#define QUERY_ROW(i) (q_from + (i) * query_stride.z)
+#define D_OUT_ROW(i) (g_from + (i) * d_out_stride.z)
+        for (int m = first_query; m < end_query; m += STEP) {
+#if LAYOUT
+            bool seen_step = false;
+            for (int r = m / layout_block; r <= (min(m + STEP, s.n_q) - 1) / layout_block; r++) {
+                int high;
+                const int at = LAYOUT_FIND(r, first_key / layout_block, &high);
+                seen_step |= at < high && INT_AT(layout_columns, at) <= last_key / layout_block;
+            }
+            if (!seen_step) continue;
+#endif
+            TILE_LOAD(w, w->local_base + OTHER_0, STEP, HEAD_DIM, QUERY_ROW, m, s.n_q, head_dim);
+            TILE_LOAD(w, w->local_base + OTHER_1, STEP, V_DIM, D_OUT_ROW, m, s.n_q, v_dim);
+            cp_async_commit(w);
+            cp_async_wait_group(w, 0);
+            block_barrier(w);
+
+            float x[STEP / 8][4], dp[STEP / 8][4]; /* Sᵀ, later Pᵀ; dPᵀ: 16 keys × STEP queries */
+            PRODUCT(x, OWN_0, OTHER_0, HEAD_DIM);
+
+            const int lane = fresh(w->lane), column = m + (lane & 3) * 2;  /* a query, in each 8 of the step */
+            const int key_row = first_key + w->index * 16 + (lane >> 2); /* and + 8 */
+#if SCORES
+            float cap_slope[STEP / 8][4];
+            const float slope = alibi ? alibi[alibi_at + head] : 0;
+            const long mask_head = mask_at + s.entry * mask_stride.x + head * mask_stride.y +
+                                   s.q_first * mask_stride.z + s.k_first * mask_stride.w;
+#endif
+            if (SCORES || LAYOUT || first_key + BLOCK > m + shift + right || first_key < m + STEP + shift - left) {
+                UNROLL for (int j = 0; j < STEP / 8; j++)
+                    UNROLL for (int e = 0; e < 4; e++) {
+                        const int i = column + j * 8 + (e & 1), at = key_row + (e >> 1) * 8;
+                        bool visible = at >= SEEN_FROM(i + shift) && at < SEEN_TO(i + shift) && i < s.n_q;
+#if LAYOUT
+                        if (visible) LAYOUT_HAS(visible, i / layout_block, at / layout_block);
+#endif
+#if SCORES
+                        cap_slope[j][e] = 1;
+                        if (visible) x[j][e] = score_of(x[j][e], scale, softcap, slope, i + shift - at, &cap_slope[j][e]);
+                        if (visible && mask)
+                            x[j][e] += mask_value(mask, mask_head + i * mask_stride.z + at * mask_stride.w, mask_f32);
+#endif
+                        if (!visible) x[j][e] = -INFINITY;
+                    }
+            }
+
+            uint p[STEP / 8][2], ds[STEP / 8][2]; /* (P ∘ Z)ᵀ, dSᵀ, packed */
+#if DROPOUT
+            uint dropped = 0; /* a bit for each of x */
+#define Z(j, e) (dropped >> ((j) * 4 + (e)) & 1 ? 0.0f : kept)
+#else
+#define Z(j, e) 1.0f
+#endif
+            UNROLL for (int j = 0; j < STEP / 8; j++) {
+                const int i = column + j * 8;
+                const float row0 = i < s.n_q ? head_rows[i].x : INFINITY;
+                const float row1 = i + 1 < s.n_q ? head_rows[i + 1].x : INFINITY;
+                UNROLL for (int h = 0; h < 2; h++) {
+                    x[j][2 * h] = PROBABILITY(x[j][2 * h], row0);
+                    x[j][2 * h + 1] = PROBABILITY(x[j][2 * h + 1], row1);
+#if DROPOUT
+                    UNROLL for (int e = 0; e < 2; e++) {
+                        const int at = key_row + 8 * h;
+                        const uint2 word = philox(seed, at >> 2, i + e, head, s.index, at & 2);
+                        dropped |= (uint)((at & 1 ? word.y : word.x) < dropout) << (j * 4 + 2 * h + e);
+                    }
+#endif
+                    p[j][h] = pack(x[j][2 * h] * Z(j, 2 * h), x[j][2 * h + 1] * Z(j, 2 * h + 1));
+                }
+            }
+
+            PRODUCT(dp, OWN_1, OTHER_1, V_DIM); /* only now: held beside x for longer, dP costs spills */
+            UNROLL for (int j = 0; j < STEP / 8; j++) {
+                const int i = column + j * 8;
+                const float d0 = i < s.n_q ? head_rows[i].y : 0, d1 = i + 1 < s.n_q ? head_rows[i + 1].y : 0;
+                UNROLL for (int h = 0; h < 2; h++) {
+                    float low = x[j][2 * h] * (dp[j][2 * h] * Z(j, 2 * h) - d0);
+                    float high = x[j][2 * h + 1] * (dp[j][2 * h + 1] * Z(j, 2 * h + 1) - d1);
+#if SCORES
+                    low *= cap_slope[j][2 * h];
+                    high *= cap_slope[j][2 * h + 1];
+#endif
+                    ds[j][h] = pack(low, high);
+                }
+            }
+            ACCUMULATE(dv, p, OTHER_1, V_DIM);
+            ACCUMULATE(dk, ds, OTHER_0, HEAD_DIM);
+            block_barrier(w); /* all warps are done with Q and dO */
+        }
+    }
+
+    UNROLL for (int h = 0; h < 2; h++) {
+        const int row = first_key + w->index * 16 + (w->lane >> 2) + 8 * h, c = (w->lane & 3) * 2;
+        const bool keep = row < s.end;
+        if (row < s.n_k && d_key) {
+            const long at = d_key_at + s.entry * d_key_stride.x + kv_head * d_key_stride.y +
+                            (s.k_first + row) * d_key_stride.z + c;
+            UNROLL for (int j = 0; j < HEAD_DIM / 8; j++)
+                if (j * 8 < head_dim)
+                    store_gradient(d_key, at + j * 8, d_key_f32, keep ? dk[j][2 * h] * scale : 0,
+                                   keep ? dk[j][2 * h + 1] * scale : 0);
+        }
+        if (row < s.n_k && d_value) {
+            const long at = d_value_at + s.entry * d_value_stride.x + kv_head * d_value_stride.y +
+                            (s.k_first + row) * d_value_stride.z + c;
+            UNROLL for (int j = 0; j < V_DIM / 8; j++)
+                if (j * 8 < v_dim)
+                    store_gradient(d_value, at + j * 8, d_value_f32, keep ? dv[j][2 * h] : 0,
+                                   keep ? dv[j][2 * h + 1] : 0);
+        }
+    }
+#undef QUERY_ROW
+#undef D_OUT_ROW
+}
+
+__attribute__((reqd_work_group_size(N_THREADS, 1, 1))) __kernel void
+attention_backward_queries(IN(query), IN(key), IN(value), IN(d_out), __global const float2 *rows, OUT(d_query),
+                           const int d_query_f32, __global float *slopes /* one a row, as rows; or NULL */, RULES,
+                           __local uint *local_memory) {
+    WARP_BEGIN(w, local_memory, LOCAL_BYTES, N_WARPS);
+    const int head = (int)get_group_id(1), kv_head = head / group;
+    int tile = (int)get_group_id(0);
+    sequence s;
+    if (query_starts) {
+        for (int i = 0;; i++) {
+            PACKED_SEQUENCE(s, i);
+            const int n_tiles = (s.n_q + BLOCK - 1) / BLOCK;
+            if (tile < n_tiles || i == sequences) break;
+            tile -= n_tiles;
+        }
+    } else {
+        BATCH_SEQUENCE(s, (int)get_group_id(2));
+    }
+    const int first_query = tile * BLOCK, last_query = min(first_query + BLOCK, s.n_q) - 1, shift = s.n_k - s.n_q;
+    const int limit = last_query >= first_query ? SEEN_TO(last_query + shift) : 0; /* of the keys that any row sees */
+    const __global ushort *q_from = (const __global ushort *)query + query_at + s.entry * query_stride.x +
+                                    head * query_stride.y + s.q_first * query_stride.z;
+    const __global ushort *g_from = (const __global ushort *)d_out + d_out_at + s.entry * d_out_stride.x +
+                                    head * d_out_stride.y + s.q_first * d_out_stride.z;
+    const __global ushort *k_from = (const __global ushort *)key + key_at + s.entry * key_stride.x +
+                                    kv_head * key_stride.y + s.k_first * key_stride.z;
+    const __global ushort *v_from = (const __global ushort *)value + value_at + s.entry * value_stride.x +
+                                    kv_head * value_stride.y + s.k_first * value_stride.z;
+#define QUERY_ROW(i) (q_from + (i) * query_stride.z)
+#define D_OUT_ROW(i) (g_from + (i) * d_out_stride.z)
+    TILE_LOAD(w, w->local_base + OWN_0, BLOCK, HEAD_DIM, QUERY_ROW, first_query, s.n_q, head_dim);
+    TILE_LOAD(w, w->local_base + OWN_1, BLOCK, V_DIM, D_OUT_ROW, first_query, s.n_q, v_dim);
+    cp_async_commit(w);
+
+    const int column = (w->lane & 3) * 2;                          /* a key, in each 8 of the step */
+    const int row = first_query + w->index * 16 + (w->lane >> 2); /* a query; and + 8 */
+    const long all_row = ((long)s.entry * heads + head) * n_q + s.q_first + row;
+    float2 r[2];
+    UNROLL for (int h = 0; h < 2; h++) r[h] = row + 8 * h < s.n_q ? rows[all_row + 8 * h] : (float2)(INFINITY, 0.0f);
+    float dq[HEAD_DIM / 8][4];
+    CLEAR(dq, HEAD_DIM / 8);
+#if SCORES
+    float by_slope[2] = {0, 0};
+    const float slope = alibi ? alibi[alibi_at + head] : 0;
+    const long mask_head = mask_at + s.entry * mask_stride.x + head * mask_stride.y + s.q_first * mask_stride.z +
+                           s.k_first * mask_stride.w;
+#endif
+#if DROPOUT
+    const float kept = 1 / (1 - dropout * 0x1p-32f);
+#endif
+
+    for (int n = SEEN_FROM(first_query + shift) / STEP * STEP; n < limit; n += STEP) {
+#if LAYOUT
+        bool seen_step = false;
+        for (int i = first_query / layout_block; i <= last_query / layout_block; i++) {
+            int high;
+            const int at = LAYOUT_FIND(i, n / layout_block, &high);
+            seen_step |= at < high && INT_AT(layout_columns, at) <= (n + STEP - 1) / layout_block;
+        }
+        if (!seen_step) continue;
+#endif
+        TILE_LOAD(w, w->local_base + OTHER_0, STEP, HEAD_DIM, KEY_ROW, n, limit, head_dim);
+        TILE_LOAD(w, w->local_base + OTHER_1, STEP, V_DIM, VALUE_ROW, n, limit, v_dim);
+        cp_async_commit(w);
+        cp_async_wait_group(w, 0);
+        block_barrier(w);
+
+        float x[STEP / 8][4], dp[STEP / 8][4]; /* S, dP: 16 queries × STEP keys */
+        PRODUCT(x, OWN_0, OTHER_0, HEAD_DIM);
+        PRODUCT(dp, OWN_1, OTHER_1, V_DIM);
+
+        uint ds[STEP / 8][2];
+        const int warp_row = first_query + w->index * 16;
+        const bool partial = SCORES || LAYOUT || n + STEP > min(SEEN_TO(warp_row + shift), limit) ||
+                             n < SEEN_FROM(warp_row + 15 + shift);
+        UNROLL for (int h = 0; h < 2; h++) {
+            const int i = row + 8 * h, from = SEEN_FROM(i + shift), to = min(SEEN_TO(i + shift), limit);
+            UNROLL for (int j = 0; j < STEP / 8; j++) {
+                float d[2];
+#if DROPOUT
+                const uint2 word = philox(seed, (n + j * 8 + column) >> 2, i, head, s.index, column & 2);
+#endif
+                UNROLL for (int e = 0; e < 2; e++) {
+                    const int at = n + j * 8 + column + e;
+                    float score = x[j][2 * h + e];
+#if SCORES
+                    float cap_slope = 1;
+#endif
+                    if (partial) {
+                        bool visible = at >= from && at < to && i < s.n_q;
+#if LAYOUT
+                        if (visible) LAYOUT_HAS(visible, i / layout_block, at / layout_block);
+#endif
+#if SCORES
+                        if (visible) score = score_of(score, scale, softcap, slope, i + shift - at, &cap_slope);
+                        if (visible && mask)
+                            score += mask_value(mask, mask_head + i * mask_stride.z + at * mask_stride.w, mask_f32);
+#endif
+                        if (!visible) score = -INFINITY;
+                    }
+                    float dp_kept = dp[j][2 * h + e];
+#if DROPOUT
+                    dp_kept = (e ? word.y : word.x) < dropout ? 0 : dp_kept * kept;
+#endif
+                    d[e] = PROBABILITY(score, r[h].x) * (dp_kept - r[h].y);
+#if SCORES
+                    by_slope[h] -= d[e] * fabs((float)(i + shift - at));
+                    d[e] *= cap_slope;
+#endif
+                }
+                ds[j][h] = pack(d[0], d[1]);
+            }
+        }
+        ACCUMULATE(dq, ds, OTHER_0, HEAD_DIM);
+        block_barrier(w); /* all warps are done with K and V */
+    }
+
+    UNROLL for (int h = 0; h < 2; h++) {
+        const int i = row + 8 * h;
+#if SCORES
+        float sum = by_slope[h];
+        sum += warp_shfl_xor(w, sum, 1);
+        sum += warp_shfl_xor(w, sum, 2);
+        if (slopes && i < s.n_q && column == 0) slopes[all_row + 8 * h] = sum;
+#endif
+        if (i < s.n_q && d_query) {
+            const long at = d_query_at + s.entry * d_query_stride.x + head * d_query_stride.y +
+                            (s.q_first + i) * d_query_stride.z + column;
+            UNROLL for (int j = 0; j < HEAD_DIM / 8; j++)
+                if (j * 8 < head_dim)
+                    store_gradient(d_query, at + j * 8, d_query_f32, dq[j][2 * h] * scale, dq[j][2 * h + 1] * scale);
+        }
+    }
+}
+
+/* Grid: (heads) of 128 items. d_sinks = Σ −exp(sink − lse) · D; d_alibi = Σ slopes; each may be NULL. */
+__attribute__((reqd_work_group_size(128, 1, 1))) __kernel void
+attention_backward_heads(__global const float2 *rows, __global const float *slopes, __global const float *sinks,
+                         const long sinks_at, __global float *d_sinks, const long d_sinks_at, __global float *d_alibi,
+                         const long d_alibi_at, const int batch, const int n_q, const int heads, __local float *sums) {
+    const int head = (int)get_group_id(0), item = (int)get_local_id(0);
+    float by_sink = 0, by_slope = 0;
+    for (int entry = 0; entry < batch; entry++)
+        for (int i = item; i < n_q; i += 128) {
+            const long at = ((long)entry * heads + head) * n_q + i;
+            const float lse2 = rows[at].x * (SCORES ? LOG2_E : 1);
+            if (d_sinks && lse2 != INFINITY) by_sink -= ex2(sinks[sinks_at + head] * LOG2_E - lse2) * rows[at].y;
+            if (d_alibi) by_slope += slopes[at];
+        }
+    sums[item] = by_sink;
+    sums[128 + item] = by_slope;
+    for (int n = 64; n; n /= 2) {
+        barrier(CLK_LOCAL_MEM_FENCE);
+        if (item < n) {
+            sums[item] += sums[item + n];
+            sums[128 + item] += sums[128 + item + n];
+        }
+    }
+    if (item == 0 && d_sinks) d_sinks[d_sinks_at + head] = sums[0];
+    if (item == 0 && d_alibi) d_alibi[d_alibi_at + head] = sums[128];
+}

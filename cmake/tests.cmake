@@ -26,6 +26,14 @@ foreach(op IN LISTS ops)
     endif()
 endforeach()
 
+if(TARGET clformer_opencl)
+    foreach(dtype f16 bf16) # most of the time goes to compiling a program for each set of features
+        add_test(NAME attention-tensor-cores-${dtype}
+            COMMAND ${PROJECT_SOURCE_DIR}/tests/tensor_cores.sh $<TARGET_FILE:test-attention> --dtype ${dtype} --most-cost 3e5)
+        set_tests_properties(attention-tensor-cores-${dtype} PROPERTIES SKIP_RETURN_CODE 77)
+    endforeach()
+endif()
+
 # unit(NAME [SOURCES...]): test-NAME from tests/NAME.c with cmocka and the library's internals
 function(unit name)
     add_executable(test-${name} tests/${name}.c ${ARGN})

@@ -1,0 +1,56 @@
+#!/usr/bin/env bash
+# mutants.sh: does the emulation notice? Removes or weakens one thing of the tensor-core kernels at a time, synchronisation above all, and runs attention's
+# test with the module built from the damaged sources: it must fail. Nightly, not for every push: each mutant is compiled anew.
+# usage: .ci/nvidia/mutants.sh    needs build/ with test-attention and the OpenCL module
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+[ -x build/bin/test-attention ] && [ -f build/lib/clformer-opencl.so ] || { echo "skipped: no test-attention or OpenCL module in build/"; exit 77; }
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+mkdir "$work/tree"
+git ls-files -z | grep -zvE '^tests/golden/' | xargs -0 cp --parents -t "$work/tree"
+cmake -S "$work/tree" -B "$work/build" -DCMAKE_BUILD_TYPE=Release >"$work/log" || { tail "$work/log"; exit 1; }
+export CLFORMER_MODULE_DIR=$work/build/lib CLFORMER_CACHE_DIR=off CLFORMER_OPENCL_TENSOR_CORES=emulate
+kernels=$work/tree/cl/nvidia
+
+# variants: 300 by 300; decode, 700 keys; everything packed; forward and backward each
+passes() {
+    cmake --build "$work/build" --target clformer_opencl >"$work/log" 2>&1 || { tail "$work/log"; exit 1; }
+    local variant
+    for variant in 10 21 31; do build/bin/test-attention --device opencl --dtype bf16 --variant $variant >"$work/log" 2>&1 || return 1; done
+}
+
+bad=0 n=0
+mutant() { # WHAT FILE OCCURRENCE FIND REPLACE: nth occurrence of a fixed text; it must be there
+    n=$((n + 1))
+    cp "cl/nvidia/$2" "$kernels/$2"
+    python3 - "$kernels/$2" "$3" "$4" "$5" <<'PY'
+import sys
+path, nth, find, replace = sys.argv[1], int(sys.argv[2]), sys.argv[3], sys.argv[4]
+text = open(path).read()
+parts = text.split(find)
+assert len(parts) > nth, f"{path}: no occurrence {nth} of {find!r}"
+open(path, "w").write(find.join(parts[:nth]) + replace + find.join(parts[nth:]))
+PY
+    if passes; then echo "not noticed: $1"; bad=1; else echo "noticed: $1"; fi
+    cp "cl/nvidia/$2" "$kernels/$2"
+}
+
+passes || { echo "the unchanged kernels fail"; tail -5 "$work/log"; exit 1; }
+for i in 3 4 5 6; do mutant "forward: barrier $i missing" attention.cl $i "block_barrier(w);" ""; done
+for i in 1 2; do mutant "decode: barrier $i missing" attention.cl $i "block_barrier(w);" ""; done
+for i in 1 2 3 4; do mutant "backward: barrier $i missing" attention_backward.cl $i "block_barrier(w);" ""; done
+mutant "forward: Q, one group fewer waited for" attention.cl 1 "wait_group(w, 0)" "wait_group(w, 1)"
+mutant "forward: K of two stages, one group fewer" attention.cl 1 "wait_group(w, 2)" "wait_group(w, 3)"
+mutant "forward: K of one stage, one group fewer" attention.cl 1 "wait_group(w, 1)" "wait_group(w, 2)"
+mutant "forward: V, one group fewer" attention.cl 2 "wait_group(w, 1)" "wait_group(w, 2)"
+mutant "forward: V not committed" attention.cl 3 "cp_async_commit(w);" ""
+mutant "dK, dV: one group fewer" attention_backward.cl 1 "wait_group(w, 0)" "wait_group(w, 1)"
+mutant "dQ: one group fewer" attention_backward.cl 2 "wait_group(w, 0)" "wait_group(w, 1)"
+mutant "tiles: copies without swizzle" tile.h 1 "(chunk_ ^ (r_ & 7))" "(chunk_)"
+mutant "forward: mask off by one" rules.h 1 "(position) + right)" "(position) + right + 1)"
+mutant "forward: rows that see nothing" attention.cl 1 "top == -INFINITY ? 0.0f : top" "top"
+mutant "backward: dK without scale" attention_backward.cl 1 "dk[j][2 * h] * scale" "dk[j][2 * h]"
+mutant "dropout: words exchanged" rules.h 1 "(uint2)(c, d) : (uint2)(a, b)" "(uint2)(a, b) : (uint2)(c, d)"
+echo "$n mutants"
+exit $bad

@@ -51,9 +51,12 @@ for dtype in f16 bf16 f32; do
     for op in attention rms_norm rope glu linear; do bench "$op-$dtype" --op $op --dtype $dtype; done
 done
 CLFORMER_OPENCL_TENSOR_CORES=off bench attention-portable --op attention --dtype f16
+step unfused "$bin/clformer-bench" --device opencl --no-roofs --unfused 2048 --json "$out/unfused.json"
+step tune "$bin/clformer-tune" --device opencl
 python=${PYTHON:-python3}
 if "$python" -c 'import torch; assert torch.cuda.is_available()' 2>/dev/null; then
-    step pytorch "$python" bench/gpu_peers.py "$out/pytorch.json"
+    # both sides in one process by turns: launches, attention forward, backward and decoding, fused ops, peak memory
+    step pytorch sh -c "'$python' bench/peers/torch_gpu.py --lib build/release/lib/libclformer.so >'$out/pytorch.json'"
 else
     echo "skipped: no PyTorch with CUDA"
 fi

@@ -1,0 +1,298 @@
+#!/usr/bin/env python3
+"""torch_gpu.py --lib LIB [--device opencl] [--part P ...] [--small]: clformer's ops on an OpenCL GPU beside PyTorch's on the same card
+through CUDA, both in this process by turns. A figure is the median of bursts, each ended by a wait. Prints a JSON object with
+"results", a list of {"part", "name", "ours_s", "peer_s", "tflops", "gb_s"}; where PyTorch or CUDA is missing, peer_s is null.
+
+latency: an op on one element, with the wait. forward, backward: bf16 and f16, heads of 64, 128 and 256, 512 to 16384 positions, causal
+and full. decode: one query a sequence of 32 heads over 8 of 128. fused: rms_norm with the residual, rope, glu, linear with its
+gated unit, against PyTorch's unfused form. memory: peak bytes of attention, forward and backward. --small: sizes for a CPU, to try the script itself."""
+import argparse
+import ctypes as c
+import json
+import statistics
+import sys
+import time
+
+import torch
+import torch.nn.functional as F
+
+from torch_attention import DTYPES, AttentionArgs, Library, TensorArgs
+
+P, I64 = c.c_void_p, c.c_int64
+CUDA = torch.cuda.is_available()
+WHERE = "cuda" if CUDA else "cpu"
+
+
+class RmsNormArgs(c.Structure):
+    _fields_ = [("x", P), ("residual", P), ("weight", P), ("weight_offset", c.c_float), ("eps", c.c_float), ("sum", P),
+                ("rstd", P), ("out", P)]
+
+
+class GluArgs(c.Structure):
+    _fields_ = [("gate", P), ("up", P), ("activation", c.c_int), ("out", P)]
+
+
+class RopeArgs(c.Structure):
+    _fields_ = [("x", P), ("positions", P), ("position", I64), ("n_dims", c.c_int), ("pairing", c.c_int), ("base", c.c_double),
+                ("scaling", c.c_int), ("factor", c.c_float), ("original_context", I64), ("low_freq_factor", c.c_float),
+                ("high_freq_factor", c.c_float), ("beta_fast", c.c_float), ("beta_slow", c.c_float), ("attention_factor", c.c_float),
+                ("freq_factors", P), ("inverse", c.c_bool), ("out", P)]
+
+
+class LinearArgs(c.Structure):
+    _fields_ = [("x", P), ("weight", P * 3), ("bias", P * 3), ("residual", P), ("glu", c.c_int), ("precision", c.c_int), ("out", P * 3)]
+
+
+class MemoryStats(c.Structure): # the sizes before `efficiency` are all that is read
+    _fields_ = [(name, c.c_uint64) for name in ("limit", "held", "in_use", "asked", "peak_held", "peak_asked", "mapped", "allocations",
+                                                "reused")] + [("rest", c.c_uint64 * 64)]
+
+
+class AddArgs(c.Structure):
+    _fields_ = [("a", P), ("b", P), ("out", P)]
+
+
+class Device(Library):
+    """Tensors are copies on the device."""
+
+    def tensor(self, t):
+        args, out = TensorArgs(dtype=DTYPES[t.dtype], ndim=t.dim()), P()
+        for i, n in enumerate(t.shape):
+            args.shape[i] = n
+        self.check(self.lib.clf_tensor_create(c.byref(out), self.context, c.byref(args)))
+        host = t.detach().cpu().contiguous()
+        self.check(self.lib.clf_tensor_write(out, P(host.data_ptr()), c.c_size_t(host.nbytes)))
+        self.keep.append(out)
+        return out
+
+    def read(self, tensor, like):
+        host = torch.empty(like.shape, dtype=like.dtype)
+        self.check(self.lib.clf_tensor_read(P(tensor), P(host.data_ptr()), c.c_size_t(host.nbytes)))
+        return host
+
+    def forget(self):
+        for t in self.keep:
+            self.lib.clf_tensor_destroy(t)
+        self.keep = []
+
+    def sync(self):
+        self.check(self.lib.clf_sync(self.context))
+
+    def op(self, name, args):
+        function = getattr(self.lib, "clf_" + name)
+        return lambda: self.check(function(self.context, c.byref(args)))
+
+
+def burst(run, wait, least=0.05):
+    """Seconds a call, of as many calls as take `least` seconds together."""
+    run(), wait()
+    n = 1
+    while True:
+        start = time.perf_counter()
+        for _ in range(n):
+            run()
+        wait()
+        seconds = time.perf_counter() - start
+        if seconds >= least or n >= 1 << 14:
+            return seconds / n
+        n = max(n + 1, int(n * min(8, 1.2 * least / max(seconds, 1e-9))))
+
+
+def by_turns(device, ours, peer, rounds):
+    wait = torch.cuda.synchronize if CUDA else lambda: None
+    a, b = [], []
+    for _ in range(rounds):
+        a.append(burst(ours, device.sync))
+        if peer:
+            b.append(burst(peer, wait))
+    return statistics.median(a), statistics.median(b) if b else None
+
+
+def close(ours, theirs, most):
+    error = ((ours.float() - theirs.float().cpu()).norm() / theirs.float().norm().cpu()).item()
+    if not error < most:
+        sys.exit(f"results differ by {error:g}")
+
+
+def attention_shapes(small):
+    lengths = (64, 128) if small else (512, 2048, 8192, 16384)
+    for dtype in (torch.bfloat16, torch.float16):
+        for d in (64, 128) if small else (64, 128, 256):
+            for n in lengths:
+                for causal in (False, True):
+                    yield dtype, d, n, causal, max(1, (256 if small else 16384) // n), max(1, (64 if small else 2048) // d)
+
+
+def pairs(n, causal):
+    return n * (n + 1) / 2 if causal else n * n
+
+
+def inputs(batch, heads, n, d, dtype):
+    return [torch.randn(batch, heads, n, d, dtype=dtype, device=WHERE) for _ in range(4)]
+
+
+def name_of(dtype, d, n, causal, batch, heads):
+    return f"{str(dtype)[6:]} {'causal' if causal else 'full'} [{batch}, {heads}, {n}, {d}]"
+
+
+def forward(device, s):
+    for dtype, d, n, causal, batch, heads in attention_shapes(s.small):
+        q, k, v, _ = inputs(batch, heads, n, d, dtype)
+        args, run = device.forward(q, k, v, q, causal=causal)
+        peer = lambda: F.scaled_dot_product_attention(q, k, v, is_causal=causal)
+        run()
+        close(device.read(args.out, q), peer(), 1e-2)
+        yield name_of(dtype, d, n, causal, batch, heads), *by_turns(device, run, peer, s.rounds), 4 * batch * heads * d * pairs(n, causal), 0
+        device.forget()
+
+
+def backward(device, s):
+    for dtype, d, n, causal, batch, heads in attention_shapes(s.small):
+        q, k, v, d_out = inputs(batch, heads, n, d, dtype)
+        args, run = device.forward(q, k, v, q, torch.zeros(batch, heads, n), causal=causal)
+        run()
+        ours = device.backward(args, d_out, q, k, v)
+        for x in (q, k, v):
+            x.requires_grad_()
+        with torch.enable_grad():
+            result = F.scaled_dot_product_attention(q, k, v, is_causal=causal)
+        peer = lambda: torch.autograd.grad(result, (q, k, v), d_out, retain_graph=True)
+        ours()
+        yield name_of(dtype, d, n, causal, batch, heads), *by_turns(device, ours, peer, s.rounds), 10 * batch * heads * d * pairs(n, causal), 0
+        device.forget()
+
+
+def decode(device, s):
+    d, batch = 128, 1 if s.small else 8
+    for dtype in (torch.bfloat16, torch.float16):
+        for n in (256,) if s.small else (4096, 16384):
+            q = torch.randn(batch, 32, 1, d, dtype=dtype, device=WHERE)
+            k, v = (torch.randn(batch, 8, n, d, dtype=dtype, device=WHERE) for _ in range(2))
+            args, run = device.forward(q, k, v, q)
+            peer = lambda: F.scaled_dot_product_attention(q, k, v, enable_gqa=True)
+            run()
+            close(device.read(args.out, q), peer(), 1e-2)
+            yield f"{str(dtype)[6:]} {batch} × 32 heads over 8 of {d}, {n} keys", *by_turns(device, run, peer, s.rounds), 4 * batch * 32 * d * n, k.nbytes + v.nbytes
+            device.forget()
+
+
+def fused(device, s):
+    rows, hidden, ffn = (64, 256, 512) if s.small else (8192, 4096, 11008)
+    for dtype in (torch.bfloat16, torch.float16):
+        kind = str(dtype)[6:]
+        x, residual = (torch.randn(rows, hidden, dtype=dtype, device=WHERE) for _ in range(2))
+        weight = torch.rand(hidden, dtype=dtype, device=WHERE)
+        args = RmsNormArgs(x=device.tensor(x), residual=device.tensor(residual), weight=device.tensor(weight), eps=1e-5,
+                           sum=device.tensor(x), out=device.tensor(x))
+
+        def peer():
+            total = x + residual
+            return total, F.rms_norm(total, (hidden,), weight, 1e-5)
+
+        yield f"{kind} residual and rms_norm [{rows}, {hidden}]", *by_turns(device, device.op("rms_norm", args), peer, s.rounds), 0, 4 * x.nbytes
+        device.forget()
+        q = torch.randn(1, 32, rows // 4, 128, dtype=dtype, device=WHERE)
+        args = RopeArgs(x=device.tensor(q), out=device.tensor(q))
+        angle = torch.arange(rows // 4)[:, None] * 10000.0 ** (-torch.arange(64) / 64)
+        cos, sin = (f(torch.cat([angle, angle], 1)).to(dtype=dtype, device=WHERE) for f in (torch.cos, torch.sin))
+        peer = lambda: q * cos + torch.cat([-q[..., 64:], q[..., :64]], -1) * sin
+        run = device.op("rope", args)
+        run()
+        close(device.read(args.out, q), peer(), 2e-2)
+        yield f"{kind} rope [1, 32, {rows // 4}, 128]", *by_turns(device, run, peer, s.rounds), 0, 2 * q.nbytes
+        device.forget()
+        gate, up = (torch.randn(rows, ffn, dtype=dtype, device=WHERE) for _ in range(2))
+        args = GluArgs(gate=device.tensor(gate), up=device.tensor(up), activation=s.silu, out=device.tensor(gate))
+        yield f"{kind} silu and product [{rows}, {ffn}]", *by_turns(device, device.op("glu", args), lambda: F.silu(gate) * up, s.rounds), 0, 3 * gate.nbytes
+        device.forget()
+        w = [torch.randn(ffn, hidden, dtype=dtype, device=WHERE) / hidden ** 0.5 for _ in range(2)]
+        args = LinearArgs(x=device.tensor(x), glu=s.silu)
+        args.weight[0], args.weight[1] = (device.tensor(m) for m in w)
+        args.out[0] = device.tensor(torch.zeros(rows, ffn, dtype=dtype))
+        peer = lambda: F.silu(x @ w[0].T) * (x @ w[1].T)
+        run = device.op("linear", args)
+        run()
+        close(device.read(args.out[0], gate), peer(), 2e-2)
+        yield f"{kind} linear, gated [{rows}, {hidden}] to {ffn}", *by_turns(device, run, peer, s.rounds), 4 * rows * hidden * ffn, 0
+        device.forget()
+
+
+def memory(device, s):
+    """ours_s and peer_s are bytes here."""
+    n, d, heads = (256 if s.small else 8192), 64, 16
+    q, k, v, d_out = inputs(1, heads, n, d, torch.bfloat16)
+    device.check(device.lib.clf_memory_trim(device.context))
+    device.check(device.lib.clf_memory_reset_peak(device.context))
+    args, run = device.forward(q, k, v, q, torch.zeros(1, heads, n), causal=True)
+    run()
+    device.backward(args, d_out, q, k, v)()
+    stats = MemoryStats()
+    device.check(device.lib.clf_memory_get_stats(device.context, c.byref(stats)))
+    peer = None
+    if CUDA:
+        before = torch.cuda.memory_allocated() - 4 * q.nbytes
+        torch.cuda.reset_peak_memory_stats()
+        for x in (q, k, v):
+            x.requires_grad_()
+        with torch.enable_grad():
+            F.scaled_dot_product_attention(q, k, v, is_causal=True).backward(d_out)
+        peer = torch.cuda.max_memory_allocated() - before
+    yield f"peak bytes, attention and gradients [1, {heads}, {n}, {d}]", stats.peak_asked, peer, 0, 0
+    device.forget()
+
+
+def latency(device, s):
+    one = torch.ones(1)
+    args = AddArgs(a=device.tensor(one), b=device.tensor(one), out=device.tensor(one))
+    run = device.op("add", args)
+    theirs = torch.ones(1, device=WHERE)
+
+    def waited():
+        run()
+        device.sync()
+
+    def peer():
+        torch.add(theirs, theirs, out=theirs)
+        if CUDA:
+            torch.cuda.synchronize()
+
+    yield "add of one element, enqueued and waited for", *by_turns(device, waited, peer, s.rounds), 0, 0
+    yield "add of one element, enqueued", *by_turns(device, run, peer, s.rounds), 0, 0
+    device.forget()
+
+
+PARTS = {f.__name__: f for f in (latency, forward, backward, decode, fused, memory)}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--lib", required=True)
+    parser.add_argument("--device", default="opencl")
+    parser.add_argument("--part", nargs="+", choices=list(PARTS), default=list(PARTS))
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--small", action="store_true")
+    s = parser.parse_args()
+    torch.set_grad_enabled(False)
+    device = Device(s.lib, s.device, 0)
+    s.silu = 1
+    results, failed = [], []
+    for part in s.part:
+        try:
+            for name, ours, peer, flops, size in PARTS[part](device, s):
+                results.append({"part": part, "name": name, "ours_s": ours, "peer_s": peer, "tflops": flops / ours * 1e-12,
+                                "gb_s": size / ours * 1e-9})
+                if part == "memory":
+                    print(f"{part:9s} {name:44s} {ours} bytes{f', PyTorch {peer}' if peer else ''}", file=sys.stderr, flush=True)
+                    continue
+                print(f"{part:9s} {name:44s} {ours * 1e6:11.1f} us {flops / ours * 1e-12:7.2f} TFLOP/s {size / ours * 1e-9:7.1f} GB/s"
+                      f"{f'   {peer / ours:6.2f} × PyTorch' if peer else ''}", file=sys.stderr, flush=True)
+        except (RuntimeError, SystemExit) as error: # the other parts still count
+            failed.append({"part": part, "error": str(error)})
+            print(f"{part:9s} FAILED: {error}", file=sys.stderr, flush=True)
+    print(json.dumps({"device": device.name(), "peer": torch.__version__ + (" " + torch.cuda.get_device_name() if CUDA else " CPU"),
+                      "results": results, "failed": failed}, indent=1))
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

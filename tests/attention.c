@@ -99,7 +99,7 @@ static double cancelled(const op_tensor *t) {
 static double tolerance(const op_run *run, const op_tensor *t) {
     const bool rounds_p = t->ndim == 4 && run->dtype != CLF_F32 && on_tensor_cores(run, clf_context_backend(run->ctx));
     const bool loose = run->backward || op_elements(t) < 1000 || find(run, "key")->shape[2] < 64;
-    const double rounded = (run->dtype == CLF_F16 ? 4.4e-4 : loose ? 3.5e-3 : 2.5e-3) * fmax(1, cancelled(t));
+    const double rounded = (loose ? 3.5e-3 : 2.5e-3) / (run->dtype == CLF_F16 ? 8 : 1) * fmax(1, cancelled(t));
     const double place = run->backward ? 0x1p-22 * sqrt(fmax(1, (double)run->t[0].shape[3] / 64)) : 0x1p-23;
     const double base = rounds_p ? rounded : t->dtype == CLF_F32 ? 2e-6 : t->dtype == CLF_F16 ? 4e-4 : 1.5e-3;
     return strcmp(t->name, "lse") ? fmax(base, place * largest_score(run)) : base;

@@ -132,3 +132,18 @@ void clf_cl_cache_store(clf_context *ctx, clf_cl_key key, const void *data, size
     }
     close(directory);
 }
+
+static const char passed[] = "passed";
+
+bool clf_cl_cache_passed(clf_context *ctx, clf_cl_key key) {
+    void *data;
+    size_t size;
+    if (!clf_cl_cache_load(ctx, key, &data, &size)) return false;
+    const bool known = size == sizeof passed && !memcmp(data, passed, size);
+    free(data);
+    return known;
+}
+
+void clf_cl_cache_pass(clf_context *ctx, clf_cl_key key) {
+    clf_cl_cache_store(ctx, key, passed, sizeof passed);
+}

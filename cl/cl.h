@@ -116,6 +116,9 @@ typedef struct clf_cl_key {
 clf_cl_key clf_cl_key_of(int n, const char *const *parts);
 bool clf_cl_cache_load(clf_context *ctx, clf_cl_key key, void **data, size_t *size);
 void clf_cl_cache_store(clf_context *ctx, clf_cl_key key, const void *data, size_t size);
+/* That what the key stands for passed its known answers. */
+bool clf_cl_cache_passed(clf_context *ctx, clf_cl_key key);
+void clf_cl_cache_pass(clf_context *ctx, clf_cl_key key);
 
 /* self_test.c: known answers, once for each device, driver and version of the kernels. */
 clf_status clf_cl_self_test(clf_context *ctx);

@@ -8,6 +8,11 @@
  * overlap any input otherwise. Empty tensors are valid. Ops on a CPU context return finished; on others they are
  * enqueued (clf_sync() waits).
  *
+ *  Gradients. clf_X_backward() takes the gradient of a loss by X's outputs, called d_out and so on, and gives those by
+ * its inputs. Gradients by activations are written; gradients by weights are F32 and added to what is there, so that
+ * the micro-batches of a step accumulate (attention's sinks, mask and slopes are written). A gradient that is NULL is
+ * not computed. Same arguments, same threads: same bits.
+ *
  *  @return of each: CLF_INVALID_ARGUMENT names op, argument, expected and got; CLF_UNSUPPORTED: this table lacks
  *  it; CLF_OUT_OF_MEMORY: scratch. Nothing is written when the arguments are refused. Formulas: docs/ops.md. */
 #ifndef CLFORMER_OPS_H
@@ -36,6 +41,18 @@ typedef struct clf_embedding_args {
  * written; where ids lie on another device its row becomes NaN. */
 CLF_API clf_status clf_embedding(clf_context *ctx, const clf_embedding_args *args);
 
+/** Arguments of clf_embedding_backward(). */
+typedef struct clf_embedding_backward_args {
+    const clf_tensor *ids;   /**< i32 [...], as clf_embedding() got them */
+    float scale;             /**< as there; 0: 1 */
+    const clf_tensor *d_out; /**< [..., dim] float */
+    clf_tensor *d_weight;    /**< F32 [vocab, dim]: added to */
+} clf_embedding_backward_args;
+
+/** d_weight[ids[...], :] += scale · d_out[..., :], equal ids in their order. Ids out of range as in clf_embedding(),
+ * but where ids lie on another device their rows add nothing. */
+CLF_API clf_status clf_embedding_backward(clf_context *ctx, const clf_embedding_backward_args *args);
+
 /** Arguments of clf_rms_norm(). */
 typedef struct clf_rms_norm_args {
     const clf_tensor *x;        /**< [..., dim] float */
@@ -52,6 +69,22 @@ typedef struct clf_rms_norm_args {
 /** s = x + residual; out = s / √(mean(s²) + eps) · (weight_offset + weight), over the last dimension.
  *  Zhang and Sennrich, arXiv:1910.07467. */
 CLF_API clf_status clf_rms_norm(clf_context *ctx, const clf_rms_norm_args *args);
+
+/** Arguments of clf_rms_norm_backward(). */
+typedef struct clf_rms_norm_backward_args {
+    const clf_tensor *x;      /**< [..., dim] float: what was normed, clf_rms_norm()'s `sum` where it had a residual */
+    const clf_tensor *weight; /**< as there */
+    float weight_offset;      /**< as there */
+    const clf_tensor *rstd;   /**< F32 [...]: what clf_rms_norm() wrote */
+    const clf_tensor *d_out;  /**< as x */
+    const clf_tensor *residual; /**< as x, added to d_x: the gradient that reaches x otherwise; NULL: none */
+    clf_tensor *d_x;            /**< as x; may alias d_out or residual */
+    clf_tensor *d_weight;       /**< F32 [dim]: added to */
+} clf_rms_norm_backward_args;
+
+/** With n = x · rstd and m = d_out · (weight_offset + weight): d_x = rstd · (m − n · mean(m · n)) + residual,
+ *  d_weight += Σ d_out · n over the rows. */
+CLF_API clf_status clf_rms_norm_backward(clf_context *ctx, const clf_rms_norm_backward_args *args);
 
 /** Which elements rotate together. */
 typedef enum clf_rope_pairing {
@@ -108,14 +141,60 @@ typedef struct clf_linear_args {
     const clf_tensor *weight[CLF_LINEAR_MAX]; /**< [n, k], any float or block dtype, x's or not; NULL ends the list */
     const clf_tensor *bias[CLF_LINEAR_MAX];   /**< [n] F32 or x's dtype; NULL: none */
     const clf_tensor *residual; /**< as out[0], added to it; one product or a gate only; may alias out[0]; NULL: none */
+    float scale;                /**< multiplies the products x·Wᵀ, not the biases; 0: 1 */
     clf_activation glu; /**< not NONE: out[0] = activation(x·W₀ᵀ + b₀) · (x·W₁ᵀ + b₁), nothing else stored */
     clf_linear_precision precision; /**< zero is CLF_LINEAR_FAST */
     clf_tensor
         *out[CLF_LINEAR_MAX]; /**< [..., n] of x's dtype, or F32 whatever x is; one per weight, or one with `glu` */
 } clf_linear_args;
 
-/** out[i] = x · weight[i]ᵀ + bias[i] (+ residual). */
+/** out[i] = scale · x · weight[i]ᵀ + bias[i] (+ residual). */
 CLF_API clf_status clf_linear(clf_context *ctx, const clf_linear_args *args);
+
+/** Arguments of clf_linear_backward(). Entries are those of clf_linear(). */
+typedef struct clf_linear_backward_args {
+    const clf_tensor *x;                      /**< [..., k] float; used for d_weight only, may else be NULL */
+    const clf_tensor *weight[CLF_LINEAR_MAX]; /**< [n, k], any float or block dtype, decoded a tile at a time; used for
+                                                 d_x only, may else be NULL */
+    const clf_tensor *d_out[CLF_LINEAR_MAX];  /**< [..., n] float, one dtype; NULL ends the list */
+    const clf_tensor
+        *residual;   /**< as d_x, added to it: the gradient that reaches x otherwise; may alias d_x; NULL: none */
+    float scale;     /**< as there; 0: 1 */
+    clf_tensor *d_x; /**< [..., k] of d_out's dtype, or F32 */
+    clf_tensor *d_weight[CLF_LINEAR_MAX]; /**< F32 [n, k]: added to; NULL: frozen */
+    clf_tensor *d_bias[CLF_LINEAR_MAX];   /**< F32 [n]: added to; NULL: frozen */
+} clf_linear_backward_args;
+
+/** d_x = scale · Σ d_out[i] · weight[i] (+ residual); d_weight[i] += scale · d_out[i]ᵀ · x; d_bias[i] += Σ d_out[i]
+ * over the rows. */
+CLF_API clf_status clf_linear_backward(clf_context *ctx, const clf_linear_backward_args *args);
+
+#define CLF_LABEL_NONE (-100) /**< label of a row that is no target */
+
+/** Arguments of clf_linear_cross_entropy(). */
+typedef struct clf_linear_cross_entropy_args {
+    const clf_tensor *x;           /**< [rows, k] float */
+    const clf_tensor *weight;      /**< [vocab, k], any float or block dtype */
+    const clf_tensor *labels;      /**< i32 [rows]: each in [0, vocab), or CLF_LABEL_NONE */
+    const clf_tensor *row_weights; /**< F32 [rows]: multiply the gradients of each row, not its loss; NULL: ones */
+    float softcap;                 /**< z = c·tanh(x·Wᵀ/c); 0: none */
+    float label_smoothing;         /**< ε, 0 … 1: the share of the target that is spread over the vocabulary */
+    float z_loss;                  /**< λ ≥ 0: λ·lse² is added to each loss */
+    float d_loss;                  /**< multiplies all gradients: loss scale ÷ targets of the step; 0: 1 */
+    clf_tensor *loss;              /**< F32 [rows]: 0 where the label is CLF_LABEL_NONE */
+    clf_tensor *lse;               /**< F32 [rows]: log Σ exp(z); NULL: not stored */
+    clf_tensor *d_x;               /**< as x; may alias x */
+    clf_tensor *d_weight;          /**< F32 [vocab, k]: added to; NULL: frozen */
+} clf_linear_cross_entropy_args;
+
+/** Cross-entropy of z = softcap(x·weightᵀ) with the labels, and its gradients in the same pass, some rows and columns
+ * at a time: logits are never stored as a whole (Wijmans et al., arXiv:2411.09009; Liger, arXiv:2410.10989).
+ *
+ *     loss = lse − (1 − ε)·z[label] − ε·mean(z) + λ·lse²
+ *     d_z  = d_loss · row_weight · (softmax(z)·(1 + 2λ·lse) − (1 − ε)·1[label] − ε/vocab)
+ *
+ * A label that is neither is CLF_INVALID_ARGUMENT where the host can read it; elsewhere its loss is NaN. */
+CLF_API clf_status clf_linear_cross_entropy(clf_context *ctx, const clf_linear_cross_entropy_args *args);
 
 /** Arguments of clf_glu(). */
 typedef struct clf_glu_args {
@@ -127,6 +206,20 @@ typedef struct clf_glu_args {
 
 /** out = activation(gate) · up (arXiv:2002.05202). */
 CLF_API clf_status clf_glu(clf_context *ctx, const clf_glu_args *args);
+
+/** Arguments of clf_glu_backward(). */
+typedef struct clf_glu_backward_args {
+    const clf_tensor *gate;    /**< as clf_glu() got it */
+    const clf_tensor *up;      /**< as there */
+    clf_activation activation; /**< as there */
+    const clf_tensor *d_out;   /**< as gate */
+    clf_tensor *d_gate;        /**< as gate; may alias gate, up or d_out */
+    clf_tensor *d_up;          /**< as gate; likewise */
+    clf_tensor *out; /**< as gate: clf_glu()'s result again, so that it needn't be kept; likewise; NULL: not stored */
+} clf_glu_backward_args;
+
+/** d_gate = d_out · up · activation′(gate); d_up = d_out · activation(gate). */
+CLF_API clf_status clf_glu_backward(clf_context *ctx, const clf_glu_backward_args *args);
 
 /** Arguments of clf_attention().
  *
@@ -231,6 +324,30 @@ typedef struct clf_softcap_args {
 /** out = cap · tanh(x / cap). */
 CLF_API clf_status clf_softcap(clf_context *ctx, const clf_softcap_args *args);
 
+/** Arguments of clf_softcap_backward(). */
+typedef struct clf_softcap_backward_args {
+    const clf_tensor *out;   /**< what clf_softcap() wrote */
+    float cap;               /**< as there */
+    const clf_tensor *d_out; /**< as out */
+    clf_tensor *d_x;         /**< as out; may alias out or d_out */
+} clf_softcap_backward_args;
+
+/** d_x = d_out · (1 − (out / cap)²). */
+CLF_API clf_status clf_softcap_backward(clf_context *ctx, const clf_softcap_backward_args *args);
+
+/** Arguments of clf_dropout(). */
+typedef struct clf_dropout_args {
+    const clf_tensor *x;        /**< [...] float */
+    const clf_tensor *residual; /**< as x, added to out; NULL: none */
+    float probability; /**< 0 … < 1 with which an element becomes 0, the others being ÷ (1 − probability) */
+    uint64_t seed;     /**< the generator's key: one of its own for each call */
+    clf_tensor *out;   /**< as x; may alias x or residual */
+} clf_dropout_args;
+
+/** Drops elements at random. Element i, counted in C order, is kept if word i % 4 of Philox4×32-10 with key (seed, seed
+ * >> 32) and counter (i / 4, i / 2^34, 0, 0) is ≥ probability · 2^32. With the same seed it is its own gradient. */
+CLF_API clf_status clf_dropout(clf_context *ctx, const clf_dropout_args *args);
+
 /** Arguments of clf_argmax(). */
 typedef struct clf_argmax_args {
     const clf_tensor *x; /**< [..., dim] float, dim ≥ 1 */
@@ -239,5 +356,47 @@ typedef struct clf_argmax_args {
 
 /** Index of the greatest element of each row; the first of equals; the first NaN if there is one. */
 CLF_API clf_status clf_argmax(clf_context *ctx, const clf_argmax_args *args);
+
+/** Arguments of clf_sum_squares(). */
+typedef struct clf_sum_squares_args {
+    const clf_tensor *x; /**< [...] float */
+    clf_tensor *out;     /**< F32 scalar: []; or one element of a longer tensor, as a view */
+} clf_sum_squares_args;
+
+/** out = Σ x², for norms of gradients; not finite if an element isn't. */
+CLF_API clf_status clf_sum_squares(clf_context *ctx, const clf_sum_squares_args *args);
+
+/** How weights follow their gradients. */
+typedef enum clf_optimizer {
+    CLF_OPTIMIZER_ADAMW, /**< arXiv:1711.05101: momentum and variance, both corrected for their start at 0 */
+    CLF_OPTIMIZER_SGD,   /**< v = beta1·v + g; w −= lr·v; without a momentum tensor w −= lr·g */
+    CLF_OPTIMIZER_LION   /**< arXiv:2302.06675: the sign of beta1·m + (1 − beta1)·g */
+} clf_optimizer;
+
+#define CLF_OPTIMIZER_BLOCK 256 /**< elements that share a scale in 8-bit state */
+
+/** Arguments of clf_optimizer_step(). Tensors are contiguous. */
+typedef struct clf_optimizer_step_args {
+    clf_optimizer optimizer;    /**< zero is AdamW */
+    clf_tensor *weight;         /**< F32 [...]: the master weights, updated */
+    clf_tensor *gradient;       /**< F32 as weight: becomes 0 */
+    clf_tensor *copy;           /**< F16 or BF16, as weight: receives the new weights, rounded; NULL: none */
+    clf_tensor *momentum;       /**< as weight, F32, or U8 with momentum_scale; SGD: NULL for none */
+    clf_tensor *variance;       /**< AdamW's, likewise with variance_scale; NULL for the others */
+    clf_tensor *momentum_scale; /**< F32 [⌈elements / CLF_OPTIMIZER_BLOCK⌉]: the largest magnitude of each block */
+    clf_tensor *variance_scale; /**< likewise */
+    float gradient_scale;       /**< multiplies the gradient first: clipping, loss scale; 0: 1 */
+    float learning_rate;        /**< taken as given, as the next four are */
+    float beta1;                /**< decay of momentum */
+    float beta2;                /**< AdamW: decay of variance; Lion: of momentum */
+    float eps;                  /**< AdamW's */
+    float weight_decay;         /**< decoupled: w ·= 1 − lr·decay, before the step */
+    int64_t step;               /**< AdamW: 1 for the first */
+} clf_optimizer_step_args;
+
+/** One step over one tensor, in a single pass. U8 state holds codes of a dynamic map, signed for momentum and unsigned
+ * for variance (arXiv:2110.02861), a float scale for each block; the step is taken with the values before they are
+ * rounded to codes. The caller sees to it that gradients are finite (clf_sum_squares()). */
+CLF_API clf_status clf_optimizer_step(clf_context *ctx, const clf_optimizer_step_args *args);
 
 #endif

@@ -49,6 +49,8 @@ CLF_API clf_status clf_tensor_write(clf_tensor *t, const void *data, size_t byte
 CLF_API clf_status clf_tensor_read(const clf_tensor *t, void *data, size_t bytes);
 /** Copies between tensors of one dtype and shape, also of different contexts; those are counted as transfers. */
 CLF_API clf_status clf_tensor_copy(clf_tensor *dst, const clf_tensor *src);
+/** Sets every element of a contiguous tensor to zero. */
+CLF_API clf_status clf_tensor_clear(clf_tensor *t);
 
 CLF_API clf_dtype clf_tensor_dtype(const clf_tensor *t);         /**< element type */
 CLF_API int clf_tensor_ndim(const clf_tensor *t);                /**< number of dimensions */

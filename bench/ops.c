@@ -61,16 +61,16 @@ static void clear_caches(const clf_context *ctx) {
 
 /* Times calls until `seconds` are over, at least five; false after printing. Small tensors are driven out of the caches
  * before each: in a model other layers' weights do that. */
-static bool time_calls(const op_case *c, op_run *run, double seconds, bench_times *t) {
+static bool time_calls(const op_case *c, const char *name, op_run *run, double seconds, bench_times *t) {
     size_t bytes = 0;
     for (int i = 0; i < run->n_tensors; i++) bytes += op_bytes(&run->t[i]);
     for (double start = bench_now(); t->n < 5 || bench_now() - start < seconds;) {
         if (bytes < (size_t)256 << 20) clear_caches(run->ctx);
         const double begin = bench_now();
-        clf_status st = c->call(run);
+        clf_status st = op_call(c, run);
         if (st == CLF_OK) st = clf_sync(run->ctx);
         if (st != CLF_OK) {
-            printf("%-10s %s: %s: %s\n", c->name, run->text, clf_status_string(st), clf_error_message(run->ctx));
+            printf("%-10s %s: %s: %s\n", name, run->text, clf_status_string(st), clf_error_message(run->ctx));
             return st == CLF_UNSUPPORTED;
         }
         bench_times_add(t, bench_now() - begin);
@@ -106,23 +106,23 @@ static json_t *describe_tensors(const op_run *run, double *read, double *written
     return tensors;
 }
 
-static bool time_variant(const op_case *c, int variant, clf_dtype dtype, const bench_settings *s, clf_context *ctx,
-                         bench_roofs *roofs, json_t *results) {
+static bool time_variant(const op_case *c, const char *name, bool backward, int variant, clf_dtype dtype,
+                         const bench_settings *s, clf_context *ctx, bench_roofs *roofs, json_t *results) {
     op_run run;
     bench_times t = {0};
     bool ok = true;
-    if (op_begin(&run, c, variant, dtype, false, 42)) {
+    if (op_begin(&run, c, variant, dtype, backward, 42)) {
         clf_status st = op_place(&run, ctx, false);
         if (st == CLF_OK) st = op_fill(&run, 0xffffffff);
-        if (st == CLF_OK) st = c->call(&run); /* warm */
+        if (st == CLF_OK) st = op_call(c, &run); /* warm */
         if (st != CLF_OK && st != CLF_UNSUPPORTED) {
-            printf("%-10s %s: %s: %s\n", c->name, run.text, clf_status_string(st), clf_error_message(ctx));
+            printf("%-10s %s: %s: %s\n", name, run.text, clf_status_string(st), clf_error_message(ctx));
             ok = false;
         }
         if (st == CLF_OK) {
             bench_roof_again(ctx, roofs);
             const double read = roofs->read, read_write = roofs->read_write;
-            ok = time_calls(c, &run, s->seconds, &t);
+            ok = time_calls(c, name, &run, s->seconds, &t);
             bench_roof_again(ctx, roofs);
             roofs->read = fmax(read, roofs->read); /* before or after, the better */
             roofs->read_write = fmax(read_write, roofs->read_write);
@@ -135,15 +135,15 @@ static bool time_variant(const op_case *c, int variant, clf_dtype dtype, const b
         const double bytes = c->bytes ? c->bytes(&run) : read + written;
         const double scale = read + written > 0 ? bytes / (read + written) : 1;
         const double share = least(roofs, read * scale, written * scale, flops, has_blocks(&run)) / median;
-        printf("%-10s %-5s %10.3f ms %8.2f GB/s %8.1f GFLOP/s %5.0f %% of roof (%.1f)  %s\n", c->name,
+        printf("%-10s %-5s %10.3f ms %8.2f GB/s %8.1f GFLOP/s %5.0f %% of roof (%.1f)  %s\n", name,
                clf_dtype_name(dtype), median * 1e3, bytes / median * 1e-9, flops / median * 1e-9, share * 100,
                roofs->read_write, run.text);
         json_array_append_new(results,
-                              json_pack("{s:s, s:i, s:s, s:s, s:o, s:f, s:f, s:i, s:f, s:f, s:f, s:f, s:f}", "op",
-                                        c->name, "variant", variant, "text", run.text, "dtype", clf_dtype_name(dtype),
-                                        "tensors", tensors, "median_s", median, "min_s", t.seconds[0], "runs", t.n,
-                                        "gbps", bytes / median * 1e-9, "gflops", flops / median * 1e-9, "of_roof",
-                                        share, "roof_read", roofs->read, "roof_read_write", roofs->read_write));
+                              json_pack("{s:s, s:i, s:s, s:s, s:o, s:f, s:f, s:i, s:f, s:f, s:f, s:f, s:f}", "op", name,
+                                        "variant", variant, "text", run.text, "dtype", clf_dtype_name(dtype), "tensors",
+                                        tensors, "median_s", median, "min_s", t.seconds[0], "runs", t.n, "gbps",
+                                        bytes / median * 1e-9, "gflops", flops / median * 1e-9, "of_roof", share,
+                                        "roof_read", roofs->read, "roof_read_write", roofs->read_write));
         fflush(stdout);
     }
     op_unplace(&run);
@@ -162,8 +162,11 @@ bool bench_ops(const bench_settings *s, clf_context *ctx, bench_roofs *roofs, js
     json_t *results = json_array();
     bool ok = true;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        const op_case *c = wanted(s, cases[i].name) ? case_of((int)i) : NULL;
-        if (!c) continue;
+        char names[2][64]; /* of the op, and of its gradient */
+        for (int backward = 0; backward < 2; backward++)
+            snprintf(names[backward], sizeof names[backward], "%s%s", cases[i].name, backward ? "_backward" : "");
+        if (!wanted(s, names[0]) && !wanted(s, names[1])) continue;
+        const op_case *c = case_of((int)i);
         if (!check(c, s)) {
             printf("%-10s not timed: it is wrong\n", c->name);
             ok = false;
@@ -172,8 +175,9 @@ bool bench_ops(const bench_settings *s, clf_context *ctx, bench_roofs *roofs, js
         const uint32_t dtypes = c->dtypes ? c->dtypes : 1u << CLF_F32 | 1u << CLF_F16 | 1u << CLF_BF16;
         for (int d = 0; d < CLF_DTYPE_COUNT; d++) {
             if (!(dtypes >> d & 1) || (s->dtype >= 0 && d != s->dtype)) continue;
-            for (int v = c->variants - c->bench_variants; v < c->variants; v++)
-                ok &= time_variant(c, v, (clf_dtype)d, s, ctx, roofs, results);
+            for (int backward = 0; backward <= (c->call_backward != NULL); backward++)
+                for (int v = c->variants - c->bench_variants; v < c->variants && wanted(s, names[backward]); v++)
+                    ok &= time_variant(c, names[backward], backward, v, (clf_dtype)d, s, ctx, roofs, results);
             if (s->dtype < 0) break;
         }
     }

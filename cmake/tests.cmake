@@ -5,7 +5,7 @@ add_library(clformer_internal INTERFACE) # objects, not an archive: the tables' 
 target_sources(clformer_internal INTERFACE ${clformer_objects_all})
 target_include_directories(clformer_internal INTERFACE include)
 target_link_libraries(clformer_internal INTERFACE ${clformer_private})
-add_library(clformer_test_support OBJECT tests/op_test.c tests/op_run.c tests/op_decode.c)
+add_library(clformer_test_support OBJECT tests/op_test.c tests/op_run.c tests/op_decode.c tests/op_slope.c)
 target_include_directories(clformer_test_support PRIVATE include)
 target_link_libraries(clformer_test_support PRIVATE clformer_flags)
 # reads the golden data: safetensors, with jansson alone

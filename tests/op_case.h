@@ -37,15 +37,20 @@ typedef struct op_run {
     op_tensor t[OP_MAX_TENSORS];
     union { /* what make() decided, for call() and reference() */
         clf_embedding_args embedding;
+        clf_embedding_backward_args embedding_backward;
         clf_rms_norm_args rms_norm;
+        clf_rms_norm_backward_args rms_norm_backward;
         clf_rope_args rope;
         clf_linear_args linear;
         clf_glu_args glu;
+        clf_glu_backward_args glu_backward;
         clf_attention_args attention;
         clf_attention_backward_args attention_backward;
         clf_add_args add;
         clf_convert_args convert;
         clf_softcap_args softcap;
+        clf_softcap_backward_args softcap_backward;
+        clf_dropout_args dropout;
         clf_argmax_args argmax;
     } args;
     float host[512]; /* host arrays that args point to */
@@ -81,6 +86,10 @@ typedef struct op_case {
     /* The backward function, NULL where an op has none: called with run->backward set when make() ran. */
     clf_status (*call_backward)(op_run *run);
     void (*reference_backward)(op_run *run);
+    /* The loss of a backward run, in double, from its inputs' `value`: each output d_X that stands beside an input X,
+     * be that passed to the op or not, must be its slope by X; an output over an input whose name begins with "before"
+     * is added to that. The reference is held to finite differences of it. NULL: the case does that elsewhere. */
+    double (*loss)(op_run *run);
 
     /* Calls with wrong arguments: returns the number of failures after printing each (op_rejected does). NULL: none. */
     int (*rejects)(clf_context *ctx);
@@ -108,6 +117,7 @@ int64_t op_random_int(op_run *run, int64_t n);  /* uniform in 0 … n − 1 */
 double op_round(double value, clf_dtype dtype); /* to nearest even in F32, F16 or BF16 */
 /* Element-wise ops: F32 1e-6, F16 1e-4, BF16 1e-3. */
 double op_tolerance(const op_run *run, const op_tensor *t);
+clf_status op_call(const op_case *c, op_run *run); /* the function that the run is of */
 
 /* op_decode.c: the tests' own decoder, written from the formats, not the library's. n values of any dtype as doubles;
  * plain values as bytes; blocks with random contents and finite scales that bring |value| up to about `high`. */
@@ -122,6 +132,10 @@ clf_status op_place(op_run *run, clf_context *ctx, bool strided);
 clf_status op_fill(op_run *run, uint32_t poison);
 void op_unplace(op_run *run);
 void op_end(op_run *run);
+
+/* op_slope.c: the gradients of reference_backward() against finite differences of the loss, in a run of dtype F64.
+ * Returns the number of failures after printing; adds those that are right to *passed. */
+int op_check_slopes(const op_case *c, int variant, uint64_t seed, int *passed);
 
 /* For rejects(): tensors as the list says; false, with none made, if that fails. */
 bool op_make(clf_context *ctx, const clf_tensor_args *list, int n, clf_tensor **out);

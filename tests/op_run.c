@@ -62,6 +62,10 @@ double op_tolerance(const op_run *run, const op_tensor *t) {
     return t->dtype == CLF_F16 ? 1e-4 : t->dtype == CLF_BF16 ? 1e-3 : 1e-6;
 }
 
+clf_status op_call(const op_case *c, op_run *run) {
+    return run->backward ? c->call_backward(run) : c->call(run);
+}
+
 static bool is_float(clf_dtype dtype) {
     return dtype == CLF_F32 || dtype == CLF_F16 || dtype == CLF_BF16 || dtype == CLF_F64;
 }

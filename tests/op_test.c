@@ -159,7 +159,7 @@ static clf_status call_once(const runner *r, op_run *run, uint32_t poison, uint8
     clf_status st = op_fill(run, poison);
     if (st == CLF_OK) st = snapshot_take(&before, run);
     if (st == CLF_OK) {
-        st = run->backward ? r->c->call_backward(run) : r->c->call(run);
+        st = op_call(r->c, run);
         if (st == CLF_OK) st = clf_sync(run->ctx);
         if (st != CLF_OK) snprintf(text, size, "%s: %s", clf_status_string(st), clf_error_message(run->ctx));
     }
@@ -277,6 +277,8 @@ static void check_variants(runner *r, clf_dtype dtype) {
                            backward ? ", backward" : "", run.text);
                 } else {
                     backward ? c->reference_backward(&run) : c->reference(&run);
+                    if (backward && c->loss && dtype == CLF_F32)
+                        r->failed += op_check_slopes(c, variant, r->seed, &r->passed);
                     for (int i = 0; i < r->n_devices; i++) check_on(r, &run, &r->devices[i]);
                 }
             }

@@ -1,4 +1,4 @@
-/* softcap.c: what clf_softcap() accepts. */
+/* softcap.c: what clf_softcap() and clf_softcap_backward() accept. */
 #include <float.h>
 
 #include "check.h"
@@ -13,3 +13,17 @@ static clf_status check(clf_context *ctx, clf_softcap_args *a) {
 }
 
 CLF_DOOR(softcap)
+
+#undef OP
+#define OP "softcap_backward"
+
+static clf_status check_backward(clf_context *ctx, clf_softcap_backward_args *b) {
+    CLF_TRY(clf_check_tensor(ctx, OP, "out", b->out, CLF_DTYPES_FLOAT, 0, CLF_MAX_DIMS));
+    CLF_TRY(clf_check_finite(ctx, OP, "cap", (double)b->cap, FLT_MIN, FLT_MAX));
+    CLF_TRY(clf_check_like(ctx, OP, "d_out", b->d_out, "out", b->out));
+    CLF_TRY(clf_check_like(ctx, OP, "d_x", b->d_x, "out", b->out));
+    CLF_TRY(clf_check_output(ctx, OP, "d_x", b->d_x, "out", b->out, true));
+    return clf_check_output(ctx, OP, "d_x", b->d_x, "d_out", b->d_out, true);
+}
+
+CLF_DOOR_CHECKED(softcap_backward, check_backward)

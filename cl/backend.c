@@ -12,6 +12,7 @@ const clf_backend clf_backend_opencl = {
     .free = clf_cl_free,
     .write = clf_cl_write,
     .read = clf_cl_read,
+    .clear = clf_cl_clear,
     .sync = clf_cl_sync,
     .native = clf_cl_native,
     .adopt = clf_cl_adopt,

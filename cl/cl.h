@@ -103,6 +103,7 @@ clf_status clf_cl_alloc(clf_context *ctx, size_t bytes, clf_memory *out);
 void clf_cl_free(clf_context *ctx, clf_memory *memory);
 clf_status clf_cl_write(clf_context *ctx, const clf_memory *memory, size_t offset, const void *data, size_t bytes);
 clf_status clf_cl_read(clf_context *ctx, const clf_memory *memory, size_t offset, void *data, size_t bytes);
+clf_status clf_cl_clear(clf_context *ctx, const clf_memory *memory, size_t offset, size_t bytes);
 clf_status clf_cl_sync(clf_context *ctx);
 void clf_cl_native(clf_context *ctx, void *handles[4]);
 clf_status clf_cl_adopt(clf_context *ctx, void *handle, size_t bytes, clf_memory *out);

@@ -46,6 +46,15 @@ clf_status clf_cl_read(clf_context *ctx, const clf_memory *memory, size_t offset
         CLF_CL_AT_FINISH, "clEnqueueReadBuffer");
 }
 
+clf_status clf_cl_clear(clf_context *ctx, const clf_memory *memory, size_t offset, size_t bytes) {
+    CLF_TRY(clf_cl_alive(ctx));
+    static const cl_uint zero;
+    const size_t unit = (offset | bytes) % sizeof zero ? 1 : sizeof zero;
+    return clf_cl_check(
+        ctx, clEnqueueFillBuffer(clf_cl(ctx)->queue, memory->handle, &zero, unit, offset, bytes, 0, NULL, NULL),
+        CLF_CL_AT_ONCE, "clEnqueueFillBuffer");
+}
+
 clf_status clf_cl_sync(clf_context *ctx) {
     CLF_TRY(clf_cl_alive(ctx));
     return clf_cl_check(ctx, clFinish(clf_cl(ctx)->queue), CLF_CL_AT_FINISH, "clFinish");

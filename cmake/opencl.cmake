@@ -10,7 +10,7 @@ file(GLOB cl_sources CONFIGURE_DEPENDS cl/*.c cl/nvidia/*.c)
 file(GLOB cl_kernels CONFIGURE_DEPENDS cl/*.cl cl/nvidia/*.cl cl/nvidia/warp.h cl/nvidia/tile.h cl/nvidia/rules.h)
 set(cl_core status.c dtype.c memory.c log.c)
 list(TRANSFORM cl_core PREPEND lib/core/)
-list(APPEND cl_core lib/ops/rope_frequencies.c)
+list(APPEND cl_core lib/ops/rope_frequencies.c lib/ops/optimizer_factors.c)
 
 set(cl_embedded ${PROJECT_BINARY_DIR}/cl_sources.c)
 add_custom_command(OUTPUT ${cl_embedded}

@@ -13,6 +13,7 @@ const clf_backend CLF_PASTE(clf_backend, _, CLF_ISA) = {
     .free = clf_host_free,
     .write = clf_host_write,
     .read = clf_host_read,
+    .clear = clf_host_clear,
     .sync = clf_host_sync,
 #define CLF_OP(op) .op = CPU_FN(op),
 #include "../lib/ops/ops.def"

@@ -42,18 +42,28 @@ void clf_host_free(clf_context *ctx, clf_memory *memory) {
     memory->host = NULL;
 }
 
-/* Large writes are shared out over the threads as ops share out rows, so that each page of a weight is first touched,
- * and thus placed on its NUMA node, by the thread that will read it. */
-clf_status clf_host_write(clf_context *ctx, const clf_memory *memory, size_t offset, const void *data, size_t bytes) {
-    char *to = (char *)memory->host + offset;
-    const char *from = data;
+/* Copies `data`, or zeros where it is NULL. Large writes are shared out over the threads as ops share out rows, so that
+ * each page of a weight is first touched, and thus placed on its NUMA node, by the thread that will read it. */
+static void put(const clf_context *ctx, char *to, const char *from, size_t bytes) {
     const int threads = bytes >= (size_t)1 << 20 ? ctx->threads : 1;
 #pragma omp parallel num_threads(threads) if (threads > 1)
     {
         const size_t t = (size_t)omp_get_thread_num(), n = (size_t)omp_get_num_threads();
         const size_t begin = bytes / n * t, end = t + 1 == n ? bytes : bytes / n * (t + 1);
-        memcpy(to + begin, from + begin, end - begin);
+        if (from)
+            memcpy(to + begin, from + begin, end - begin);
+        else
+            memset(to + begin, 0, end - begin);
     }
+}
+
+clf_status clf_host_write(clf_context *ctx, const clf_memory *memory, size_t offset, const void *data, size_t bytes) {
+    put(ctx, (char *)memory->host + offset, data, bytes);
+    return CLF_OK;
+}
+
+clf_status clf_host_clear(clf_context *ctx, const clf_memory *memory, size_t offset, size_t bytes) {
+    put(ctx, (char *)memory->host + offset, NULL, bytes);
     return CLF_OK;
 }
 

@@ -43,6 +43,9 @@ INLINE vf v_mul(vf a, vf b) {
 INLINE vf v_div(vf a, vf b) {
     return _mm256_div_ps(a, b);
 }
+INLINE vf v_sqrt(vf a) {
+    return _mm256_sqrt_ps(a);
+}
 INLINE vf v_max(vf a, vf b) {
     return _mm256_max_ps(a, b);
 }
@@ -100,6 +103,14 @@ INLINE vf v_swap(vf a) {
 }
 INLINE vf v_load_i8(const void *p) {
     return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(p)));
+}
+INLINE vf v_load_u8(const void *p) {
+    return _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64(p)));
+}
+INLINE void v_store_u8(void *p, vf a) {
+    const __m256i i = _mm256_cvtps_epi32(a);
+    const __m128i words = _mm_packus_epi32(_mm256_castsi256_si128(i), _mm256_extracti128_si256(i, 1));
+    _mm_storel_epi64(p, _mm_packus_epi16(words, words));
 }
 INLINE vf v_set1_f16(const void *p) {
     short h;

@@ -40,6 +40,9 @@ INLINE vf v_mul(vf a, vf b) {
 INLINE vf v_div(vf a, vf b) {
     return _mm512_div_ps(a, b);
 }
+INLINE vf v_sqrt(vf a) {
+    return _mm512_sqrt_ps(a);
+}
 INLINE vf v_max(vf a, vf b) {
     return _mm512_max_ps(a, b);
 }
@@ -98,6 +101,12 @@ INLINE vf v_swap(vf a) {
 }
 INLINE vf v_load_i8(const void *p) {
     return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(p)));
+}
+INLINE vf v_load_u8(const void *p) {
+    return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128(p)));
+}
+INLINE void v_store_u8(void *p, vf a) {
+    _mm_storeu_si128(p, _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(a)));
 }
 INLINE vf v_set1_f16(const void *p) {
     short h;

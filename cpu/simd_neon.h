@@ -44,6 +44,9 @@ INLINE vf v_mul(vf a, vf b) {
 INLINE vf v_div(vf a, vf b) {
     return vdivq_f32(a, b);
 }
+INLINE vf v_sqrt(vf a) {
+    return vsqrtq_f32(a);
+}
 INLINE vf v_max(vf a, vf b) {
     return vmaxq_f32(a, b);
 }
@@ -95,6 +98,16 @@ INLINE vf v_load_i8(const void *p) {
     int32_t four;
     memcpy(&four, p, sizeof four);
     return vcvtq_f32_s32(vmovl_s16(vget_low_s16(vmovl_s8(vreinterpret_s8_s32(vdup_n_s32(four))))));
+}
+INLINE vf v_load_u8(const void *p) {
+    uint32_t four;
+    memcpy(&four, p, sizeof four);
+    return vcvtq_f32_u32(vmovl_u16(vget_low_u16(vmovl_u8(vreinterpret_u8_u32(vdup_n_u32(four))))));
+}
+INLINE void v_store_u8(void *p, vf a) {
+    const uint16x4_t words = vmovn_u32(vcvtq_u32_f32(a));
+    const uint32_t four = vget_lane_u32(vreinterpret_u32_u8(vmovn_u16(vcombine_u16(words, words))), 0);
+    memcpy(p, &four, sizeof four);
 }
 INLINE vf v_set1_f16(const void *p) {
     uint16_t h;

@@ -37,6 +37,9 @@ INLINE vf v_mul(vf a, vf b) {
 INLINE vf v_div(vf a, vf b) {
     return a / b;
 }
+INLINE vf v_sqrt(vf a) {
+    return sqrtf(a);
+}
 INLINE vf v_max(vf a, vf b) {
     return a > b ? a : b;
 }
@@ -86,6 +89,12 @@ INLINE vf v_swap(vf a) {
 }
 INLINE vf v_load_i8(const void *p) {
     return *(const int8_t *)p;
+}
+INLINE vf v_load_u8(const void *p) {
+    return *(const uint8_t *)p;
+}
+INLINE void v_store_u8(void *p, vf a) {
+    *(uint8_t *)p = (uint8_t)a;
 }
 INLINE vf v_set1_f16(const void *p) {
     uint16_t h;

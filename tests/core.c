@@ -226,6 +226,36 @@ static void views(void **state) {
     clf_context_destroy(ctx);
 }
 
+/* Zeros fill a contiguous tensor, also a view, and nothing beside it; other views are refused. */
+static void clear(void **state) {
+    (void)state;
+    clf_context *ctx = open_cpu(0);
+    enum { ROWS = 6, COLUMNS = 70000 }; /* more than a megabyte: by all threads */
+    clf_tensor *t = make(ctx, ROWS, COLUMNS), *rows, *columns, *none;
+    float *data = malloc(ROWS * COLUMNS * sizeof *data);
+    assert_non_null(data);
+    for (int i = 0; i < ROWS * COLUMNS; i++) data[i] = 1;
+    assert_int_equal(clf_tensor_write(t, data, ROWS * COLUMNS * sizeof *data), CLF_OK);
+    assert_int_equal(clf_tensor_view(&rows, t, 2, (int64_t[]){4, COLUMNS}, NULL, COLUMNS - 1), CLF_OK);
+    assert_int_equal(clf_tensor_view(&columns, t, 2, (int64_t[]){ROWS, 3}, (int64_t[]){COLUMNS, 1}, 0), CLF_OK);
+    assert_int_equal(clf_tensor_clear(columns), CLF_INVALID_ARGUMENT);
+    assert_non_null(strstr(clf_error_message(ctx), "expected a contiguous one"));
+    assert_int_equal(clf_tensor_clear(rows), CLF_OK);
+    assert_int_equal(clf_tensor_read(t, data, ROWS * COLUMNS * sizeof *data), CLF_OK);
+    for (int i = 0; i < ROWS * COLUMNS; i++)
+        if (data[i] != (float)(i < COLUMNS - 1 || i >= 5 * COLUMNS - 1))
+            fail_msg("element %d is %g", i, (double)data[i]);
+    free(data);
+    assert_int_equal(clf_tensor_view(&none, t, 2, (int64_t[]){0, 3}, NULL, 0), CLF_OK);
+    assert_int_equal(clf_tensor_clear(none), CLF_OK);
+    assert_int_equal(clf_tensor_clear(NULL), CLF_INVALID_ARGUMENT);
+    clf_tensor_destroy(none);
+    clf_tensor_destroy(rows);
+    clf_tensor_destroy(columns);
+    clf_tensor_destroy(t);
+    clf_context_destroy(ctx);
+}
+
 static void pool(void **state) {
     (void)state;
     clf_context *ctx = open_cpu(1 << 20);
@@ -465,6 +495,7 @@ int main(void) {
         cmocka_unit_test(device_list),
         cmocka_unit_test(shapes),
         cmocka_unit_test(views),
+        cmocka_unit_test(clear),
         cmocka_unit_test(pool),
         cmocka_unit_test(size_classes),
         cmocka_unit_test(copies_between_contexts),

@@ -52,6 +52,7 @@ typedef struct op_run {
         clf_softcap_backward_args softcap_backward;
         clf_dropout_args dropout;
         clf_argmax_args argmax;
+        clf_optimizer_step_args optimizer_step;
     } args;
     float host[512]; /* host arrays that args point to */
     char text[200];  /* shape and features, for the one-line reproduction */

@@ -165,6 +165,35 @@ static void copies_between_devices(void **unused) {
 
 /* memory */
 
+/* Zeros fill what the view covers, odd offsets and sizes included, and nothing beside it. */
+static void clears(void **unused) {
+    (void)unused;
+    clf_context *ctx = open_device("opencl:0", NULL);
+    enum { BYTES = 1000 };
+    static const struct {
+        int64_t offset, n;
+    } parts[] = {{0, BYTES}, {1, 1}, {3, 402}, {4, 400}, {BYTES - 1, 1}, {5, 0}};
+    clf_tensor *t, *part;
+    uint8_t data[BYTES], back[BYTES];
+    memset(data, 0xa5, BYTES);
+    ok(ctx, clf_tensor_create(&t, ctx, &(clf_tensor_args){.dtype = CLF_U8, .ndim = 1, .shape = {BYTES}}));
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
+        ok(ctx, clf_tensor_view(&part, t, 1, &parts[i].n, NULL, parts[i].offset));
+        ok(ctx, clf_tensor_write(t, data, BYTES));
+        ok(ctx, clf_tensor_clear(part));
+        ok(ctx, clf_tensor_read(t, back, BYTES));
+        for (int64_t k = 0; k < BYTES; k++)
+            assert_int_equal(back[k], k >= parts[i].offset && k < parts[i].offset + parts[i].n ? 0 : 0xa5);
+        clf_tensor_destroy(part);
+    }
+    ok(ctx, clf_tensor_view(&part, t, 2, (int64_t[]){3, 4}, (int64_t[]){8, 1}, 0));
+    assert_int_equal(clf_tensor_clear(part), CLF_INVALID_ARGUMENT);
+    assert_says(clf_error_message(ctx), "expected a contiguous one");
+    clf_tensor_destroy(part);
+    clf_tensor_destroy(t);
+    clf_context_destroy(ctx);
+}
+
 static void keeps_the_memory_limit(void **unused) {
     (void)unused;
     clf_context *ctx;
@@ -662,6 +691,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(refuses_absent_devices),
         cmocka_unit_test(works_without_platform),
         cmocka_unit_test(copies_between_devices),
+        cmocka_unit_test(clears),
         cmocka_unit_test(keeps_the_memory_limit),
         cmocka_unit_test(refuses_what_the_device_cannot_hold),
         cmocka_unit_test(caches_programs),

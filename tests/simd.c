@@ -208,7 +208,17 @@ static void test_arithmetic(void **state) {
     EACH(v_abs(x), fabsf(a[k]));
     EACH(v_ge_or(x, y, z, v_set1(-1)), a[k] >= b[k] ? c[k] : -1);
     EACH(v_swap(z), VL == 1 ? 0 : (float)(k ^ 1));
+    EACH(v_sqrt(z), sqrtf(c[k]));
 #undef EACH
+    for (int n = 0; n < 256; n++) { /* every byte in every lane */
+        uint8_t bytes[VL + 2], copy[VL + 2] = {0};
+        for (int k = 0; k < VL; k++) bytes[k + 1] = (uint8_t)(n + k);
+        bytes[0] = bytes[VL + 1] = 0;
+        v_store(r, v_load_u8(bytes + 1));
+        for (int k = 0; k < VL; k++) assert_true(r[k] == bytes[k + 1]);
+        v_store_u8(copy + 1, v_load(r));
+        assert_memory_equal(copy, bytes, VL + 2);
+    }
     assert_true(v_hsum(y) == sum);
     assert_true(v_hmax(y) == most);
     test_spans();

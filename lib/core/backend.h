@@ -36,6 +36,8 @@ typedef struct clf_backend {
      * when `data` may be changed. */
     clf_status (*write)(clf_context *ctx, const clf_memory *memory, size_t offset, const void *data, size_t bytes);
     clf_status (*read)(clf_context *ctx, const clf_memory *memory, size_t offset, void *data, size_t bytes);
+    /* Zeroes `bytes` from memory + offset on, in order with the ops. */
+    clf_status (*clear)(clf_context *ctx, const clf_memory *memory, size_t offset, size_t bytes);
     clf_status (*sync)(clf_context *ctx);
 
     /* For opencl.h, NULL in other tables: platform, device, context and queue; the use of foreign memory of at least

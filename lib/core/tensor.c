@@ -242,6 +242,17 @@ clf_status clf_tensor_copy(clf_tensor *dst, const clf_tensor *src) {
     return clf_leave(ctx, st);
 }
 
+clf_status clf_tensor_clear(clf_tensor *t) {
+    CLF_TRY(enter(t));
+    clf_status st = CLF_OK;
+    const size_t bytes = clf_dtype_bytes(t->dtype, clf_elements(t));
+    if (!clf_is_contiguous(t))
+        st = clf_fail(&t->ctx->error, CLF_INVALID_ARGUMENT, "clear: tensor: expected a contiguous one, got a view");
+    else if (bytes)
+        st = t->ctx->backend->clear(t->ctx, &t->buffer->memory, t->offset, bytes);
+    return clf_leave(t->ctx, st);
+}
+
 clf_dtype clf_tensor_dtype(const clf_tensor *t) {
     return t->dtype;
 }

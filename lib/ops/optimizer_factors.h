@@ -1,0 +1,24 @@
+/* optimizer_factors.h: what the tables compute of the arguments before they go over the elements. */
+#ifndef CLF_OPS_OPTIMIZER_FACTORS_H
+#define CLF_OPS_OPTIMIZER_FACTORS_H
+
+#include <clformer/ops.h>
+
+/* An element's step, with these:
+ *
+ *     g ·= gradient_scale
+ *     AdamW   m ← beta1·m + rest1·g,   v ← beta2·v + rest2·g²,   w ← keep·w − rate·m / (root·√v + eps)
+ *     SGD     m ← beta1·m + g,         w ← keep·w − rate·m
+ *     Lion    w ← keep·w − rate·sign(beta1·m + rest1·g),   m ← beta2·m + rest2·g */
+typedef struct clf_optimizer_factors {
+    float gradient_scale;
+    float beta1, beta2, eps;
+    float rest1, rest2; /* 1 − beta */
+    float keep;         /* 1 − learning_rate · weight_decay */
+    float rate;         /* learning_rate; AdamW: ÷ (1 − beta1^step) */
+    float root;         /* AdamW: 1/√(1 − beta2^step) */
+} clf_optimizer_factors;
+
+clf_optimizer_factors clf_optimizer_factors_of(const clf_optimizer_step_args *args);
+
+#endif

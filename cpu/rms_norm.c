@@ -1,10 +1,12 @@
-/* rms_norm.c: out = s / √(mean(s²) + eps) · (weight_offset + weight), s = x + residual rounded to their dtype.
+/* rms_norm.c: out = s / √(mean(s²) + eps) · (weight_offset + weight), s = x + residual rounded to their dtype; and
+ * backward, at the end.
  *
  * A thread takes whole rows and goes over each twice: squares, then results; the second time the row is in the cache.
  * Each pass fetches half of the row at `next`, the following one, so that the memory is never idle.
  * With a residual the first pass stores s, in `sum` or, if that isn't wanted, in `out`, where the second finds it.
  * Squares are added in float within a chunk and in double across chunks, so that the error doesn't grow with dim. Each
  * pass is compiled for each dtype and so on; no weight is a vector of ones that the loop doesn't step over. */
+#include "../lib/core/checked.h"
 #include "cpu.h"
 
 enum { ACCUMULATORS = 4, CHUNK = 64 };
@@ -111,5 +113,173 @@ clf_status CPU_FN(rms_norm)(clf_context *ctx, const clf_rms_norm_args *a) {
         for (int64_t r = begin; r < end; r++) row(a, r, r + 1 < end ? r + 1 : r, stream);
         v_stream_end();
     }
+    return CLF_OK;
+}
+
+/* Backward, with n = x · rstd and m = d_out · (weight_offset + weight):
+ *
+ *     d_x = rstd · (m − n · mean(m · n)) + residual,   d_weight += Σ d_out · n over the rows
+ *
+ * A thread goes over each of its rows twice again, for Σ m · x and for the results, fetching the next row meanwhile.
+ * What it adds to d_weight is summed in float over CHUNK rows and in double across them; the threads' sums are added in
+ * their order. */
+typedef struct gradients {
+    const char *x, *d_out, *residual, *weight, *next_x, *next_d_out;
+    char *d_x;
+    float *sums; /* of d_weight over CHUNK rows; NULL: not wanted */
+    float rstd, offset;
+    int step; /* of weight: 0: all are the first VL */
+    clf_dtype weight_dtype;
+    int64_t dim;
+    bool stream;
+} gradients;
+
+/* Elements i … i + n − 1, n = VL or less. */
+INLINE vf load(const char *p, int64_t i, int n, clf_dtype dtype) {
+    const char *at = p + (size_t)i * cpu_bytes(dtype);
+    return n == VL ? v_load_as(at, dtype) : v_load_as_n(at, n, dtype);
+}
+
+INLINE vf weighted(const gradients *g, int64_t i, int n, vf d) {
+    return v_mul(d, v_add(load(g->weight, i * g->step, n, g->weight_dtype), v_set1(g->offset)));
+}
+
+/* Σ m · x. */
+INLINE double product(const gradients *g, clf_dtype dtype) {
+    const size_t bytes = cpu_bytes(dtype);
+    double total = 0;
+    for (int64_t start = 0; start < g->dim; start += CHUNK * VL) {
+        const int64_t end = start + CHUNK * VL < g->dim ? start + CHUNK * VL : g->dim;
+        vf acc[2] = {v_set1(0), v_set1(0)};
+        int64_t i = start;
+        for (; i + 2 * VL <= end; i += 2 * VL) UNROLL for (int k = 0; k < 2; k++) {
+                const int64_t at = i + k * VL;
+                cpu_fetch(g->next_x + (size_t)at * bytes / 2, VL * bytes / 2);
+                cpu_fetch(g->next_d_out + (size_t)at * bytes / 2, VL * bytes / 2);
+                if (g->residual) cpu_fetch(g->residual + (size_t)at * bytes, VL * bytes);
+                acc[k] = v_fma(weighted(g, at, VL, load(g->d_out, at, VL, dtype)), load(g->x, at, VL, dtype), acc[k]);
+            }
+        for (; i < end; i += VL) {
+            const int n = end - i < VL ? (int)(end - i) : VL;
+            acc[0] = v_fma(weighted(g, i, n, load(g->d_out, i, n, dtype)), load(g->x, i, n, dtype), acc[0]);
+        }
+        total += (double)v_hsum(v_add(acc[0], acc[1]));
+    }
+    return total;
+}
+
+/* d_x = m · rstd − x · inner + residual, of n elements from i on, and the sums of d_weight. */
+INLINE void finish(const gradients *g, int64_t i, int n, vf inner, clf_dtype dtype) {
+    const vf r = v_set1(g->rstd), x = load(g->x, i, n, dtype), d = load(g->d_out, i, n, dtype);
+    if (g->d_x) {
+        vf v = v_nfma(x, inner, v_mul(weighted(g, i, n, d), r));
+        if (g->residual) v = v_add(v, load(g->residual, i, n, dtype));
+        char *to = g->d_x + (size_t)i * cpu_bytes(dtype);
+        if (n < VL)
+            v_store_as_n(to, v, n, dtype);
+        else if (g->stream)
+            v_stream_as(to, v, dtype);
+        else
+            v_store_as(to, v, dtype);
+    }
+    if (g->sums) {
+        const vf sum = v_fma(v_mul(d, x), r, load((const char *)(g->sums + i), 0, n, CLF_F32));
+        if (n < VL)
+            v_store_n(g->sums + i, sum, n);
+        else
+            v_store(g->sums + i, sum);
+    }
+}
+
+INLINE void results(const gradients *g, double product, clf_dtype dtype) {
+    const size_t bytes = cpu_bytes(dtype);
+    const double r = (double)g->rstd;
+    const vf inner = v_set1((float)(r * r * r * product / (double)g->dim));
+    int64_t i = 0;
+    for (; i + VL <= g->dim; i += VL) {
+        cpu_fetch(g->next_x + (size_t)(g->dim + i) * bytes / 2, VL * bytes / 2);
+        cpu_fetch(g->next_d_out + (size_t)(g->dim + i) * bytes / 2, VL * bytes / 2);
+        finish(g, i, VL, inner, dtype);
+    }
+    if (i < g->dim) finish(g, i, (int)(g->dim - i), inner, dtype);
+}
+
+static void row_backward(const clf_rms_norm_backward_args *a, int64_t r, int64_t following, float *sums, bool stream) {
+    float ones[VL];
+    for (int i = 0; i < VL; i++) ones[i] = 1;
+    const gradients g = {.x = clf_row(a->x, r),
+                         .d_out = clf_row(a->d_out, r),
+                         .residual = a->residual ? clf_row(a->residual, r) : NULL,
+                         .weight = a->weight ? clf_data(a->weight) : (const char *)ones,
+                         .next_x = clf_row(a->x, following),
+                         .next_d_out = clf_row(a->d_out, following),
+                         .d_x = a->d_x ? clf_row(a->d_x, r) : NULL,
+                         .sums = sums,
+                         .rstd = *(const float *)cpu_element(a->rstd, r),
+                         .offset = a->weight_offset,
+                         .step = a->weight != NULL,
+                         .weight_dtype = a->weight ? a->weight->dtype : CLF_F32,
+                         .dim = clf_last(a->x),
+                         .stream = stream};
+    CPU_FOR_DTYPE(DTYPE, a->x->dtype, results(&g, a->d_x ? product(&g, DTYPE) : 0, DTYPE));
+}
+
+/* The sums of a thread's rows of d_weight. */
+typedef struct column_sums {
+    double *total; /* [dim] */
+    float *chunk;  /* [dim]; NULL: not wanted */
+} column_sums;
+
+static void add_chunk(const column_sums *s, int64_t dim) {
+    for (int64_t i = 0; s->chunk && i < dim; i++) s->total[i] += (double)s->chunk[i], s->chunk[i] = 0;
+}
+
+static void backward(const clf_rms_norm_backward_args *a, double *scratch, int threads) {
+    const int64_t n = clf_rows(a->x), dim = clf_last(a->x);
+    const bool stream =
+        a->d_x && cpu_streams(a->d_x, a->x, a->d_out) && !(a->residual && a->residual->buffer == a->d_x->buffer);
+#pragma omp parallel num_threads(threads) if (threads > 1)
+    {
+        const int t = omp_get_thread_num(), team = omp_get_num_threads();
+        column_sums s = {0};
+        if (scratch) {
+            s = (column_sums){scratch + t * dim, (float *)(scratch + threads * dim) + t * dim};
+            memset(s.total, 0, (size_t)dim * sizeof *s.total);
+            memset(s.chunk, 0, (size_t)dim * sizeof *s.chunk);
+        }
+        int64_t begin, end;
+        cpu_share(n, t, team, &begin, &end);
+        for (int64_t r = begin; r < end; r++) {
+            row_backward(a, r, r + 1 < end ? r + 1 : r, s.chunk, stream);
+            if ((r - begin) % CHUNK == CHUNK - 1) add_chunk(&s, dim);
+        }
+        v_stream_end();
+        add_chunk(&s, dim);
+        if (scratch) {
+#pragma omp barrier
+            float *out = clf_data(a->d_weight);
+            cpu_share(dim, t, team, &begin, &end);
+            for (int64_t i = begin; i < end; i++) {
+                double sum = 0;
+                for (int k = 0; k < team; k++) sum += scratch[k * dim + i];
+                out[i] += (float)sum;
+            }
+        }
+    }
+}
+
+clf_status CPU_FN(rms_norm_backward)(clf_context *ctx, const clf_rms_norm_backward_args *a) {
+    const int64_t n = clf_rows(a->x), dim = clf_last(a->x), tensors = 3 + (a->residual != NULL);
+    if (!n || (!a->d_x && !a->d_weight)) return CLF_OK;
+    const int threads = cpu_threads(ctx, n, tensors * n * dim * (int64_t)cpu_bytes(a->x->dtype));
+    clf_buffer *buffer = NULL;
+    if (a->d_weight) {
+        int64_t sums;
+        CLF_CHECK(&ctx->error, clf_product_i64((int64_t[]){threads, dim, sizeof(double) + sizeof(float)}, 3, &sums),
+                  CLF_OUT_OF_MEMORY, "rms_norm_backward: sums of %lld columns exceed 64 bits", (long long)dim);
+        CLF_TRY(clf_buffer_create(&buffer, ctx, (uint64_t)sums, CLF_TAG_SCRATCH));
+    }
+    backward(a, buffer ? buffer->memory.host : NULL, threads);
+    clf_buffer_release(buffer);
     return CLF_OK;
 }

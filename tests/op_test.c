@@ -63,7 +63,7 @@ static double compare(const runner *r, const op_run *run, const op_tensor *t, co
     const double tolerance = r->c->exact ? 0 : r->c->tolerance ? r->c->tolerance(run, t) : op_tolerance(run, t);
     const double least = tolerance > 0 ? 5e-7 / tolerance * t->magnitude : 0;
     norm = fmax(norm, least * least * (double)n);
-    const double cancelled = 1e-6 * sqrt(norm / (double)(n ? n : 1));
+    const double cancelled = fmax(1e-6 * sqrt(norm / (double)(n ? n : 1)), 5e-7 * t->magnitude);
     for (int64_t i = 0; i < n; i++) {
         const double want = op_round(t->value[i], t->dtype);
         const double difference = got[i] - want;

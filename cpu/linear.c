@@ -1,4 +1,4 @@
-/* linear.c: out[i] = x · weight[i]ᵀ + bias[i], optionally gated, optionally plus a residual.
+/* linear.c: out[i] = scale · x · weight[i]ᵀ + bias[i], optionally gated, optionally plus a residual.
  *
  * Two ways, by the rows of x. Up to DOT_ROWS: dot products against each row of the weights where they lie
  * (linear_dot.h), bound by reading the weights. More: tiles over packed x (linear_gemm.h), bound by arithmetic. In
@@ -41,16 +41,17 @@ static void finish(const job *j, int i, int64_t m, int64_t n0, int64_t count, co
     const clf_tensor *b0 = a->bias[i], *b1 = up ? a->bias[1] : NULL;
     const clf_dtype dtype = out->dtype;
     const size_t size = clf_dtype_block_bytes(dtype);
+    const vf scale = v_set1(a->scale);
     char *to = (char *)clf_row(out, m) + (size_t)n0 * size;
     const char *add = res ? (const char *)clf_row(res, m) + (size_t)n0 * size : NULL;
     const char *bias0 = b0 ? (const char *)clf_data(b0) + (size_t)n0 * clf_dtype_block_bytes(b0->dtype) : NULL;
     const char *bias1 = b1 ? (const char *)clf_data(b1) + (size_t)n0 * clf_dtype_block_bytes(b1->dtype) : NULL;
     for (int64_t at = 0; at < count; at += VL) {
         const int n = count - at < VL ? (int)(count - at) : VL;
-        vf v = v_load_n(y + at, n);
+        vf v = v_mul(v_load_n(y + at, n), scale);
         if (b0) v = v_add(v, v_load_as_n(bias0 + (size_t)at * clf_dtype_block_bytes(b0->dtype), n, b0->dtype));
         if (up) {
-            vf u = v_load_n(up + at, n);
+            vf u = v_mul(v_load_n(up + at, n), scale);
             if (b1) u = v_add(u, v_load_as_n(bias1 + (size_t)at * clf_dtype_block_bytes(b1->dtype), n, b1->dtype));
             v = v_mul(v_activate(a->glu, v), u);
         }

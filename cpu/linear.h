@@ -4,10 +4,10 @@
 
 #include "codes.h"
 #include "decode.h"
+#include "linear_tile.h"
 #include "quantize_x.h"
 
 enum {
-    CHUNK = 256,     /* k that are decoded at a time: whole blocks of every dtype */
     DOT_STREAMS = 4, /* far-apart rows of the weights that a thread reads at a time */
     PREFETCH = 384   /* bytes ahead: best of 128 … 1024 on Zen 4, by 10–15 % */
 };

@@ -12,13 +12,8 @@
 
 #include "linear.h"
 
-#if defined(__AVX512F__)
-enum { TILE_R = 12, CODE_TILE_R = 6 };
-#else
-enum { TILE_R = 6, CODE_TILE_R = 3 };
-#endif
 enum {
-    TILE_V = 2,  /* a last odd panel is done alone */
+    CODE_TILE_R = TILE_R / 2,
     BLOCK_R = 96 /* weights' rows whose c stays in L2 */
 };
 
@@ -79,32 +74,6 @@ INLINE void prefetch_next(const product *p, int64_t row, int64_t rows, int64_t r
     const size_t bytes = clf_dtype_bytes(p->dtype, count), from = clf_dtype_bytes(p->dtype, k);
     for (int64_t r = next + part; r < next + tile_rows && r < p->n; r += parts)
         for (size_t at = 0; at < bytes; at += 64) __builtin_prefetch(product_row(p, r) + from + at, 0, 2);
-}
-
-/* c[r][v·VL …] (+)= w · x for TILE_R rows and V panels, `apart` floats between panels. */
-INLINE void tile_float(const float (*w)[CHUNK], const float *x, int64_t apart, int count, float *c, int64_t c_stride,
-                       bool first, const int V) {
-    vf acc[TILE_R][TILE_V];
-    UNROLL
-    for (int r = 0; r < TILE_R; r++) UNROLL
-    for (int v = 0; v < V; v++) acc[r][v] = v_set1(0);
-    for (int k = 0; k < count; k++) {
-        vf xv[TILE_V];
-        UNROLL
-        for (int v = 0; v < V; v++) xv[v] = v_load(x + v * apart + k * VL);
-        UNROLL
-        for (int r = 0; r < TILE_R; r++) {
-            const vf wr = v_set1(w[r][k]);
-            UNROLL
-            for (int v = 0; v < V; v++) acc[r][v] = v_fma(wr, xv[v], acc[r][v]);
-        }
-    }
-    UNROLL
-    for (int r = 0; r < TILE_R; r++) UNROLL
-    for (int v = 0; v < V; v++) {
-        float *to = c + r * c_stride + v * VL;
-        v_store(to, first ? acc[r][v] : v_add(v_load(to), acc[r][v]));
-    }
 }
 
 /* The codes of CODE_TILE_R rows, one chunk. */
@@ -201,16 +170,13 @@ static void block_float(const product *p, const float *x, int64_t panels, int64_
         const int count = p->k - k0 < CHUNK ? (int)(p->k - k0) : CHUNK;
         const float *chunk = x + packed_at(panels, p->k, k0, 0);
         for (int64_t r0 = 0; r0 < rows; r0 += TILE_R) {
-            for (int r = 0; r < TILE_R; r++)
-                product_decode(p, row + (r0 + r < rows ? r0 + r : rows - 1), k0, count, w[r]);
+            for (int r = 0; r < TILE_R && r0 + r < rows; r++) product_decode(p, row + r0 + r, k0, count, w[r]);
             float *to = c + r0 * panels * VL;
             for (int64_t v = 0; v < panels; v += TILE_V) {
                 prefetch_next(p, row, rows, r0, k0, TILE_R, v / TILE_V, (panels + TILE_V - 1) / TILE_V);
                 const float *from = chunk + v * count * VL;
-                if (v + TILE_V <= panels)
-                    tile_float(cw, from, (int64_t)count * VL, count, to + v * VL, panels * VL, k0 == 0, TILE_V);
-                else
-                    tile_float(cw, from, 0, count, to + v * VL, panels * VL, k0 == 0, 1);
+                const int left = rows - r0 < TILE_R ? (int)(rows - r0) : TILE_R;
+                tile_float(left, panels - v, cw, from, (int64_t)count * VL, count, to + v * VL, panels * VL, k0 == 0);
             }
         }
     }

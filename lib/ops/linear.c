@@ -1,6 +1,7 @@
-/* linear.c: what clf_linear() accepts. */
+/* linear.c: what clf_linear() and clf_linear_backward() accept. */
 #include "check.h"
 
+#include <float.h>
 #include <stdio.h>
 
 #define OP "linear"
@@ -56,6 +57,8 @@ static clf_status check(clf_context *ctx, clf_linear_args *a) {
               OP ": glu: expected a clf_activation, got %d", (int)a->glu);
     CLF_CHECK(err, (unsigned)a->precision <= CLF_LINEAR_EXACT, CLF_INVALID_ARGUMENT,
               OP ": precision: expected a clf_linear_precision, got %d", (int)a->precision);
+    CLF_TRY(clf_check_finite(ctx, OP, "scale", a->scale, -FLT_MAX, FLT_MAX));
+    if (a->scale == 0) a->scale = 1;
     CLF_CHECK(err, a->weight[0], CLF_INVALID_ARGUMENT, OP ": weight[0] is NULL");
     int n = 0;
     for (; n < CLF_LINEAR_MAX && a->weight[n]; n++) CLF_TRY(check_weight(ctx, a, n));
@@ -82,3 +85,105 @@ static clf_status check(clf_context *ctx, clf_linear_args *a) {
 }
 
 CLF_DOOR(linear)
+
+#undef OP
+#define OP "linear_backward"
+
+/* The size of x's or d_x's rows, of which at least one is there. */
+static const clf_tensor *like_x(const clf_linear_backward_args *a) {
+    return a->d_x ? a->d_x : a->x;
+}
+
+/* d_out[i] has `like`'s rows. */
+static clf_status check_d_out(clf_context *ctx, const clf_linear_backward_args *a, int i, const clf_tensor *like) {
+    char name[24];
+    int64_t shape[CLF_MAX_DIMS];
+    const clf_tensor *d = a->d_out[i];
+    entry(name, sizeof name, "d_out", i);
+    const uint32_t dtypes = i ? CLF_DTYPE_BIT(a->d_out[0]->dtype) : CLF_DTYPES_FLOAT;
+    CLF_TRY(clf_check_tensor(ctx, OP, name, d, dtypes, 1, CLF_MAX_DIMS));
+    if (!like) like = a->d_out[0];
+    for (int j = 0; j < like->ndim; j++) shape[j] = like->shape[j];
+    shape[like->ndim - 1] = clf_last(d);
+    return clf_check_shape(ctx, OP, name, d, like->ndim, shape);
+}
+
+/* `out` overlaps no input but, where it may alias it, `residual`. */
+static clf_status check_backward_out(clf_context *ctx, const clf_linear_backward_args *a, const char *name,
+                                     const clf_tensor *out) {
+    char other[24];
+    CLF_TRY(clf_check_output(ctx, OP, name, out, "x", a->x, false));
+    CLF_TRY(clf_check_output(ctx, OP, name, out, "residual", a->residual, out == a->d_x));
+    for (int i = 0; i < CLF_LINEAR_MAX && a->d_out[i]; i++) {
+        CLF_TRY(clf_check_output(ctx, OP, name, out, entry(other, sizeof other, "d_out", i), a->d_out[i], false));
+        CLF_TRY(clf_check_output(ctx, OP, name, out, entry(other, sizeof other, "weight", i), a->weight[i], false));
+        if (out != a->d_x) CLF_TRY(clf_check_output(ctx, OP, name, out, "d_x", a->d_x, false));
+    }
+    return CLF_OK;
+}
+
+static clf_status check_entry(clf_context *ctx, const clf_linear_backward_args *a, int i) {
+    char name[24], other[24];
+    const int64_t n = clf_last(a->d_out[i]), k = like_x(a) ? clf_last(like_x(a)) : 0;
+    if (a->d_x) {
+        entry(name, sizeof name, "weight", i);
+        CLF_TRY(clf_check_tensor(ctx, OP, name, a->weight[i], CLF_DTYPES_FLOAT | CLF_DTYPES_BLOCK, 2, 2));
+        CLF_TRY(clf_check_shape(ctx, OP, name, a->weight[i], 2, (int64_t[]){n, k}));
+    }
+    if (a->d_weight[i]) {
+        entry(name, sizeof name, "d_weight", i);
+        CLF_CHECK(&ctx->error, a->x, CLF_INVALID_ARGUMENT, OP ": x is NULL, which %s is computed from", name);
+        CLF_TRY(clf_check_tensor(ctx, OP, name, a->d_weight[i], CLF_DTYPE_BIT(CLF_F32), 2, 2));
+        CLF_TRY(clf_check_shape(ctx, OP, name, a->d_weight[i], 2, (int64_t[]){n, k}));
+        CLF_TRY(check_backward_out(ctx, a, name, a->d_weight[i]));
+        for (int j = 0; j < i; j++)
+            CLF_TRY(clf_check_output(ctx, OP, name, a->d_weight[i], entry(other, sizeof other, "d_weight", j),
+                                     a->d_weight[j], false));
+    }
+    if (!a->d_bias[i]) return CLF_OK;
+    entry(name, sizeof name, "d_bias", i);
+    CLF_TRY(clf_check_tensor(ctx, OP, name, a->d_bias[i], CLF_DTYPE_BIT(CLF_F32), 1, 1));
+    CLF_TRY(clf_check_shape(ctx, OP, name, a->d_bias[i], 1, &n));
+    CLF_TRY(check_backward_out(ctx, a, name, a->d_bias[i]));
+    for (int j = 0; j < CLF_LINEAR_MAX; j++) {
+        CLF_TRY(clf_check_output(ctx, OP, name, a->d_bias[i], entry(other, sizeof other, "d_weight", j), a->d_weight[j],
+                                 false));
+        if (j < i)
+            CLF_TRY(clf_check_output(ctx, OP, name, a->d_bias[i], entry(other, sizeof other, "d_bias", j), a->d_bias[j],
+                                     false));
+    }
+    return CLF_OK;
+}
+
+static clf_status check_backward(clf_context *ctx, clf_linear_backward_args *a) {
+    clf_error *err = &ctx->error;
+    CLF_TRY(clf_check_finite(ctx, OP, "scale", a->scale, -FLT_MAX, FLT_MAX));
+    if (a->scale == 0) a->scale = 1;
+    CLF_CHECK(err, a->d_out[0], CLF_INVALID_ARGUMENT, OP ": d_out[0] is NULL");
+    if (a->x) CLF_TRY(clf_check_tensor(ctx, OP, "x", a->x, CLF_DTYPES_FLOAT, 1, CLF_MAX_DIMS));
+    CLF_TRY(check_d_out(ctx, a, 0, NULL));
+    if (a->d_x) {
+        const uint32_t dtypes = CLF_DTYPE_BIT(CLF_F32) | CLF_DTYPE_BIT(a->d_out[0]->dtype);
+        CLF_TRY(clf_check_tensor(ctx, OP, "d_x", a->d_x, dtypes, 1, CLF_MAX_DIMS));
+        if (a->x) CLF_TRY(clf_check_shape(ctx, OP, "d_x", a->d_x, a->x->ndim, a->x->shape));
+    }
+    int n = 0;
+    for (; n < CLF_LINEAR_MAX && a->d_out[n]; n++) {
+        CLF_TRY(check_d_out(ctx, a, n, like_x(a)));
+        CLF_TRY(check_entry(ctx, a, n));
+    }
+    for (int i = n; i < CLF_LINEAR_MAX; i++)
+        CLF_CHECK(err, !a->d_out[i] && !a->weight[i] && !a->d_weight[i] && !a->d_bias[i], CLF_INVALID_ARGUMENT,
+                  OP ": d_out[%d], weight[%d], d_weight[%d] or d_bias[%d] follows the end of the list, d_out[%d] being "
+                     "NULL",
+                  i, i, i, i, n);
+    CLF_CHECK(err, a->d_x || !a->residual, CLF_INVALID_ARGUMENT, OP ": residual: expected NULL, as d_x is");
+    if (!a->d_x) return CLF_OK;
+    if (a->residual) {
+        CLF_TRY(clf_check_tensor(ctx, OP, "residual", a->residual, CLF_DTYPES_FLOAT, 1, CLF_MAX_DIMS));
+        CLF_TRY(clf_check_like(ctx, OP, "residual", a->residual, "d_x", a->d_x));
+    }
+    return check_backward_out(ctx, a, "d_x", a->d_x);
+}
+
+CLF_DOOR_CHECKED(linear_backward, check_backward)

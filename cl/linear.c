@@ -96,6 +96,7 @@ static clf_status gated(clf_context *ctx, const clf_linear_args *args) {
 }
 
 clf_status clf_linear_opencl(clf_context *ctx, const clf_linear_args *args) {
+    CLF_CHECK(&ctx->error, args->scale == 1, CLF_UNSUPPORTED, "linear: scale: opencl has none yet");
     if (args->glu != CLF_ACTIVATION_NONE) return gated(ctx, args);
     for (int i = 0; i < CLF_LINEAR_MAX && args->weight[i]; i++) {
         const product p = {.x = args->x,

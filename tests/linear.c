@@ -1,4 +1,4 @@
-/* linear.c: clf_linear() in double.
+/* linear.c: clf_linear() and clf_linear_backward() in double. Backward, a gate's two products are two of a list.
  *
  * CLF_LINEAR_FAST may round x to int8 or not. So x is made such that rounding loses nothing: whole multiples of a power
  * of two per 32 values, the largest 127 of them. Then one reference and one tolerance hold for every device. What the
@@ -23,7 +23,12 @@ enum {
     THREE = 512, /* query, key, value: key and value have fewer rows, value another dtype */
     TWO = 1024,
     REPEAT = 2048, /* x the same along its first dimension */
-    ANY_X = 4096   /* x isn't made for rounding: only where nothing rounds */
+    ANY_X = 4096,  /* x isn't made for rounding: only where nothing rounds */
+    SCALE = 8192,
+    D_X = 16384,       /* backward: d_x alone, x isn't passed */
+    D_WEIGHT = 32768,  /* d_weight and d_bias alone, the weights aren't passed */
+    FORWARD = 1 << 16, /* no backward */
+    BACKWARD = 1 << 17 /* no forward */
 };
 
 typedef struct variant {
@@ -72,6 +77,22 @@ static const variant fixed[] = {
     {2, {20}, 24, 11008, CLF_Q8_0, EXACT | ANY_X},
     {2, {1}, 512, 1024, CLF_F16, ANY_X},
     {2, {1}, 600, 1024, CLF_Q4_0, TWO},
+    {2, {6}, 21, 40, CLF_F32, SCALE | BIAS | RESIDUAL | ANY_X},
+    {2, {26}, 21, 40, CLF_BF16, SCALE | BIAS | SILU | ANY_X},
+    {2, {3}, 20, 256, CLF_Q4_K, SCALE | THREE | BIAS_F32},
+    {2, {30}, 20, 256, CLF_Q4_K, SCALE | TWO},
+    {2, {70}, 33, 45, CLF_F16, SCALE | BIAS | THREE | OVER_RESIDUAL | BACKWARD},
+    {2, {70}, 33, 45, CLF_F32, D_X | BACKWARD},
+    {2, {70}, 33, 45, CLF_F32, D_WEIGHT | SCALE | BACKWARD},
+    {3, {3, 90}, 4, 300, CLF_F32, BIAS | ANY_X},
+    {3, {2, 70}, 300, 4, CLF_F16, BIAS | RESIDUAL | ANY_X},
+    {2, {300}, 9, 130, CLF_BF16, ANY_X},
+    {2, {310}, 70, 8, CLF_F32, ANY_X},
+    {2, {40}, 300, 64, CLF_Q8_0, D_X | TWO | RESIDUAL | BACKWARD},
+    {2, {9}, 270, 768, CLF_Q4_K, D_X | BACKWARD},
+    {2, {600}, 40, 96, CLF_F32, D_WEIGHT | OUT_F32 | BACKWARD},
+    {2, {420}, 60, 300, CLF_F32, BACKWARD},
+    {2, {12}, 70, 150, CLF_F32, REPEAT | BIAS | BACKWARD},
 };
 
 /* Each weight dtype in these shapes; k is two blocks, odd for AVX-512 where blocks are 32. */
@@ -84,10 +105,32 @@ static const variant each[] = {
 };
 
 /* The linear layers of TinyLlama 1.1B for one token and for 256. */
-static const variant bench[] = {{2, {1}, 2048, 2048, CLF_F32, 0},         {2, {1}, 5632, 2048, CLF_F32, SILU},
-                                {2, {1}, 2048, 5632, CLF_F32, 0},         {2, {1}, 32000, 2048, CLF_F32, OUT_F32},
-                                {2, {256}, 2048, 2048, CLF_F32, 0},       {2, {256}, 5632, 2048, CLF_F32, SILU},
-                                {2, {256}, 2048, 5632, CLF_F32, RESIDUAL}};
+static const variant bench[] = {
+    {2, {1}, 2048, 2048, CLF_F32, FORWARD},         {2, {1}, 5632, 2048, CLF_F32, SILU | FORWARD},
+    {2, {1}, 2048, 5632, CLF_F32, FORWARD},         {2, {1}, 32000, 2048, CLF_F32, OUT_F32 | FORWARD},
+    {2, {256}, 2048, 2048, CLF_F32, D_X},           {2, {256}, 5632, 2048, CLF_F32, SILU | D_X},
+    {2, {256}, 2048, 5632, CLF_F32, RESIDUAL | D_X}};
+/* Its LoRA adapters, and a full gradient. */
+static const variant bench_f32[] = {
+    {2, {512}, 4, 2048, CLF_F32, D_X},
+    {2, {512}, 16, 2048, CLF_F32, D_X},
+    {2, {512}, 64, 2048, CLF_F32, D_X},
+    {2, {512}, 2048, 4, CLF_F32, D_X},
+    {2, {512}, 2048, 16, CLF_F32, D_X},
+    {2, {512}, 2048, 64, CLF_F32, D_X},
+    {2, {2048}, 16, 2048, CLF_F32, D_X},
+    {2, {2048}, 2048, 16, CLF_F32, D_X},
+    {2, {512}, 4, 2048, CLF_F32, D_WEIGHT | BACKWARD},
+    {2, {512}, 16, 2048, CLF_F32, D_WEIGHT | BACKWARD},
+    {2, {512}, 64, 2048, CLF_F32, D_WEIGHT | BACKWARD},
+    {2, {512}, 2048, 4, CLF_F32, D_WEIGHT | BACKWARD},
+    {2, {512}, 2048, 16, CLF_F32, D_WEIGHT | BACKWARD},
+    {2, {512}, 2048, 64, CLF_F32, D_WEIGHT | BACKWARD},
+    {2, {2048}, 16, 2048, CLF_F32, D_WEIGHT | BACKWARD},
+    {2, {2048}, 2048, 16, CLF_F32, D_WEIGHT | BACKWARD},
+    {2, {512}, 5632, 2048, CLF_F32, D_X},
+    {2, {512}, 5632, 2048, CLF_F32, D_WEIGHT | BACKWARD},
+};
 static const clf_dtype bench_dtypes[] = {CLF_F16, CLF_BF16, CLF_Q8_0, CLF_Q4_0, CLF_Q4_K, CLF_Q6_K};
 
 static const clf_dtype dtypes[] = {CLF_F32,    CLF_F16,   CLF_BF16,  CLF_Q4_0,  CLF_Q4_1,  CLF_Q5_0, CLF_Q5_1,
@@ -95,7 +138,12 @@ static const clf_dtype dtypes[] = {CLF_F32,    CLF_F16,   CLF_BF16,  CLF_Q4_0,  
                                    CLF_IQ4_XS, CLF_TQ1_0, CLF_TQ2_0, CLF_MXFP4, CLF_NVFP4, CLF_Q1_0, CLF_Q2_0};
 
 #define COUNT(array) ((int)(sizeof(array) / sizeof *(array)))
-enum { N_FIXED = COUNT(fixed), N_EACH = COUNT(each) * COUNT(dtypes), N_BENCH = COUNT(bench) * COUNT(bench_dtypes) };
+enum {
+    N_FIXED = COUNT(fixed),
+    N_EACH = COUNT(each) * COUNT(dtypes),
+    N_BENCH_F32 = COUNT(bench_f32),
+    N_BENCH = N_BENCH_F32 + COUNT(bench) * COUNT(bench_dtypes)
+};
 
 static variant variant_of(int i) {
     if (i < N_FIXED) return fixed[i];
@@ -109,6 +157,8 @@ static variant variant_of(int i) {
         return v;
     }
     i -= N_EACH;
+    if (i < N_BENCH_F32) return bench_f32[i];
+    i -= N_BENCH_F32;
     variant v = bench[i % COUNT(bench)];
     v.dtype = bench_dtypes[i / COUNT(bench)];
     return v;
@@ -124,9 +174,71 @@ static void make_roundable(op_run *run, op_tensor *x) {
     }
 }
 
+static const char *const names[3][3] = {{"w0", "w1", "w2"}, {"b0", "b1", "b2"}, {"out0", "out1", "out2"}};
+static const char *const gradients[4][3] = {{"d_out0", "d_out1", "d_out2"},
+                                            {"d_w0", "d_w1", "d_w2"},
+                                            {"d_b0", "d_b1", "d_b2"},
+                                            {"before w0", "before w1", "before w2"}};
+
+static int products_of(int f) {
+    return f & THREE ? 3 : f & (SILU | GELU | TANH | TWO) ? 2 : 1;
+}
+
+static int64_t rows_of(const variant *v) {
+    int64_t rows = 1;
+    for (int i = 0; i + 1 < v->ndim; i++) rows *= v->rows[i];
+    return rows;
+}
+
+/* x, weights and biases are there for the loss, whether they are passed or not. */
+static bool make_backward(op_run *run, const variant *v) {
+    const int f = v->features, products = products_of(f);
+    int64_t x[CLF_MAX_DIMS] = {0}, out[CLF_MAX_DIMS];
+    for (int i = 0; i + 1 < v->ndim; i++) x[i] = out[i] = v->rows[i];
+    x[v->ndim - 1] = v->k;
+    run->args.linear_backward = (clf_linear_backward_args){.scale = f & SCALE ? -0.7f : 0};
+    snprintf(run->text, sizeof run->text, "%s%lld rows, w %s [%lld, %lld]%s%s%s%s%s%s%s",
+             run->variant >= N_FIXED + N_EACH ? "bench: TinyLlama, " : "", (long long)rows_of(v),
+             clf_dtype_name(v->dtype), (long long)v->n, (long long)v->k, f & D_WEIGHT ? "" : " d_x",
+             f & D_X ? "" : " d_weight", f & (BIAS | BIAS_F32) ? " d_bias" : "",
+             f & (RESIDUAL | OVER_RESIDUAL) ? " residual" : "", f & OUT_F32 ? " d_x f32" : "",
+             f & SCALE ? " scale" : "",
+             products == 3   ? " qkv"
+             : products == 2 ? " two"
+                             : "");
+    const clf_dtype d_x = f & OUT_F32 ? CLF_F32 : run->dtype;
+    const int xi = op_input(run, "x", f & BIAS_F32 ? CLF_F32 : run->dtype, v->ndim, x, -1, 1);
+    if (f & REPEAT) op_repeat(run, xi, 0);
+    for (int i = 0; i < products; i++) {
+        const int64_t n = f & THREE && i ? v->n / 2 : v->n, w[2] = {n, v->k};
+        const clf_dtype dtype = i < 2 ? v->dtype : clf_dtype_block_values(v->dtype) > 1 ? CLF_Q6_K : CLF_BF16;
+        out[v->ndim - 1] = n;
+        op_input(run, names[0][i], dtype, 2, w, -1, 1);
+        const int d = op_input(run, gradients[0][i], run->dtype, v->ndim, out, -1, 1);
+        if (f & REPEAT) op_repeat(run, d, 0);
+        if (!(f & D_X)) op_output_over(run, gradients[1][i], op_input(run, gradients[3][i], CLF_F32, 2, w, -1, 1));
+        if (f & (BIAS | BIAS_F32)) {
+            op_input(run, names[1][i], CLF_F32, 1, &n, -1, 1);
+            op_output_over(
+                run, gradients[2][i],
+                op_input(run, (const char *[]){"before b0", "before b1", "before b2"}[i], CLF_F32, 1, &n, -1, 1));
+        }
+    }
+    if (f & D_WEIGHT) return true;
+    const bool residual = f & (RESIDUAL | OVER_RESIDUAL);
+    const int r = residual ? op_input(run, "residual", d_x, v->ndim, x, -4, 4) : 0;
+    if (f & OVER_RESIDUAL)
+        op_output_over(run, "d_x", r);
+    else
+        op_output(run, "d_x", d_x, v->ndim, x);
+    return true;
+}
+
 static bool make(op_run *run) {
     const variant v = variant_of(run->variant);
     const int f = v.features, gated = f & (SILU | GELU | TANH);
+    if (f & (run->backward ? FORWARD : BACKWARD)) return false;
+    if (run->backward) return make_backward(run, &v);
     int64_t x[CLF_MAX_DIMS] = {0}, out[CLF_MAX_DIMS];
     for (int i = 0; i + 1 < v.ndim; i++) x[i] = out[i] = v.rows[i];
     x[v.ndim - 1] = v.k;
@@ -134,19 +246,19 @@ static bool make(op_run *run) {
                                                 : f & GELU ? CLF_ACTIVATION_GELU
                                                 : f & TANH ? CLF_ACTIVATION_GELU_TANH
                                                            : CLF_ACTIVATION_NONE,
-                                         .precision = f & EXACT ? CLF_LINEAR_EXACT : CLF_LINEAR_FAST};
-    const int products = f & THREE ? 3 : gated || f & TWO ? 2 : 1, outs = gated ? 1 : products;
-    int64_t rows = 1;
-    for (int i = 0; i + 1 < v.ndim; i++) rows *= v.rows[i];
-    snprintf(run->text, sizeof run->text, "%s%lld rows, w %s [%lld, %lld]%s%s%s%s%s%s%s",
+                                         .precision = f & EXACT ? CLF_LINEAR_EXACT : CLF_LINEAR_FAST,
+                                         .scale = f & SCALE ? 1.5f : 0};
+    const int products = products_of(f), outs = gated ? 1 : products;
+    const int64_t rows = rows_of(&v);
+    snprintf(run->text, sizeof run->text, "%s%lld rows, w %s [%lld, %lld]%s%s%s%s%s%s%s%s",
              run->variant >= N_FIXED + N_EACH ? "bench: TinyLlama, " : "", (long long)rows, clf_dtype_name(v.dtype),
              (long long)v.n, (long long)v.k, f & (BIAS | BIAS_F32) ? " bias" : "", gated ? " gated" : "",
              f & (RESIDUAL | OVER_RESIDUAL) ? " residual" : "", f & OUT_F32 ? " out f32" : "",
-             f & EXACT ? " exact" : "", products == 3 ? " qkv" : "", f & REPEAT ? " x repeats" : "");
+             f & EXACT ? " exact" : "", products == 3 ? " qkv" : "", f & REPEAT ? " x repeats" : "",
+             f & SCALE ? " scale" : "");
     const int xi = op_input(run, "x", run->dtype, v.ndim, x, -1, 1);
     if (!(f & ANY_X)) make_roundable(run, &run->t[xi]);
     if (f & REPEAT) op_repeat(run, xi, 0);
-    static const char *const names[3][3] = {{"w0", "w1", "w2"}, {"b0", "b1", "b2"}, {"out0", "out1", "out2"}};
     int residual = -1;
     for (int i = 0; i < products; i++) {
         const int64_t n = f & THREE && i ? v.n / 2 : v.n;
@@ -170,9 +282,9 @@ static clf_status call(op_run *run) {
     a->x = op_device(run, "x");
     a->residual = op_device(run, "residual");
     for (int i = 0; i < CLF_LINEAR_MAX; i++) {
-        a->weight[i] = op_device(run, (const char *[]){"w0", "w1", "w2"}[i]);
-        a->bias[i] = op_device(run, (const char *[]){"b0", "b1", "b2"}[i]);
-        a->out[i] = op_device(run, (const char *[]){"out0", "out1", "out2"}[i]);
+        a->weight[i] = op_device(run, names[0][i]);
+        a->bias[i] = op_device(run, names[1][i]);
+        a->out[i] = op_device(run, names[2][i]);
     }
     return clf_linear(run->ctx, a);
 }
@@ -186,26 +298,105 @@ static double activate(clf_activation a, double x) {
 static void reference(op_run *run) {
     const clf_linear_args *a = &run->args.linear;
     const op_tensor *xt = op_find(run, "x");
-    const int64_t k = xt->shape[xt->ndim - 1];
-    int64_t rows = 1;
-    for (int i = 0; i + 1 < xt->ndim; i++) rows *= xt->shape[i];
+    const variant v = variant_of(run->variant);
+    const int64_t k = v.k, rows = rows_of(&v);
+    const double scale = a->scale == 0 ? 1 : (double)a->scale;
     const double *residual = op_value(run, "residual");
     for (int i = 0; i < CLF_LINEAR_MAX; i++) {
-        const op_tensor *w = op_find(run, (const char *[]){"w0", "w1", "w2"}[i]);
+        const op_tensor *w = op_find(run, names[0][i]);
         if (!w || (a->glu && i)) break;
-        const double *bias = op_value(run, (const char *[]){"b0", "b1", "b2"}[i]);
-        double *out = op_value(run, (const char *[]){"out0", "out1", "out2"}[i]);
+        const double *bias = op_value(run, names[1][i]);
+        double *out = op_value(run, names[2][i]);
         const double *up = a->glu ? op_value(run, "w1") : NULL, *up_bias = a->glu ? op_value(run, "b1") : NULL;
         const int64_t n = w->shape[0];
         for (int64_t m = 0; m < rows; m++)
             for (int64_t r = 0; r < n; r++) {
                 double sum = bias ? bias[r] : 0, u = up_bias ? up_bias[r] : 0;
-                for (int64_t j = 0; j < k; j++) sum += xt->value[m * k + j] * w->value[r * k + j];
-                for (int64_t j = 0; up && j < k; j++) u += xt->value[m * k + j] * up[r * k + j];
+                for (int64_t j = 0; j < k; j++) sum += scale * xt->value[m * k + j] * w->value[r * k + j];
+                for (int64_t j = 0; up && j < k; j++) u += scale * xt->value[m * k + j] * up[r * k + j];
                 if (up) sum = activate(a->glu, sum) * u;
                 out[m * n + r] = sum + (residual ? residual[m * n + r] : 0);
             }
     }
+}
+
+static clf_status call_backward(op_run *run) {
+    const int f = variant_of(run->variant).features;
+    clf_linear_backward_args *a = &run->args.linear_backward;
+    a->x = f & D_X ? NULL : op_device(run, "x");
+    a->residual = op_device(run, "residual");
+    a->d_x = op_device(run, "d_x");
+    for (int i = 0; i < CLF_LINEAR_MAX; i++) {
+        a->weight[i] = f & D_WEIGHT ? NULL : op_device(run, names[0][i]);
+        a->d_out[i] = op_device(run, gradients[0][i]);
+        a->d_weight[i] = op_device(run, gradients[1][i]);
+        a->d_bias[i] = op_device(run, gradients[2][i]);
+    }
+    return clf_linear_backward(run->ctx, a);
+}
+
+/* What is summed into out's element i, its square into *squares. */
+static void add(double *out, double term, double *squares) {
+    *out += term;
+    *squares += term * term;
+}
+
+static void set_magnitude(op_tensor *t, double squares) {
+    const int64_t n = t ? op_elements(t) : 0;
+    if (n) t->magnitude = sqrt(squares / (double)n);
+}
+
+static void reference_backward(op_run *run) {
+    const variant v = variant_of(run->variant);
+    const int64_t rows = rows_of(&v), k = v.k;
+    const float given = run->args.linear_backward.scale;
+    const double scale = given == 0 ? 1 : (double)given, *x = op_value(run, "x"), *residual = op_value(run, "residual");
+    double *d_x = op_value(run, "d_x"), x_squares = 0;
+    for (int64_t i = 0; d_x && i < rows * k; i++) {
+        d_x[i] = 0;
+        if (residual) add(&d_x[i], residual[i], &x_squares);
+    }
+    for (int i = 0; i < products_of(v.features); i++) {
+        const op_tensor *w = op_find(run, names[0][i]);
+        op_tensor *tw = op_find(run, gradients[1][i]), *tb = op_find(run, gradients[2][i]);
+        const int64_t n = w->shape[0];
+        const double *d_out = op_value(run, gradients[0][i]);
+        double *d_w = tw ? tw->value : NULL, *d_b = tb ? tb->value : NULL, w_squares = 0, b_squares = 0;
+        if (d_w) memcpy(d_w, run->t[tw->alias].value, (size_t)(n * k) * sizeof *d_w);
+        if (d_b) memcpy(d_b, run->t[tb->alias].value, (size_t)n * sizeof *d_b);
+        for (int64_t m = 0; m < rows; m++)
+            for (int64_t r = 0; r < n; r++) {
+                const double d = d_out[m * n + r];
+                if (d_b) add(&d_b[r], d, &b_squares);
+                for (int64_t j = 0; d_w && j < k; j++) add(&d_w[r * k + j], scale * d * x[m * k + j], &w_squares);
+                for (int64_t j = 0; d_x && j < k; j++)
+                    add(&d_x[m * k + j], scale * d * w->value[r * k + j], &x_squares);
+            }
+        set_magnitude(tw, w_squares);
+        set_magnitude(tb, b_squares);
+    }
+    set_magnitude(op_find(run, "d_x"), x_squares);
+}
+
+/* Σ d_out · out, and residual · x, whose slope reaches x otherwise. */
+static double loss(op_run *run) {
+    const variant v = variant_of(run->variant);
+    const int64_t rows = rows_of(&v), k = v.k;
+    const float given = run->args.linear_backward.scale;
+    const double scale = given == 0 ? 1 : (double)given, *x = op_value(run, "x"), *residual = op_value(run, "residual");
+    double sum = 0;
+    for (int64_t i = 0; residual && i < rows * k; i++) sum += residual[i] * x[i];
+    for (int i = 0; i < products_of(v.features); i++) {
+        const op_tensor *w = op_find(run, names[0][i]);
+        const double *d_out = op_value(run, gradients[0][i]), *bias = op_value(run, names[1][i]);
+        for (int64_t m = 0; m < rows; m++)
+            for (int64_t r = 0; r < w->shape[0]; r++) {
+                double out = bias ? bias[r] : 0;
+                for (int64_t j = 0; j < k; j++) out += scale * x[m * k + j] * w->value[r * k + j];
+                sum += d_out[m * w->shape[0] + r] * out;
+            }
+    }
+    return sum;
 }
 
 static double tolerance(const op_run *run, const op_tensor *t) {
@@ -213,12 +404,16 @@ static double tolerance(const op_run *run, const op_tensor *t) {
     return t->dtype == CLF_F16 ? 4e-4 : t->dtype == CLF_BF16 ? 1.5e-3 : 2e-6;
 }
 
+static const char *lacks(const op_run *run, const char *backend) {
+    if (strncmp(backend, "cpu", 3) == 0) return NULL;
+    return run->backward ? "linear_backward" : run->args.linear.scale != 0 ? "scale" : NULL;
+}
+
 static double flops(const op_run *run) {
     const variant v = variant_of(run->variant);
-    double rows = 1;
-    for (int i = 0; i + 1 < v.ndim; i++) rows *= (double)v.rows[i];
-    const double products = v.features & (SILU | GELU | TANH | TWO) ? 2 : v.features & THREE ? 2 : 1;
-    return 2 * products * rows * (double)v.n * (double)v.k;
+    const double products = v.features & THREE ? 2 : products_of(v.features);
+    const double passes = run->backward && !(v.features & (D_X | D_WEIGHT)) ? 2 : 1;
+    return 2 * passes * products * (double)rows_of(&v) * (double)v.n * (double)v.k;
 }
 
 /* FAST with any x on a CPU table against EXACT with x rounded here as docs/numerics.md says: only sums may differ.
@@ -269,6 +464,49 @@ static int rounds_as_documented(clf_context *ctx) {
     return failures;
 }
 
+static int rejects_backward(clf_context *ctx) {
+    enum { X, W, W2, D, D2, D16, DX, DW, DW2, DB, INTS, N };
+    static const clf_tensor_args list[N] = {[X] = {.ndim = 2, .shape = {2, 32}},
+                                            [W] = {.dtype = CLF_Q8_0, .ndim = 2, .shape = {4, 32}},
+                                            [W2] = {.ndim = 2, .shape = {5, 32}},
+                                            [D] = {.ndim = 2, .shape = {2, 4}},
+                                            [D2] = {.ndim = 2, .shape = {2, 5}},
+                                            [D16] = {.dtype = CLF_F16, .ndim = 2, .shape = {2, 4}},
+                                            [DX] = {.ndim = 2, .shape = {2, 32}},
+                                            [DW] = {.ndim = 2, .shape = {4, 32}},
+                                            [DW2] = {.ndim = 2, .shape = {5, 32}},
+                                            [DB] = {.ndim = 1, .shape = {4}},
+                                            [INTS] = {.dtype = CLF_I32, .ndim = 2, .shape = {2, 32}}};
+    clf_tensor *t[N];
+    if (!op_make(ctx, list, N, t)) return 1;
+    const clf_status bad = CLF_INVALID_ARGUMENT;
+    const clf_linear_backward_args good = {
+        .x = t[X], .weight = {t[W]}, .d_out = {t[D]}, .d_x = t[DX], .d_weight = {t[DW]}, .d_bias = {t[DB]}};
+    int failures = op_rejected(ctx, clf_linear_backward(ctx, NULL), bad, "linear_backward: args is NULL");
+    OP_REJECT(linear_backward, bad, "d_out[0] is NULL", a.d_out[0] = NULL);
+    OP_REJECT(linear_backward, bad, "d_out[0]: expected shape [2, 32], got [5, 32]", a.d_out[0] = t[W2]);
+    OP_REJECT(linear_backward, bad, "d_out[0]: expected dtype", a.d_out[0] = t[INTS]);
+    OP_REJECT(linear_backward, bad, "d_out[1]: expected dtype f32, got f16", a.d_out[1] = t[D16]);
+    OP_REJECT(linear_backward, bad, "x is NULL, which d_weight[0] is computed from", a.x = NULL);
+    OP_REJECT(linear_backward, bad, "x: expected dtype", a.x = t[INTS]);
+    OP_REJECT(linear_backward, bad, "weight[0] is NULL", a.weight[0] = NULL);
+    OP_REJECT(linear_backward, bad, "weight[0]: expected shape [4, 32], got [5, 32]", a.weight[0] = t[W2]);
+    OP_REJECT(linear_backward, bad, "weight[1] is NULL", a.d_out[1] = t[D2]);
+    OP_REJECT(linear_backward, bad, "follows the end of the list", a.d_weight[1] = t[DW2]);
+    OP_REJECT(linear_backward, bad, "d_x: expected shape [2, 32], got [4, 32]", a.d_x = t[DW]);
+    OP_REJECT(linear_backward, bad, "d_x overlaps x", a.d_x = t[X]);
+    OP_REJECT(linear_backward, bad, "d_weight[0]: expected shape [4, 32], got [5, 32]", a.d_weight[0] = t[DW2]);
+    OP_REJECT(linear_backward, bad, "d_weight[0]: expected dtype f32, got i32", a.d_weight[0] = t[INTS]);
+    OP_REJECT(linear_backward, bad, "d_weight[1] overlaps d_weight[0]", a.d_out[1] = t[D]; a.weight[1] = t[W];
+              a.d_weight[1] = t[DW]);
+    OP_REJECT(linear_backward, bad, "d_bias[0]: expected 1 to 1 dimensions, got 2", a.d_bias[0] = t[DW]);
+    OP_REJECT(linear_backward, bad, "residual: expected NULL", a.d_x = NULL; a.residual = t[X]);
+    OP_REJECT(linear_backward, bad, "residual: expected shape", a.residual = t[D]);
+    OP_REJECT(linear_backward, bad, "scale", a.scale = NAN);
+    op_unmake(t, N);
+    return failures;
+}
+
 static int rejects(clf_context *ctx) {
     enum { X, W, W2, WIDE, OUT, OUT2, OUT16, BIAS4, BIAS16, INTS, FLAT, N };
     static const clf_tensor_args shapes[N] = {
@@ -311,6 +549,7 @@ static int rejects(clf_context *ctx) {
     REJECT("glu: expected two weights", a.glu = CLF_ACTIVATION_SILU);
     REJECT("glu: expected gate and up of one size", a.glu = CLF_ACTIVATION_SILU; a.weight[1] = t[W2]);
     REJECT("glu: expected a clf_activation", a.glu = (clf_activation)9);
+    REJECT("scale", a.scale = INFINITY);
     REJECT("precision", a.precision = (clf_linear_precision)2);
     REJECT("residual: expected out[0]'s dtype f32, got f16", a.residual = t[OUT16]);
     REJECT("residual: expected shape", a.residual = t[OUT2]);
@@ -318,6 +557,7 @@ static int rejects(clf_context *ctx) {
 #undef REJECT
     clf_tensor_destroy(inside);
     for (int i = 0; i < N; i++) clf_tensor_destroy(t[i]);
+    failures += rejects_backward(ctx);
     if (!strncmp(clf_context_backend(ctx), "cpu", 3)) failures += rounds_as_documented(ctx);
     return failures;
 }
@@ -329,6 +569,10 @@ int main(int argc, char **argv) {
                               .make = make,
                               .call = call,
                               .reference = reference,
+                              .call_backward = call_backward,
+                              .reference_backward = reference_backward,
+                              .loss = loss,
+                              .lacks = lacks,
                               .tolerance = tolerance,
                               .flops = flops,
                               .bytes = op_traffic,

@@ -42,6 +42,8 @@ typedef struct op_run {
         clf_rms_norm_backward_args rms_norm_backward;
         clf_rope_args rope;
         clf_linear_args linear;
+        clf_linear_backward_args linear_backward;
+        clf_linear_cross_entropy_args linear_cross_entropy;
         clf_glu_args glu;
         clf_glu_backward_args glu_backward;
         clf_attention_args attention;

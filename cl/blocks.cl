@@ -1,6 +1,6 @@
 /* blocks.cl: the block dtypes. decode_X(block, part) gives the 16 consecutive values from 16 · part on of a block; every
  * format has one scale (and minimum) for each such run. Each product is exact in float32, so that a value is rounded
- * once at most. Blocks are two-byte aligned, but MXFP4's of 17 bytes. A program that uses them is built with -DW=Q4_K
+ * once at most. Blocks are two-byte aligned, but MXFP4's of 17 bytes; NF4's by four. A program that uses them is built with -DW=Q4_K
  * and -DBLOCKS. */
 
 float half_at(global const uchar *p) {
@@ -157,6 +157,28 @@ float16 decode_Q2_0(global const uchar *b, int part) {
     const uchar16 bytes = (uchar16)(q.xxxx, q.yyyy, q.zzzz, q.wwww);
     const uchar16 shift = (uchar16)(0, 2, 4, 6, 0, 2, 4, 6, 0, 2, 4, 6, 0, 2, 4, 6);
     return half_at(b) * (convert_float16(bytes >> shift & (uchar16)3) - 1);
+}
+
+/* Quantiles of N(0, 1) as QLoRA takes them. */
+constant float nf4_values[16] = {-1.0f,
+                                 -0.6961928009986877f,
+                                 -0.5250730514526367f,
+                                 -0.39491748809814453f,
+                                 -0.28444138169288635f,
+                                 -0.18477343022823334f,
+                                 -0.09105003625154495f,
+                                 0.0f,
+                                 0.07958029955625534f,
+                                 0.16093020141124725f,
+                                 0.24611230194568634f,
+                                 0.33791524171829224f,
+                                 0.44070982933044434f,
+                                 0.5626170039176941f,
+                                 0.7229568362236023f,
+                                 1.0f};
+
+float16 decode_NF4(global const uchar *b, int part) {
+    return *(global const float *)b * look_up(nf4_values, nibbles(bytes16(b + 4 + part / 2 * 16), part));
 }
 
 /* Part p of a row of W that begins at byte `row`. */

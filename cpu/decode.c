@@ -220,12 +220,24 @@ static void q2_0(const byte *restrict b, float *restrict y) {
     for (int j = 0; j < 64; j++) y[j] = d * (float)((b[2 + j / 4] >> j % 4 * 2 & 3) - 1);
 }
 
+/* d as a float, 16 bytes for each 32 elements: quantiles of N(0, 1) */
+static void nf4(const byte *restrict b, float *restrict y) {
+    float d;
+    memcpy(&d, b, sizeof d);
+    for (int s = 0; s < 2; s++)
+        for (int j = 0; j < 16; j++) {
+            const byte q = b[4 + 16 * s + j];
+            y[32 * s + j] = d * clf_nf4_values[q & 15];
+            y[32 * s + j + 16] = d * clf_nf4_values[q >> 4];
+        }
+}
+
 /* The block formats, from Q4_0 on. */
 static void (*const blocks[CLF_DTYPE_COUNT])(const byte *, float *) = {
     [CLF_Q4_0] = q4_0,     [CLF_Q4_1] = q4_1,     [CLF_Q5_0] = q5_0,   [CLF_Q5_1] = q5_1,   [CLF_Q8_0] = q8_0,
     [CLF_Q2_K] = q2_k,     [CLF_Q3_K] = q3_k,     [CLF_Q4_K] = q4_k,   [CLF_Q5_K] = q5_k,   [CLF_Q6_K] = q6_k,
     [CLF_IQ4_NL] = iq4_nl, [CLF_IQ4_XS] = iq4_xs, [CLF_TQ1_0] = tq1_0, [CLF_TQ2_0] = tq2_0, [CLF_MXFP4] = mxfp4,
-    [CLF_NVFP4] = nvfp4,   [CLF_Q1_0] = q1_0,     [CLF_Q2_0] = q2_0,
+    [CLF_NVFP4] = nvfp4,   [CLF_Q1_0] = q1_0,     [CLF_Q2_0] = q2_0,   [CLF_NF4] = nf4,
 };
 
 INLINE void floats(const byte *from, int64_t n, float *out, clf_dtype dtype) {

@@ -133,9 +133,10 @@ static const variant bench_f32[] = {
 };
 static const clf_dtype bench_dtypes[] = {CLF_F16, CLF_BF16, CLF_Q8_0, CLF_Q4_0, CLF_Q4_K, CLF_Q6_K};
 
-static const clf_dtype dtypes[] = {CLF_F32,    CLF_F16,   CLF_BF16,  CLF_Q4_0,  CLF_Q4_1,  CLF_Q5_0, CLF_Q5_1,
-                                   CLF_Q8_0,   CLF_Q2_K,  CLF_Q3_K,  CLF_Q4_K,  CLF_Q5_K,  CLF_Q6_K, CLF_IQ4_NL,
-                                   CLF_IQ4_XS, CLF_TQ1_0, CLF_TQ2_0, CLF_MXFP4, CLF_NVFP4, CLF_Q1_0, CLF_Q2_0};
+static const clf_dtype dtypes[] = {CLF_F32,   CLF_F16,    CLF_BF16,   CLF_Q4_0,  CLF_Q4_1,  CLF_Q5_0,
+                                   CLF_Q5_1,  CLF_Q8_0,   CLF_Q2_K,   CLF_Q3_K,  CLF_Q4_K,  CLF_Q5_K,
+                                   CLF_Q6_K,  CLF_IQ4_NL, CLF_IQ4_XS, CLF_TQ1_0, CLF_TQ2_0, CLF_MXFP4,
+                                   CLF_NVFP4, CLF_Q1_0,   CLF_Q2_0,   CLF_NF4};
 
 #define COUNT(array) ((int)(sizeof(array) / sizeof *(array)))
 enum {

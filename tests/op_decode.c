@@ -214,6 +214,29 @@ static double q2_0(const uint8_t *b, int i) {
     return half(b) * (bits(b[2 + i / 4], i % 4 * 2, 2) - 1);
 }
 
+/* d as a float, qs[32]: 16 bytes each 32 elements */
+static double nf4(const uint8_t *b, int i) {
+    static const double value[16] = {-1,
+                                     -0.6961928009986877,
+                                     -0.5250730514526367,
+                                     -0.39491748809814453,
+                                     -0.28444138169288635,
+                                     -0.18477343022823334,
+                                     -0.09105003625154495,
+                                     0,
+                                     0.07958029955625534,
+                                     0.16093020141124725,
+                                     0.24611230194568634,
+                                     0.33791524171829224,
+                                     0.44070982933044434,
+                                     0.5626170039176941,
+                                     0.7229568362236023,
+                                     1};
+    float d;
+    memcpy(&d, b, sizeof d);
+    return (double)d * value[nibble(b + 4, i, 16)];
+}
+
 /* The formats: where their halves lie (−1: none), and |value| for halves of 1. */
 static const struct format {
     clf_dtype dtype;
@@ -227,6 +250,7 @@ static const struct format {
     {CLF_Q6_K, q6_k, 208, -1, 4096}, {CLF_IQ4_NL, iq4_nl, 0, -1, 127}, {CLF_IQ4_XS, iq4_xs, 0, -1, 4064},
     {CLF_TQ1_0, tq1_0, 52, -1, 1},   {CLF_TQ2_0, tq2_0, 64, -1, 2},    {CLF_MXFP4, mxfp4, -1, -1, 6},
     {CLF_NVFP4, nvfp4, -1, -1, 6},   {CLF_Q1_0, q1_0, 0, -1, 1},       {CLF_Q2_0, q2_0, 0, -1, 2},
+    {CLF_NF4, nf4, -1, -1, 1},
 };
 
 static const struct format *format_of(clf_dtype dtype) {
@@ -308,6 +332,7 @@ void op_random_blocks(op_run *run, clf_dtype dtype, int64_t n, double high, void
                 const int64_t digits = j < 48 ? op_random_int(run, 243) : 3 * op_random_int(run, 81);
                 b[j] = (uint8_t)((digits * 256 + 242) / 243);
             }
+        if (dtype == CLF_NF4) encode_plain(CLF_F32, high * (0.5 + 0.5 * op_random(run)), b);
         if (dtype == CLF_MXFP4) b[0] = (uint8_t)(127 + ilogb(high / f->largest) - op_random_int(run, 3));
         if (dtype == CLF_NVFP4)
             for (int j = 0; j < 4; j++) { /* now and then the codes whose meaning is special */

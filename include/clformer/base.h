@@ -33,7 +33,8 @@
     X(CLF_DEVICE_ERROR, -7, "device error")                                                                            \
     X(CLF_FULL, -8, "no room left")                                                                                    \
     X(CLF_BUSY, -9, "context in use by another thread")                                                                \
-    X(CLF_CANCELLED, -10, "cancelled by the callback")
+    X(CLF_CANCELLED, -10, "cancelled by the callback")                                                                 \
+    X(CLF_NOT_FINITE, -11, "not a finite number")
 
 /** What a function returns: CLF_OK or one kind of failure. */
 typedef enum clf_status {
@@ -43,7 +44,9 @@ typedef enum clf_status {
 } clf_status;
 
 /** Element types: name, GGUF's type id (-1: none), values a block, bytes a block. Block dtypes hold `values`
- * consecutive elements of the last dimension; ggml defines them to the byte. */
+ * consecutive elements of the last dimension; ggml defines them to the byte, but for NF4 (arXiv:2305.14314): the
+ * largest magnitude as a float, then 16 bytes for each 32 elements, low nibbles first, of codes of the quantiles of
+ * N(0, 1). */
 #define CLF_DTYPES(X)                                                                                                  \
     X(F32, "f32", 0, 1, 4)                                                                                             \
     X(F16, "f16", 1, 1, 2)                                                                                             \
@@ -72,7 +75,8 @@ typedef enum clf_status {
     X(MXFP4, "mxfp4", 39, 32, 17)                                                                                      \
     X(NVFP4, "nvfp4", 40, 64, 36)                                                                                      \
     X(Q1_0, "q1_0", 41, 128, 18)                                                                                       \
-    X(Q2_0, "q2_0", 42, 64, 18)
+    X(Q2_0, "q2_0", 42, 64, 18)                                                                                        \
+    X(NF4, "nf4", -1, 64, 36)
 
 /** Element type of a tensor. F32, F16 and BF16 are the float dtypes: ops compute in them. I32 holds ids, positions and
  *  lengths. The block dtypes (Q4_0 …) are weights. The rest are storage that clf_convert() reads. */

@@ -113,7 +113,9 @@ typedef struct clf_model_args {
     const int *layers;            /**< [n_contexts] most layers for each; NULL: as many as fit */
     int64_t context_length;       /**< KV cache to leave room for when layers are placed; 0: 2048 or what the model was
                                      trained for, if less */
-    const char *adapter;          /**< LoRA: a PEFT folder or a GGUF adapter; NULL: none */
+    clf_dtype quantize;  /**< CLF_NF4: matrices of the blocks that are of a float dtype, and whose rows are whole
+                            blocks of 64, become NF4 with double quantisation (arXiv:2305.14314); zero: nothing */
+    const char *adapter; /**< LoRA: a PEFT folder or a GGUF adapter; NULL: none */
     void (*progress)(void *user, double share); /**< called with 0 … 1 while loading; NULL: not */
     void *progress_user;                        /**< passed to `progress` */
 } clf_model_args;
@@ -163,6 +165,7 @@ typedef struct clf_model_estimate_args {
     clf_dtype kv_dtype;     /**< of the KV cache */
     int64_t chunk;          /**< as in clf_session_args */
     int threads;            /**< scratch is per thread; 0: 1 */
+    clf_dtype quantize;     /**< as in clf_model_args */
     char *error;            /**< receives the message on failure; may be NULL */
     size_t error_size;      /**< bytes at `error` */
 } clf_model_estimate_args;

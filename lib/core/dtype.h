@@ -9,6 +9,9 @@
 bool clf_dtype_from_gguf(uint32_t type, clf_dtype *out); /* false: unknown type */
 int clf_dtype_to_gguf(clf_dtype dtype);                  /* -1: GGUF has none */
 
+/* What NF4's codes stand for: quantiles of N(0, 1), scaled to ±1. */
+extern const float clf_nf4_values[16];
+
 static inline bool clf_dtype_is_float(clf_dtype d) {
     return d == CLF_F32 || d == CLF_F16 || d == CLF_BF16;
 }

@@ -10,7 +10,7 @@ enum { CONTEXT = 4096, CHUNK = 512 };
 static void add_weight(clf_weight_bytes *sum, const clf_file_tensor *src) {
     int64_t n = 1;
     for (int i = 0; i < src->ndim; i++) n *= src->shape[i];
-    const uint64_t bytes = clf_dtype_bytes(clf_weight_dtype(src), n);
+    const uint64_t bytes = clf_dtype_bytes(src->loaded, n);
     sum->all += bytes;
     sum->held += clf_pool_block(bytes);
     if (!clf_weight_in_place(src)) sum->copied += bytes;
@@ -66,7 +66,7 @@ static uint64_t attention_scratch(const clf_config *c, int64_t queries, int64_t 
 uint64_t clf_estimate_scratch(const clf_model_file *file, int64_t chunk, int64_t context_length, int threads) {
     const clf_config *c = clf_model_file_config(file);
     const int64_t attended = (int64_t)c->n_heads * c->v_dim;
-    const bool codes = clf_dtype_is_block(clf_weight_find(file, 0, CLF_W_DOWN)->dtype);
+    const bool codes = clf_dtype_is_block(clf_weight_find(file, 0, CLF_W_DOWN)->loaded);
     const int64_t qkv = (int64_t)c->n_heads * c->head_dim + (int64_t)c->n_kv_heads * (c->head_dim + c->v_dim);
     const uint64_t takes[] = {clf_estimate_linear(chunk, c->hidden_size, qkv, false, codes, threads),
                               clf_estimate_linear(chunk, c->hidden_size, 2 * c->ffn_size, true, codes, threads),
@@ -108,7 +108,8 @@ clf_status clf_estimate_model(clf_model_estimate *out, clf_model_info *info, con
     if (info) *info = (clf_model_info){0};
     clf_error err = {0};
     clf_model_file *file = NULL;
-    const clf_model_file_args file_args = {.path = args->path, .mmap = true, .metadata_only = true};
+    const clf_model_file_args file_args = {
+        .path = args->path, .mmap = true, .metadata_only = true, .quantize = args->quantize};
     clf_status st = args->path ? clf_model_file_open(&file, &file_args, &err)
                                : clf_fail(&err, CLF_INVALID_ARGUMENT, "estimate: path is NULL");
     if (st == CLF_OK) {

@@ -113,6 +113,7 @@ static clf_status load_weights(clf_model *m, loading *l) {
                               c->rope.base,   c->rope.factor, c->attention_scale, (double)c->window, c->rope.n_dims};
     XXH3_64bits_update(l->hash, c->architecture, strlen(c->architecture));
     XXH3_64bits_update(l->hash, numbers, sizeof numbers);
+    if (l->args->quantize) XXH3_64bits_update(l->hash, &l->args->quantize, sizeof l->args->quantize);
     CLF_TRY(load_ends(m, l));
     for (int i = 0; i < c->n_layers; i++) CLF_TRY(load_layer(m, l, i));
     m->fingerprint = XXH3_64bits_digest(l->hash);
@@ -121,8 +122,11 @@ static clf_status load_weights(clf_model *m, loading *l) {
 
 static clf_status load(clf_model *m, const clf_model_args *args) {
     clf_error *err = &m->contexts[0]->error;
-    const clf_model_file_args file_args = {
-        .path = args->path, .data = args->data, .data_size = args->data_size, .mmap = args->mmap};
+    const clf_model_file_args file_args = {.path = args->path,
+                                           .data = args->data,
+                                           .data_size = args->data_size,
+                                           .mmap = args->mmap,
+                                           .quantize = args->quantize};
     CLF_TRY(clf_model_file_open(&m->file, &file_args, err));
     m->config = *clf_model_file_config(m->file);
     clf_model_describe(&m->info, m->file);

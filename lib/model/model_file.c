@@ -15,6 +15,7 @@
 #include "gguf_shards.h"
 #include "json.h"
 #include "name_index.h"
+#include "nf4.h"
 #include "read_config.h"
 #include "safetensors.h"
 #include "source.h"
@@ -308,6 +309,20 @@ static clf_status read_folder(clf_model_file *f, const clf_model_file_args *args
     return st == CLF_OK ? st : clf_fail_in(err, "%s", f->path);
 }
 
+/* Decides what each tensor becomes. Rows that aren't whole blocks stay as they are. */
+static clf_status set_loaded(clf_model_file *f, clf_dtype quantize, clf_error *err) {
+    CLF_CHECK(err, quantize == CLF_F32 || quantize == CLF_NF4, CLF_UNSUPPORTED,
+              "model: quantize: expected nf4 or nothing, got %s", clf_dtype_name(quantize));
+    for (int64_t i = 0; i < f->count; i++) {
+        clf_file_tensor *t = &f->entries[i].tensor;
+        const bool matrix = t->ndim == 2 && !strncmp(t->name, "blk.", 4);
+        t->loaded = t->ndim > 1 ? t->dtype : CLF_F32;
+        if (quantize == CLF_NF4 && matrix && clf_dtype_is_float(t->dtype) && t->shape[1] % CLF_NF4_VALUES == 0)
+            t->loaded = CLF_NF4;
+    }
+    return CLF_OK;
+}
+
 clf_status clf_model_file_open(clf_model_file **out, const clf_model_file_args *args, clf_error *err) {
     struct stat info;
     *out = NULL;
@@ -325,6 +340,7 @@ clf_status clf_model_file_open(clf_model_file **out, const clf_model_file_args *
         const bool folder = args->path && !stat(path, &info) && S_ISDIR(info.st_mode);
         st = folder ? read_folder(f, args, err) : read_ggufs(f, args, err);
     }
+    if (st == CLF_OK) st = set_loaded(f, args->quantize, err);
     if (st == CLF_OK)
         *out = f;
     else

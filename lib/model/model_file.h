@@ -11,6 +11,7 @@
 typedef struct clf_file_tensor {
     const char *name;
     clf_dtype dtype;
+    clf_dtype loaded;            /* of a model file: what it becomes on a context; vectors F32 */
     int ndim;                    /* at most 4 */
     int64_t shape[CLF_MAX_DIMS]; /* C order: [rows, columns] for a matrix */
     const void *data; /* nbytes of it, mapped or read; aligned as the file has it (perhaps not to the element) */
@@ -26,6 +27,7 @@ typedef struct clf_model_file_args {
     size_t data_size;
     bool mmap;
     bool metadata_only; /* tensors' data stay NULL; frequency factors stay 1 */
+    clf_dtype quantize; /* CLF_NF4: what float matrices of blocks become; CLF_F32: nothing changes */
 } clf_model_file_args;
 
 clf_status clf_model_file_open(clf_model_file **out, const clf_model_file_args *args, clf_error *err);

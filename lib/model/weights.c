@@ -8,6 +8,7 @@
 
 #include "../core/context.h"
 #include "../core/placement.h"
+#include "nf4.h"
 
 static const char *const names[CLF_W_COUNT] = {
     [CLF_W_QUERY] = "attn_q.weight",
@@ -46,12 +47,8 @@ const clf_file_tensor *clf_weight_find_output(const clf_model_file *file) {
     return clf_model_file_find(file, clf_model_file_config(file)->tied_output ? "token_embd.weight" : "output.weight");
 }
 
-clf_dtype clf_weight_dtype(const clf_file_tensor *src) {
-    return src->ndim > 1 ? src->dtype : CLF_F32;
-}
-
 bool clf_weight_in_place(const clf_file_tensor *src) {
-    return clf_weight_dtype(src) == src->dtype && (src->dtype != CLF_F32 || (uintptr_t)src->data % sizeof(float) == 0);
+    return src->loaded == src->dtype && (src->dtype != CLF_F32 || (uintptr_t)src->data % sizeof(float) == 0);
 }
 
 void clf_weight_to_f32(float *out, clf_dtype dtype, const void *data, int64_t n) {
@@ -67,7 +64,7 @@ void clf_weight_to_f32(float *out, clf_dtype dtype, const void *data, int64_t n)
 }
 
 clf_status clf_weight_load(clf_tensor *t, clf_context *ctx, const clf_file_tensor *src) {
-    clf_tensor_args args = {.dtype = clf_weight_dtype(src), .ndim = src->ndim, .tag = CLF_TAG_WEIGHTS};
+    clf_tensor_args args = {.dtype = src->loaded, .ndim = src->ndim, .tag = CLF_TAG_WEIGHTS};
     memcpy(args.shape, src->shape, sizeof args.shape);
     const bool stays = ctx->backend->host && clf_placement_nodes(ctx) == 1;
     if (stays && clf_weight_in_place(src)) args.data = (void *)(uintptr_t)src->data;
@@ -79,7 +76,12 @@ clf_status clf_weight_load(clf_tensor *t, clf_context *ctx, const clf_file_tenso
     float *values = malloc((size_t)n * sizeof *values);
     CLF_CHECK(&ctx->error, values, CLF_OUT_OF_MEMORY, "model: %s: out of host memory", src->name);
     clf_weight_to_f32(values, src->dtype, src->data, n);
-    const clf_status st = clf_tensor_write(t, values, (size_t)n * sizeof *values);
+    clf_status st = CLF_OK;
+    if (args.dtype == CLF_NF4) { /* over the values: blocks are smaller */
+        st = clf_nf4_quantize(values, values, n, &ctx->error);
+        if (st != CLF_OK) clf_fail_in(&ctx->error, "model: %s", src->name);
+    }
+    if (st == CLF_OK) st = clf_tensor_write(t, values, clf_dtype_bytes(args.dtype, n));
     free(values);
     return st;
 }

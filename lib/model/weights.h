@@ -40,8 +40,6 @@ const clf_file_tensor *clf_weight_find(const clf_model_file *file, int layer, cl
 /* The matrix of a tied or untied output. */
 const clf_file_tensor *clf_weight_find_output(const clf_model_file *file);
 
-/* The dtype it has once loaded: matrices as they are, vectors in F32. */
-clf_dtype clf_weight_dtype(const clf_file_tensor *src);
 /* Whether a context of host memory uses the file's bytes as they lie. */
 bool clf_weight_in_place(const clf_file_tensor *src);
 /* Makes `t` on ctx from `src`. */

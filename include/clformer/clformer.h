@@ -13,6 +13,7 @@
 #include "model.h"
 #include "ops.h"
 #include "tensor.h"
+#include "train.h"
 #include "version.h"
 
 #endif

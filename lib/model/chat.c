@@ -15,9 +15,12 @@ typedef struct writer {
     const clf_tokenizer *tokenizer;
     const clf_chat_style *style;
     clf_scratch *scratch;
-    clf_text text;     /* since the last control token */
-    bool strip_left;   /* that token takes white space after it along */
-    clf_status status; /* the first failure */
+    clf_text text;      /* since the last control token */
+    bool strip_left;    /* that token takes white space after it along */
+    clf_status status;  /* the first failure */
+    clf_spans *replies; /* the assistant's turns, in ids; NULL: not asked for */
+    clf_spans edges;    /* .begin: bytes of `text` before where a reply begins or ends */
+    bool in_reply;      /* the last of `replies` has no end yet */
 } writer;
 
 static void put_bytes(writer *w, const char *text, size_t length) {
@@ -46,12 +49,55 @@ static clf_string strip(clf_string s, bool left, bool right) {
     return (clf_string){s.data + begin, end - begin};
 }
 
+static void tokenize(writer *w, clf_string s, clf_place place) {
+    if (w->status == CLF_OK && s.length)
+        w->status = clf_tokenize_append(w->tokenizer, w->scratch, s.data, (size_t)s.length, false, place);
+}
+
+/* A reply begins or ends before id `at`. */
+static void put_edge(writer *w, size_t at) {
+    if (w->in_reply)
+        w->replies->data[w->replies->count - 1].end = at;
+    else if (w->status == CLF_OK && !clf_spans_append(w->replies, at, at))
+        w->status = CLF_OUT_OF_MEMORY;
+    w->in_reply = !w->in_reply && w->status == CLF_OK;
+}
+
+/* Finds the edges within `s`, whose ids begin at `first`: each is where they leave the ids of the text before the edge
+ * alone, which are what the model is given when it is to speak. A token across an edge belongs to what follows. */
+static void find_edges(writer *w, clf_string s, size_t first, clf_place place) {
+    clf_ids *ids = &w->scratch->ids, all = *ids;
+    *ids = (clf_ids){0};
+    for (size_t i = 0; i < w->edges.count; i++) {
+        const char *end = w->text.data + w->edges.data[i].begin;
+        const uint64_t before = end > s.data ? (uint64_t)(end - s.data) : 0;
+        size_t same = 0;
+        ids->count = 0;
+        tokenize(w, (clf_string){s.data, before < s.length ? before : s.length}, place);
+        while (same < ids->count && first + same < all.count && ids->data[same] == all.data[first + same]) same++;
+        put_edge(w, first + same);
+    }
+    w->edges.count = 0;
+    free(ids->data);
+    *ids = all;
+}
+
+/* Here the assistant's turn begins, behind its header, or ends, behind the token that ends it. */
+static void edge(writer *w) {
+    if (!w->replies) return;
+    if (!w->text.length)
+        put_edge(w, w->scratch->ids.count);
+    else if (!clf_spans_append(&w->edges, w->text.length, 0))
+        w->status = CLF_OUT_OF_MEMORY;
+}
+
 static void flush(writer *w, bool strip_right) {
     clf_string s = {w->text.data, w->text.length};
+    const size_t first = w->scratch->ids.count;
+    const clf_place place = first ? CLF_PLACE_TOKEN : CLF_PLACE_BEGINNING;
     if (s.length) s = strip(s, w->strip_left, strip_right);
-    if (w->status == CLF_OK && s.length)
-        w->status = clf_tokenize_append(w->tokenizer, w->scratch, s.data, (size_t)s.length, false,
-                                        w->scratch->ids.count ? CLF_PLACE_TOKEN : CLF_PLACE_BEGINNING);
+    tokenize(w, s, place);
+    if (w->edges.count) find_edges(w, s, first, place);
     w->text.length = 0;
     w->strip_left = false;
 }
@@ -98,6 +144,10 @@ static bool is_role(const clf_chat_message *message, const char *role) {
     return strcmp(message->role, role) == 0;
 }
 
+static void edge_of_reply(writer *w, const clf_chat_message *message) {
+    if (is_role(message, "assistant")) edge(w);
+}
+
 /* An optional system message, then the user and the assistant in turn. */
 static bool alternates(const clf_chat_message *messages, size_t n, bool system) {
     const size_t first = is_role(&messages[0], "system");
@@ -122,10 +172,12 @@ static clf_status render_inst(writer *w, const clf_chat_message *messages, size_
     const size_t first = is_role(&messages[0], "system");
     for (size_t i = first; i < n; i++) {
         if (is_role(&messages[i], "assistant")) {
+            edge(w);
             put(w, style->lead);
             put_content(w, &messages[i], style->trim_reply);
             put(w, style->tail);
             put_eos(w);
+            edge(w);
             put(w, style->after);
             continue;
         }
@@ -164,8 +216,10 @@ static clf_status render_llama3(writer *w, const clf_chat_message *messages, siz
     }
     for (size_t i = first; i < n; i++) {
         open_llama3(w, messages[i].role);
+        edge_of_reply(w, &messages[i]);
         put_content(w, &messages[i], true);
         mark(w, "<|eot_id|>");
+        edge_of_reply(w, &messages[i]);
     }
     if (reply) open_llama3(w, "assistant");
     return CLF_OK;
@@ -186,11 +240,6 @@ static void put_unescaped(writer *w, const char *text, size_t length) {
 static void open_chatml(writer *w, const char *role) {
     mark(w, "<|im_start|>");
     put(w, role);
-    put(w, "\n");
-}
-
-static void close_chatml(writer *w) {
-    mark(w, "<|im_end|>");
     put(w, "\n");
 }
 
@@ -230,15 +279,19 @@ static clf_status render_chatml(writer *w, const clf_chat_message *messages, siz
     if (style->default_system && !is_role(&messages[0], "system")) {
         open_chatml(w, "system");
         put_unescaped(w, style->default_system, style->default_system_length);
-        close_chatml(w);
+        mark(w, "<|im_end|>");
+        put(w, "\n");
     }
     for (size_t i = 0; i < n; i++) {
         open_chatml(w, messages[i].role);
+        edge_of_reply(w, &messages[i]);
         if (style->reasoning && is_role(&messages[i], "assistant"))
             put_reasoned(w, &messages[i], i == n - 1 && i > 0);
         else
             put_content(w, &messages[i], style->trim);
-        close_chatml(w);
+        mark(w, "<|im_end|>");
+        edge_of_reply(w, &messages[i]);
+        put(w, "\n");
     }
     if (reply) open_chatml(w, "assistant");
     return CLF_OK;
@@ -260,8 +313,10 @@ static clf_status render_gemma(writer *w, const clf_chat_message *messages, size
             put_content(w, &messages[0], false);
             put(w, "\n\n");
         }
+        edge_of_reply(w, &messages[i]);
         put_content(w, &messages[i], true);
         mark(w, "<end_of_turn>");
+        edge_of_reply(w, &messages[i]);
         put(w, "\n");
     }
     if (reply) open_gemma(w, "model");
@@ -272,11 +327,13 @@ static clf_status render_gemma(writer *w, const clf_chat_message *messages, size
 static void put_turn(writer *w, const clf_chat_message *message, const char *end, bool newline) {
     mark(w, is_role(message, "user") ? "<|user|>" : is_role(message, "system") ? "<|system|>" : "<|assistant|>");
     if (newline) put(w, "\n");
+    edge_of_reply(w, message);
     put_content(w, message, false);
     if (end)
         mark(w, end);
     else
         put_eos(w);
+    edge_of_reply(w, message);
     if (newline) put(w, "\n");
 }
 
@@ -287,8 +344,10 @@ static clf_status render_phi3(writer *w, const clf_chat_message *messages, size_
             put_turn(w, &messages[i], "<|end|>", style->newline);
         } else { /* the header is there already */
             if (is_role(&messages[i], "system")) return CLF_INVALID_ARGUMENT;
+            edge(w);
             put_content(w, &messages[i], false);
             mark(w, "<|end|>");
+            edge(w);
             put(w, "\n");
         }
         if (style->opens_reply ? is_role(&messages[i], "user") : reply && i == n - 1) {
@@ -324,10 +383,9 @@ static clf_status render(writer *w, const clf_chat_message *messages, size_t n, 
     return CLF_UNSUPPORTED;
 }
 
-clf_status clf_tokenize_chat(const clf_tokenizer *t, const clf_chat_message *messages, size_t n, bool reply,
-                             int32_t *ids, size_t capacity, size_t *count) {
-    if (count) *count = 0;
-    if (!t || !messages || !n || !count || (!ids && capacity)) return CLF_INVALID_ARGUMENT;
+clf_status clf_chat_append(const clf_tokenizer *t, const clf_chat_message *messages, size_t n, bool reply,
+                           clf_scratch *scratch, clf_spans *replies) {
+    if (!n) return CLF_INVALID_ARGUMENT;
     if (t->chat.family == CLF_CHAT_NONE) return CLF_UNSUPPORTED;
     for (size_t i = 0; i < n; i++) {
         const clf_chat_message *m = &messages[i];
@@ -335,13 +393,22 @@ clf_status clf_tokenize_chat(const clf_tokenizer *t, const clf_chat_message *mes
             (!is_role(m, "system") && !is_role(m, "user") && !is_role(m, "assistant")))
             return CLF_INVALID_ARGUMENT;
     }
-    clf_scratch scratch = {0};
-    writer w = {.tokenizer = t, .style = &t->chat, .scratch = &scratch};
+    writer w = {.tokenizer = t, .style = &t->chat, .scratch = scratch, .replies = replies};
     clf_status st = render(&w, messages, n, reply);
     flush(&w, false);
     if (st == CLF_OK) st = w.status;
-    if (st == CLF_OK) st = clf_tokenize_deliver(&scratch, ids, capacity, count);
     free(w.text.data);
+    free(w.edges.data);
+    return st;
+}
+
+clf_status clf_tokenize_chat(const clf_tokenizer *t, const clf_chat_message *messages, size_t n, bool reply,
+                             int32_t *ids, size_t capacity, size_t *count) {
+    if (count) *count = 0;
+    if (!t || !messages || !count || (!ids && capacity)) return CLF_INVALID_ARGUMENT;
+    clf_scratch scratch = {0};
+    clf_status st = clf_chat_append(t, messages, n, reply, &scratch, NULL);
+    if (st == CLF_OK) st = clf_tokenize_deliver(&scratch, ids, capacity, count);
     clf_scratch_clear(&scratch);
     return st;
 }

@@ -131,6 +131,11 @@ clf_status clf_emit_unknown(const clf_tokenizer *t, clf_scratch *scratch, const 
 /* tokenizer.c: appends the ids of `text`, which `place` is before, to scratch->ids. */
 clf_status clf_tokenize_append(const clf_tokenizer *t, clf_scratch *scratch, const char *text, size_t length,
                                bool parse_special, clf_place place);
+/* chat.c: clf_tokenize_chat(), appending to the scratch's ids, of which there are none yet. `replies`, if not NULL,
+ * receives where each of the assistant's messages is among them: from where the model would speak to the token that
+ * ends its turn, which is included. */
+clf_status clf_chat_append(const clf_tokenizer *t, const clf_chat_message *messages, size_t n, bool reply,
+                           clf_scratch *scratch, clf_spans *replies);
 /* Copies scratch->ids to the caller, as clf_tokenize() says. */
 clf_status clf_tokenize_deliver(const clf_scratch *scratch, int32_t *ids, size_t capacity, size_t *count);
 

@@ -1,0 +1,2 @@
+unit(dataset)
+target_link_libraries(test-dataset PRIVATE PkgConfig::JANSSON)

@@ -1,0 +1,139 @@
+/** @file train.h
+ *  Fine-tuning: training data. */
+#ifndef CLFORMER_TRAIN_H
+#define CLFORMER_TRAIN_H
+
+#include "base.h"
+#include "model.h"
+#include "ops.h"
+
+/** @name Data
+ *  Files become samples, samples become batches of tokens with their labels. Nothing but an index of the samples (8
+ *  bytes each) and the samples at hand is in memory. docs/finetuning.md has the formats.
+ *  @{ */
+
+typedef struct clf_dataset clf_dataset; /**< samples in an order, and a place in it; one thread at a time */
+
+/** What the files hold. */
+typedef enum clf_dataset_format {
+    /** By the file: its first bytes (tokens) or else its name: .jsonl, .ndjson, .json; .txt, .text, .md */
+    CLF_DATASET_AUTO,
+    /** A JSON object a line, other keys ignored: {"messages": [{"role", "content"}]}, or {"prompt", "completion"}, or
+     * {"text"}, the first of these that is there; with `preference` {"chosen", "rejected"} and perhaps "prompt".
+     * prompt, completion, chosen and rejected are strings, or all of them lists of messages. */
+    CLF_DATASET_JSONL,
+    CLF_DATASET_TEXT,  /**< one document of running text: split, whatever `split` says */
+    CLF_DATASET_TOKENS /**< what clf_dataset_save_tokens() writes */
+} clf_dataset_format;
+
+/** Arguments of clf_dataset_create(). */
+typedef struct clf_dataset_args {
+    const char *path;               /**< one file; NULL: see `paths` */
+    const char *const *paths;       /**< [n_paths], one after another; used if `path` is NULL */
+    size_t n_paths;                 /**< how many */
+    clf_dataset_format format;      /**< of every file */
+    const clf_tokenizer *tokenizer; /**< outlives the dataset; may be NULL where all files are tokens */
+    int64_t context;                /**< most tokens of a sequence */
+    bool pack;                      /**< false: each sequence is padded to `context` tokens */
+    bool split;          /**< a longer sample becomes several sequences; false: what is beyond `context` is cut off */
+    bool preference;     /**< pairs: a chosen and a rejected sequence. Not with `split` */
+    bool ordered;        /**< the files' order in every epoch; false: each epoch has its own */
+    uint64_t seed;       /**< of the orders */
+    uint64_t split_seed; /**< of clf_dataset_split(): apart from `seed`, so that all runs are judged by the same samples
+                          */
+    uint64_t max_line;   /**< most bytes of a line; 0: 16 MiB */
+    /** Called for a bad line, with a message that names it, when the dataset is created; for one that the chat template
+     * refuses, each time it is read. true leaves the line out, false fails. NULL: every bad line is an error. */
+    bool (*bad_line)(void *user, const char *message);
+    void *user;        /**< passed to `bad_line` */
+    char *error;       /**< receives the message on failure; may be NULL */
+    size_t error_size; /**< bytes at `error` */
+} clf_dataset_args;
+
+/** Reads the files once: checks every line and notes where it begins; nothing is tokenized yet. The files must stay as
+ * they are: later calls fail with CLF_BAD_FILE if size or time of change differ.
+ *  @return CLF_INVALID_ARGUMENT, CLF_NOT_FOUND, CLF_IO_ERROR, CLF_BAD_FILE (a bad line, an empty file, a folder, tokens
+ * that are damaged or of another vocabulary), CLF_UNSUPPORTED (messages, but no chat template of a known family),
+ * CLF_OUT_OF_MEMORY */
+CLF_API clf_status clf_dataset_create(clf_dataset **out, const clf_dataset_args *args);
+/** NULL is accepted. Views of a split are destroyed each by itself, in any order. */
+CLF_API void clf_dataset_destroy(clf_dataset *d);
+/** What the last failing call on `d` found; "" if none failed. Valid until the next call. */
+CLF_API const char *clf_dataset_error(const clf_dataset *d);
+/** Moves round(share · samples) samples, at least one, chosen by `split_seed`, from `d` to `*out`, a dataset with the
+ * same arguments, and begins `d` anew. The same files, share and split_seed give the same samples. To be called before
+ * clf_dataset_next(); a second split takes others. @return CLF_INVALID_ARGUMENT if share is not between 0 and 1 or no
+ * sample would be left */
+CLF_API clf_status clf_dataset_split(clf_dataset *d, double share, clf_dataset **out);
+
+/** Tokens for one pass of a model. All arrays are the dataset's, valid until the next call on it.
+ *
+ * Sequence s has the tokens starts[s] … starts[s + 1] − 1, as clf_attention() takes them: no token attends to another
+ * sequence. Packed, sequences follow each other without padding and `tokens` is at most rows · context. Padded, every
+ * sequence has `context` tokens, the last of which are padding without labels, so that the arrays are also [sequences,
+ * context]. */
+typedef struct clf_batch {
+    int64_t tokens;           /**< of all sequences */
+    int64_t sequences;        /**< how many */
+    const int32_t *ids;       /**< [tokens] */
+    const int32_t *labels;    /**< [tokens]: the next token's id, or CLF_LABEL_NONE where that is no target */
+    const int32_t *positions; /**< [tokens]: from 0 in each sequence */
+    const int32_t *starts;    /**< [sequences + 1], from 0 */
+    int64_t targets;          /**< labels that aren't CLF_LABEL_NONE: what a mean loss is divided by */
+    int64_t padding;          /**< tokens that are padding */
+    int64_t truncated;        /**< samples here that were cut off */
+    int64_t lost;             /**< tokens cut off them, and those of split-off sequences without a target */
+    int64_t dropped;          /**< samples met on the way that have no target or that the chat template refuses */
+    int64_t epoch;            /**< from 0 */
+    bool last;                /**< the epoch ends here */
+    bool pairs;               /**< sequences 2i are chosen, 2i + 1 rejected, of the same prompt */
+} clf_batch;
+
+/** Gives the next batch: at most `rows` · context tokens of one epoch, at least one sequence. Packed, the next samples
+ * are taken in order while they fit, then those of the 64 next that still do. An epoch has every sample of the dataset
+ * once, in an order that seed and epoch decide; its last batch may be small; the next one follows, without end. With
+ * `preference`, `rows` is even. A call that fails leaves the place as it was.
+ *  @return CLF_INVALID_ARGUMENT, CLF_BAD_FILE (a file has changed; no sample has a target), CLF_IO_ERROR,
+ * CLF_OUT_OF_MEMORY, CLF_UNSUPPORTED (as clf_tokenize()) */
+CLF_API clf_status clf_dataset_next(clf_dataset *d, int64_t rows, clf_batch *batch);
+
+/** A place in the stream of batches: plain numbers, to be kept in checkpoints. */
+typedef struct clf_dataset_position {
+    uint64_t fingerprint; /**< of files, tokenizer and arguments */
+    uint64_t epoch;       /**< from 0 */
+    uint64_t sample;      /**< the first one in the epoch's order that isn't all used */
+    uint64_t sequence;    /**< how many of its sequences are */
+    uint64_t used;        /**< bit i: sample + i is */
+} clf_dataset_position;
+
+/** Where the next batch begins. */
+CLF_API clf_dataset_position clf_dataset_tell(const clf_dataset *d);
+/** Goes on from a position that clf_dataset_tell() gave, then or in another process: the same batches follow. NULL: the
+ * beginning. @return CLF_INVALID_ARGUMENT if it is of other data, another tokenizer or other arguments */
+CLF_API clf_status clf_dataset_seek(clf_dataset *d, const clf_dataset_position *position);
+
+/** What an epoch holds. */
+typedef struct clf_dataset_stats {
+    int64_t samples;   /**< of this dataset, those of no target included */
+    int64_t skipped;   /**< bad lines left out of the files when they were opened */
+    int64_t sequences; /**< given */
+    int64_t tokens;    /**< given, padding not counted */
+    int64_t targets;   /**< given */
+    int64_t truncated; /**< samples cut off */
+    int64_t lost;      /**< tokens cut off */
+    int64_t dropped;   /**< samples without a target, or refused by the chat template */
+    int64_t longest;   /**< tokens of the longest sample, before anything is cut off */
+    int64_t batches;   /**< of `rows` rows, in the epoch of the present position */
+} clf_dataset_stats;
+
+/** Goes through the whole epoch of the present position, tokenizing everything, and stays where it was.
+ *  @return as clf_dataset_next() */
+CLF_API clf_status clf_dataset_scan(clf_dataset *d, int64_t rows, clf_dataset_stats *stats);
+/** Tokenizes every sample, uncut, into a file that clf_dataset_create() reads; samples without a target are left out.
+ * Running text and other samples can't be in one file. The file appears whole or not at all.
+ *  @return CLF_UNSUPPORTED if both are there, otherwise as clf_dataset_next() */
+CLF_API clf_status clf_dataset_save_tokens(clf_dataset *d, const char *path);
+
+/** @} */
+
+#endif

@@ -227,7 +227,7 @@ static void views(void **state) {
 }
 
 /* Zeros fill a contiguous tensor, also a view, and nothing beside it; other views are refused. */
-static void clear(void **state) {
+static void clears(void **state) {
     (void)state;
     clf_context *ctx = open_cpu(0);
     enum { ROWS = 6, COLUMNS = 70000 }; /* more than a megabyte: by all threads */
@@ -495,7 +495,7 @@ int main(void) {
         cmocka_unit_test(device_list),
         cmocka_unit_test(shapes),
         cmocka_unit_test(views),
-        cmocka_unit_test(clear),
+        cmocka_unit_test(clears),
         cmocka_unit_test(pool),
         cmocka_unit_test(size_classes),
         cmocka_unit_test(copies_between_contexts),

@@ -1,5 +1,5 @@
 /** @file train.h
- *  Fine-tuning: training data. */
+ *  Fine-tuning: training data, learning rates, loss scales. */
 #ifndef CLFORMER_TRAIN_H
 #define CLFORMER_TRAIN_H
 
@@ -133,6 +133,68 @@ CLF_API clf_status clf_dataset_scan(clf_dataset *d, int64_t rows, clf_dataset_st
  * Running text and other samples can't be in one file. The file appears whole or not at all.
  *  @return CLF_UNSUPPORTED if both are there, otherwise as clf_dataset_next() */
 CLF_API clf_status clf_dataset_save_tokens(clf_dataset *d, const char *path);
+
+/** @} */
+
+/** @name Schedule and loss scale
+ *  How fast weights follow their gradients from step to step, and how gradients survive in 16 bits. Steps are counted
+ *  from 1. What these functions are given is plain data: they need no context and cannot fail.
+ *  @{ */
+
+/** How the learning rate goes on after the warm-up. */
+typedef enum clf_schedule {
+    CLF_SCHEDULE_CONSTANT, /**< as it is */
+    CLF_SCHEDULE_LINEAR,   /**< down to the minimum in a straight line */
+    CLF_SCHEDULE_COSINE    /**< down to the minimum along half a wave (arXiv:1608.03983) */
+} clf_schedule;
+
+/** Arguments of clf_schedule_multiplier(). */
+typedef struct clf_schedule_args {
+    clf_schedule schedule; /**< zero is constant */
+    int64_t steps;         /**< of the whole training, warm-up included; unused by CONSTANT */
+    int64_t warmup_steps;  /**< the first full rate is that of this step; 0: that of step 1 */
+    double minimum;        /**< 0 … 1: what LINEAR and COSINE go down to, after the last step */
+} clf_schedule_args;
+
+/** What the learning rate is multiplied by at `step`, 0 … 1. With w = max(warmup_steps, 1):
+ *
+ *     step < w:  step / w
+ *     otherwise: f + (1 − f)·minimum,   f = 1,  1 − p  or  (1 + cos(π·p))/2,   p = (step − w) / (steps + 1 − w) ≤ 1
+ *
+ * This is Hugging Face's schedule with num_warmup_steps = w and num_training_steps = steps + 1, at current_step = step:
+ * the same curve without the step at rate 0 that theirs begin with. With warmup_steps 0 it is theirs exactly, with
+ * num_training_steps = steps, at current_step = step − 1. Steps below 1 count as 1; beyond the last the rate stays at
+ * the minimum. */
+CLF_API double clf_schedule_multiplier(const clf_schedule_args *args, int64_t step);
+
+/** What the loss is multiplied by before its gradients are taken, so that small ones don't become 0 in f16. */
+typedef enum clf_loss_scale {
+    CLF_LOSS_SCALE_NONE,   /**< 1 */
+    CLF_LOSS_SCALE_STATIC, /**< `initial`, always */
+    CLF_LOSS_SCALE_DYNAMIC /**< from `initial` on halved with every overflow, doubled after `interval` good steps */
+} clf_loss_scale;
+
+/** Arguments of clf_loss_scale_start() and clf_loss_scale_update(). */
+typedef struct clf_loss_scale_args {
+    clf_loss_scale loss_scale; /**< zero is none */
+    float initial;             /**< positive; 0: 65536 */
+    int64_t interval;          /**< of DYNAMIC; 0: 2000 */
+} clf_loss_scale_args;
+
+/** All that must be kept to go on: plain data for a checkpoint. */
+typedef struct clf_loss_scale_state {
+    float scale;        /**< multiplies the loss; gradients are divided by it before anything else */
+    int64_t good_steps; /**< of DYNAMIC, since the scale last changed */
+} clf_loss_scale_state;
+
+/** The state before the first step. */
+CLF_API clf_loss_scale_state clf_loss_scale_start(const clf_loss_scale_args *args);
+/** After the gradients of a step: `finite` says that all of them are (clf_sum_squares()). DYNAMIC: if they aren't, the
+ * scale is halved, but not below 2^−126, and good_steps becomes 0; if they are, good_steps grows by one, and when it
+ * reaches the interval the scale is doubled, unless it then were infinite, and good_steps becomes 0. (Micikevicius et
+ * al., arXiv:1710.03740)
+ * @return whether to take the step: finite. */
+CLF_API bool clf_loss_scale_update(const clf_loss_scale_args *args, clf_loss_scale_state *state, bool finite);
 
 /** @} */
 

@@ -112,15 +112,26 @@ float group_max(float value, local float *scratch) {
 }
 
 /* As clf_activation: 0 none, 1 SiLU, 2 GELU, 3 GELU's tanh approximation. All but none are x times a number from 0 to
- * 1; where that is 0, so is the product, even for x = -inf. */
-float activate(float x, int activation) {
+ * 1; where that is 0, so is the product, even for x = -inf. And its derivative. */
+float activate_slope(float x, int activation, float *slope) {
+    *slope = 1;
     if (activation == 0) return x;
+    const float bounded = clamp(x, -100.0f, 100.0f); /* the slope's limits are those of infinite x */
     float gate;
     if (activation == 2) {
         gate = 0.5f * erfc(-0.70710678f * x);
+        *slope = gate + bounded * 0.39894228f * exp(-0.5f * bounded * bounded);
     } else { /* the logistic function; ½(1 + tanh u/2) is that of u */
         const float u = activation == 1 ? x : 1.5957691f * (x + 0.044715f * x * x * x), e = exp(-fabs(u));
+        const float du = activation == 1 ? 1 : 1.5957691f * (1 + 0.134145f * bounded * bounded);
         gate = (u < 0 ? e : 1) / (1 + e);
+        *slope = gate * (1 + bounded * du * ((u < 0 ? 1 : e) / (1 + e)));
     }
+    if (isnan(x)) *slope = x;
     return gate == 0 ? -0.0f : x * gate;
+}
+
+float activate(float x, int activation) {
+    float slope;
+    return activate_slope(x, activation, &slope);
 }

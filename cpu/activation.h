@@ -1,9 +1,11 @@
-/* activation.h: exp and the gates of clf_activation over simd.h, shared by glu and linear.
+/* activation.h: exp and the gates of clf_activation over simd.h, shared by glu and linear; with their slopes, for glu's
+ * gradient, where a place for these is given (a constant NULL leaves them out).
  *
  * Relative errors: silu below 2e-7; the gelus below 7e-7 where the result is above 0.01, growing to 2e-6 where it is
  * 1e-5, and up to 2e-5 below that. Where x is so far
- * below 0 that the result's limit is 0 they give something between −1e-35 and 0; so for −∞. NaN in, NaN out.
- * Polynomials are minimax fits in the variable shown. */
+ * below 0 that the result's limit is 0 they give something between −1e-35 and 0; so for −∞. NaN in, NaN out. Slopes are
+ * as exact but where their terms cancel, near their zeros: there 3e-7. Polynomials are minimax fits in the variable
+ * shown. */
 #ifndef CLF_CPU_ACTIVATION_H
 #define CLF_CPU_ACTIVATION_H
 
@@ -25,19 +27,30 @@ INLINE vf v_exp_within(vf x) {
     return v_shift_exp(v_fma(v_fma(q, r, one), r, one), t); /* 1 + r + r²·q(r) */
 }
 
-/* x · 1/(1 + e^−z), z following x's sign. At z = −87 this is x · 2^−125, as good as its limit 0. */
-INLINE vf v_times_sigmoid(vf x, vf z) {
-    const vf bound = v_set1(87.f), low = v_set1(-87.f);
-    const vf e = v_exp_within(v_max(low, v_min(bound, v_sub(v_set1(0), z))));
-    return v_div(v_max(v_set1(-100.f), x), v_add(v_set1(1.f), e)); /* −100: −∞ has its limit too */
+/* Where an infinite x would make no number of what has a limit. */
+INLINE vf v_bounded(vf x) {
+    return v_max(v_set1(-100.f), v_min(v_set1(100.f), x));
 }
 
-INLINE vf v_silu(vf x) {
-    return v_times_sigmoid(x, x);
+/* x · s, s = 1/(1 + e^−z), z following x's sign. At z = −87 this is x · 2^−125, as good as its limit 0. The slope is
+ * s · (1 + x·z′·(1 − s)). */
+INLINE vf v_times_sigmoid(vf x, vf z, vf dz, vf *slope) {
+    const vf bound = v_set1(87.f), low = v_set1(-87.f), one = v_set1(1.f);
+    const vf e = v_exp_within(v_max(low, v_min(bound, v_sub(v_set1(0), z)))), sum = v_add(one, e);
+    if (slope) {
+        const vf s = v_div(one, sum);
+        *slope = v_mul(s, v_fma(v_mul(v_bounded(x), dz), v_mul(e, s), one));
+    }
+    return v_div(v_max(v_set1(-100.f), x), sum); /* −100: −∞ has its limit too */
 }
 
-/* x·Φ(x), Φ from erfc(z) = e^−z² · t · R(t), z = |x|/√2, t = 1/(1 + 0.3z); z ≤ 9.3: beyond, the tail is as good as 0 */
-INLINE vf v_gelu(vf x) {
+INLINE vf v_silu(vf x, vf *slope) {
+    return v_times_sigmoid(x, x, v_set1(1.f), slope);
+}
+
+/* x·Φ(x), Φ from erfc(z) = e^−z² · t · R(t), z = |x|/√2, t = 1/(1 + 0.3z); z ≤ 9.3: beyond, the tail is as good as 0.
+ * The slope is Φ(x) + x·φ(x), φ being e^−z²/√(2π). */
+INLINE vf v_gelu(vf x, vf *slope) {
     const vf z = v_min(v_mul(v_abs(x), v_set1(0.707106781f)), v_set1(9.3f));
     const vf t = v_div(v_set1(1.f), v_fma(z, v_set1(0.3f), v_set1(1.f)));
     vf r = v_set1(-0.129522726f);
@@ -51,18 +64,29 @@ INLINE vf v_gelu(vf x) {
     r = v_fma(r, t, v_set1(0.169188008f));
     const vf e = v_exp_within(v_sub(v_set1(0), v_mul(z, z)));
     const vf tail = v_mul(v_mul(v_set1(0.5f), e), v_mul(t, r));
-    return v_mul(v_max(v_set1(-100.f), x), v_ge_or(x, v_set1(0), v_sub(v_set1(1.f), tail), tail));
+    const vf share = v_ge_or(x, v_set1(0), v_sub(v_set1(1.f), tail), tail);
+    if (slope) *slope = v_fma(v_mul(v_bounded(x), v_set1(0.398942280f)), e, share);
+    return v_mul(v_max(v_set1(-100.f), x), share);
 }
 
 /* x·(1 + tanh(u))/2 = x·σ(2u), u = √(2/π)·(x + 0.044715x³) */
-INLINE vf v_gelu_tanh(vf x) {
-    return v_times_sigmoid(x, v_mul(x, v_fma(v_mul(x, x), v_set1(0.0713548163f), v_set1(1.59576912f))));
+INLINE vf v_gelu_tanh(vf x, vf *slope) {
+    const vf cubic = v_set1(0.0713548163f), linear = v_set1(1.59576912f), b = v_bounded(x);
+    const vf z = v_mul(x, v_fma(v_mul(x, x), cubic, linear));
+    return v_times_sigmoid(x, z, v_fma(v_mul(b, b), v_mul(cubic, v_set1(3.f)), linear), slope);
+}
+
+/* activation(x), and where slope isn't NULL its derivative. */
+INLINE vf v_activate_slope(clf_activation activation, vf x, vf *slope) {
+    if (activation == CLF_ACTIVATION_SILU) return v_silu(x, slope);
+    if (activation == CLF_ACTIVATION_GELU) return v_gelu(x, slope);
+    if (activation == CLF_ACTIVATION_GELU_TANH) return v_gelu_tanh(x, slope);
+    if (slope) *slope = v_set1(1.f);
+    return x;
 }
 
 INLINE vf v_activate(clf_activation activation, vf x) {
-    if (activation == CLF_ACTIVATION_SILU) return v_silu(x);
-    if (activation == CLF_ACTIVATION_GELU) return v_gelu(x);
-    return activation == CLF_ACTIVATION_GELU_TANH ? v_gelu_tanh(x) : x;
+    return v_activate_slope(activation, x, NULL);
 }
 
 #endif

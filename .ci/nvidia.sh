@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
 # nvidia.sh: every kernel of cl/nvidia, with each tile of tiles.def and set of features, compiled by clang with the PTX body of warp.h and assembled by
-# ptxas: no GPU is needed. Fails on spills, on a stack frame (arrays left in memory are no spills to ptxas), on local memory beyond 48 KB, and on more
-# registers or local memory than cl/nvidia/budgets says.
+# ptxas: no GPU is needed. Fails on spills, on a stack frame (arrays left in memory are no spills to ptxas), on products of wgmma that ptxas takes one at a
+# time, on local memory beyond 48 KB, and on more registers or local memory than cl/nvidia/budgets says.
 # usage: .ci/nvidia.sh [--update]    --update writes the budgets instead of comparing with them
 set -euo pipefail
 cd "$(dirname "$0")/.."
 PATH=$PATH:/usr/local/cuda/bin
 clang=${CLANG:-clang-14}
 for tool in "$clang" ptxas; do command -v "$tool" >/dev/null || { echo "skipped: no $tool"; exit 77; }; done
-archs=(sm_80 sm_86 sm_90 sm_120)
+archs=(sm_80 sm_86 sm_90 sm_90a sm_120)
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
@@ -22,15 +22,21 @@ assemble() {
     [[ $bytes == LOCAL_BYTES ]] && bytes=0
     "$clang" -x cl -cl-std=CL1.2 --target=nvptx64-nvidia-nvcl -Xclang -finclude-default-header -Xclang -target-cpu -Xclang sm_80 -Xclang -target-feature \
         -Xclang +ptx75 "${headers[@]}" "$@" -Wall -Werror -Wno-unused-function -O3 -S "cl/nvidia/$source.cl" -o "$work/x.ptx"
-    for arch in "${archs[@]}"; do
+    local targets=(sm_80 sm_86 sm_90 sm_120)
+    if [[ " $* " == *" -DWGMMA=1 "* ]]; then # as ptx.c does it; clang knows no sm_90a
+        sed -i 's,//@,,; s/^\.version.*/.version 8.0/; s/^\.target.*/.target sm_90a, texmode_independent/' "$work/x.ptx"
+        targets=(sm_90a)
+    fi
+    for arch in "${targets[@]}"; do
         ptxas -arch="$arch" -v "$work/x.ptx" -o "$work/x.cubin" 2>&1 | awk -v label="$label" -v arch="$arch" '
-            /error/ { print > "/dev/stderr" }
+            /error/ || /wgmma/ { print > "/dev/stderr"; bad = 1 }
             /Compiling entry function/ { split($0, name, "\047") }
             /bytes stack frame/ { stack = $1; spill = $5 + $9 }
             /Used [0-9]+ registers/ {
                 match($0, /Used [0-9]+/)
                 print name[2], label, arch, substr($0, RSTART + 5, RLENGTH - 5), stack + spill
-            }' >>"$work/lines"
+            }
+            END { exit bad }' >>"$work/lines"
     done
     awk -v label="$label" -v bytes="$((bytes))" '$2 == label && !seen[$1]++ { print $1, label, "local", $1 ~ /_(join|rows|heads)$/ ? 0 : bytes, 0 }' \
         "$work/lines" >>"$work/locals"
@@ -40,7 +46,12 @@ assemble() {
 : >"$work/locals"
 assemble warp_ops bf16 -DEMULATE=0 -DOPERAND_F16=0
 assemble warp_ops f16 -DEMULATE=0 -DOPERAND_F16=1
-while IFS=', ' read -r use dim least _ features warps row_tiles keys k_stages q_in_registers; do
+while IFS=', ' read -r use dim least _ features warps row_tiles keys k_stages q_in_registers products; do
+    case $products in
+    MMA) wgmma=() label_dim=$dim ;;
+    WGMMA_PTX) wgmma=(-DWGMMA=1 -DWGMMA_MARKED=1) label_dim=$dim-wgmma ;;
+    *) continue ;; # the same kernel, by another way
+    esac
     sets=("plain 0 0 0 0")
     [ "$features" = 0 ] || sets+=("scores 1 0 0 0" "layout 0 0 1 0" "dropout 0 0 0 1" "all 1 1 1 1")
     [ "$features" = 0 ] || [ "$use" = BACKWARD ] || sets+=("paged 0 1 0 0")
@@ -50,12 +61,12 @@ while IFS=', ' read -r use dim least _ features warps row_tiles keys k_stages q_
             [ $half = 0 ] || [ "$name" = plain ] || continue # registers don't depend on the format
             options=(-DEMULATE=0 -DOPERAND_F16=$half -DHEAD_DIM="$dim" -DV_DIM="$dim" -DN_WARPS="$warps" -DSCORES="$scores" -DLAYOUT="$layout" -DDROPOUT="$dropout")
             [ $half = 0 ] || name=f16
-            label=$use-$dim-$least-$features-$name
+            label=$use-$label_dim-$least-$features-$name
             if [ "$use" = BACKWARD ]; then
                 assemble attention_backward "$label" "${options[@]}" -DSTEP="$keys"
             else
                 assemble attention "$label" "${options[@]}" -DPAGED="$paged" -DROW_TILES="$row_tiles" -DBLOCK_K="$keys" -DK_STAGES="$k_stages" \
-                    -DQ_IN_REGISTERS="$q_in_registers"
+                    -DQ_IN_REGISTERS="$q_in_registers" "${wgmma[@]}"
             fi
         done
     done
@@ -71,6 +82,7 @@ cat "$work/lines" "$work/locals" | awk -v archs="${archs[*]}" '
             line = keys[i]
             for (j = 1; j in a; j++) {
                 if ((keys[i], a[j]) in value) line = line " " value[keys[i], a[j]]
+                else if ((a[j] == "sm_90a") != (keys[i] ~ /wgmma/)) line = line " -"
                 else { bad = 1; print keys[i] ": not assembled for " a[j] > "/dev/stderr" }
             }
             print line, value[keys[i], "local"]
@@ -80,7 +92,7 @@ cat "$work/lines" "$work/locals" | awk -v archs="${archs[*]}" '
     }' >"$work/table" || { cat "$work/table"; exit 1; }
 
 head="# Registers and bytes of local memory that a kernel may take, by .ci/nvidia.sh --update: kernel, tile (use, dim, least sm and features of tiles.def) and
-# features, registers on ${archs[*]}, local memory"
+# features, registers on ${archs[*]}, local memory; wgmma is of sm_90a alone"
 if [ "${1-}" = --update ]; then
     { echo "$head"; column -t "$work/table"; } >cl/nvidia/budgets
 else

@@ -19,6 +19,24 @@ step() { # NAME COMMAND...
     return $code
 }
 
+python=${PYTHON:-python3}
+trials() { # JSON LOG...: the lines that the library logs when it tries kernels out
+    "$python" - "$@" <<'PY' || status=1
+import json, os, re, sys
+line = re.compile(r"^log trial of attention's tile (\w+) (\d+), (\d+)×(\d+), (.*), (f16|bf16): (.*)$")
+found = []
+for path in sys.argv[2:]:
+    for text in open(path, errors="replace"):
+        if (m := line.match(text.rstrip("\n"))):
+            use, dim, rows, keys, products, dtype, answer = m.groups()
+            found.append({"step": os.path.basename(path)[:-4], "use": use, "dim": int(dim), "rows": int(rows), "keys": int(keys), "products": products,
+                          "dtype": dtype, "right": answer == "known answers are right", "answer": answer})
+json.dump({"trials": found}, open(sys.argv[1], "w"), indent=1)
+for t in found:
+    if t["products"] != "mma": print(t["use"], t["dim"], t["dtype"], "by", t["products"] + ":", t["answer"])
+PY
+}
+
 nvidia-smi --query-gpu=name,driver_version,compute_cap,memory.total --format=csv | tee "$out/gpu.csv" || { echo "skipped: no NVIDIA GPU"; exit 77; }
 # containers bring the driver's library but often not the file that names it to the loader
 library=$(ldconfig -p | sed -n 's/.*=> \(.*libnvidia-opencl\.so\.1\)$/\1/p' | head -1)
@@ -39,6 +57,13 @@ step devices "$bin/clformer-info" || true
 for dtype in f16 bf16; do
     step attention-$dtype env CLFORMER_OPENCL_TENSOR_CORES=auto tests/tensor_cores.sh "$bin/test-attention" --dtype $dtype
 done
+# wgmma: by which ways the driver takes it, and what it says to the others
+for way in wgmma wgmma-arch wgmma-ptx; do
+    for dtype in f16 bf16; do
+        step attention-$way-$dtype env CLFORMER_OPENCL_TENSOR_CORES=$way "$bin/test-attention" --device opencl --verbose --dtype $dtype --most-cost 3e8
+    done
+done
+trials "$out/trials.json" "$out"/attention-*.log
 step attention-portable env CLFORMER_OPENCL_TENSOR_CORES=off "$bin/test-attention" --device opencl
 for op in rms_norm rope glu linear embedding convert argmax softcap add; do step "$op" "$bin/test-$op" --device opencl; done
 step assembled .ci/nvidia.sh
@@ -50,10 +75,10 @@ bench() { # NAME OPTIONS...
 for dtype in f16 bf16 f32; do
     for op in attention rms_norm rope glu linear; do bench "$op-$dtype" --op $op --dtype $dtype; done
 done
+for dtype in f16 bf16; do CLFORMER_OPENCL_TENSOR_CORES=mma bench attention-mma-$dtype --op attention --dtype $dtype; done # beside wgmma, where that is used
 CLFORMER_OPENCL_TENSOR_CORES=off bench attention-portable --op attention --dtype f16
 step unfused "$bin/clformer-bench" --device opencl --no-roofs --unfused 2048 --json "$out/unfused.json"
 step tune "$bin/clformer-tune" --device opencl
-python=${PYTHON:-python3}
 if "$python" -c 'import torch; assert torch.cuda.is_available()' 2>/dev/null; then
     # both sides in one process by turns: launches, attention forward, backward and decoding, fused ops, peak memory
     step pytorch sh -c "'$python' bench/peers/torch_gpu.py --lib build/release/lib/libclformer.so >'$out/pytorch.json'"

@@ -1,142 +1,171 @@
-/* attention_test.c: known answers of attention: queries and keys that are orthogonal, so that all scores are 0, and
- * values that count the keys. With n_i keys seen by query i, and d_out = 1:
- *
- *   out_i = (n_i - 1) / 2     lse_i = log n_i     d_v_j = sum_i 1 / n_i
- *   ds_ij = v_dim (j - out_i) / n_i     d_q_i = scale sum_j ds_ij k_j     d_k_j = scale sum_i ds_ij q_i
- */
+/* attention_test.c: known answers of attention: two heads of one key/value head, causal, held to sums in double. The
+ * scores are about ±3, so that a key or column in a wrong place shows. */
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "attention_tile.h"
 
-enum { N_Q = 40, N_K = 70 };
-static const double scale = 0.25;
+enum { HEADS = 2, MANY_KEYS = 150, FEW_KEYS = 530 }; /* the latter for one query: it splits them */
 
 enum { QUERY, KEY, VALUE, OUT, D_OUT, D_QUERY, D_KEY, D_VALUE, LSE, TENSORS };
+static const char *const names[TENSORS] = {"query",   "key",   "value",   "out", "d_out",
+                                           "d_query", "d_key", "d_value", "lse"};
 
 typedef struct test {
-    int n_q, dim;
+    clf_dtype dtype;
+    int n_q, n_k, dim;
+    double scale;
     clf_tensor t[TENSORS];
-    float *host[TENSORS];
+    double *value[TENSORS]; /* of the inputs, rounded; of the outputs, what is right */
+    double *p, *ds;         /* of a row */
+    void *host;             /* a tensor's bytes */
 } test;
 
-static int seen(const test *t, int i) {
-    return i + 1 + N_K - t->n_q;
+static clf_dtype dtype_of(const test *t, int i) {
+    return i == LSE ? CLF_F32 : t->dtype;
 }
 
-static float query_at(const test *t, int i, int d) {
-    return d >= t->dim / 2 ? (float)(i % 3 + 1) : 0;
+static int elements(const test *t, int i) {
+    const bool by_key = i == KEY || i == VALUE || i == D_KEY || i == D_VALUE;
+    return by_key ? t->n_k * t->dim : HEADS * t->n_q * (i == LSE ? 1 : t->dim);
 }
 
-static float key_at(const test *t, int j, int d) {
-    return d < t->dim / 2 ? (float)(j % 5) : 0;
+static void set(void *to, int i, clf_dtype dtype, double x) {
+    if (dtype == CLF_F32)
+        ((float *)to)[i] = (float)x;
+    else
+        ((uint16_t *)to)[i] = dtype == CLF_F16 ? clf_f32_to_f16((float)x) : clf_f32_to_bf16((float)x);
 }
 
-static clf_status open_test(test *t, clf_context *ctx, int n_q, int dim) {
-    *t = (test){.n_q = n_q, .dim = dim};
-    clf_status st = CLF_OK;
-    for (int i = 0; i < TENSORS && st == CLF_OK; i++) {
-        const bool by_key = i == KEY || i == VALUE || i == D_KEY || i == D_VALUE;
-        const int64_t shape[4] = {1, 1, by_key ? N_K : n_q, dim};
-        float *x = t->host[i] = malloc((size_t)(N_K * dim) * sizeof *x);
-        CLF_CHECK(&ctx->error, x, CLF_OUT_OF_MEMORY, "out of host memory");
-        for (int n = 0; n < N_K * dim; n++) {
-            const int row = n / dim, d = n % dim;
-            x[n] = i == QUERY ? query_at(t, row, d) : i == KEY ? key_at(t, row, d) : i == VALUE ? (float)row : 1;
-        }
-        st = clf_cl_test_tensor(&t->t[i], ctx, CLF_F32, i == LSE ? 3 : 4, shape, x);
+static double get(const void *from, int i, clf_dtype dtype) {
+    if (dtype == CLF_F32) return (double)((const float *)from)[i];
+    const uint16_t bits = ((const uint16_t *)from)[i];
+    return (double)(dtype == CLF_F16 ? clf_f16_to_f32(bits) : clf_bf16_to_f32(bits));
+}
+
+/* P, and dS from the out that is there, of row i of all heads; returns the lse. */
+static double row(test *t, int i) {
+    const int seen = i % t->n_q + 1 + t->n_k - t->n_q, dim = t->dim;
+    const double *q = t->value[QUERY] + i * dim, *out = t->value[OUT] + i * dim, *d_out = t->value[D_OUT] + i * dim;
+    double top = -INFINITY, sum = 0;
+    for (int j = 0; j < t->n_k; j++) {
+        double dot = 0;
+        for (int d = 0; d < dim; d++) dot += q[d] * t->value[KEY][j * dim + d];
+        t->p[j] = j < seen ? t->scale * dot : -INFINITY;
+        top = fmax(top, t->p[j]);
     }
-    return st;
+    for (int j = 0; j < t->n_k; j++) sum += t->p[j] = exp(t->p[j] - top);
+    for (int j = 0; j < t->n_k; j++) {
+        t->p[j] /= sum;
+        t->ds[j] = 0;
+        for (int d = 0; d < dim; d++) t->ds[j] += t->p[j] * d_out[d] * (t->value[VALUE][j * dim + d] - out[d]);
+    }
+    return top + log(sum);
+}
+
+static void answer(test *t) {
+    const int rows = HEADS * t->n_q, dim = t->dim;
+    for (int i = 0; i < rows; i++) {
+        t->value[LSE][i] = row(t, i);
+        for (int j = 0; j < t->n_k; j++)
+            for (int d = 0; d < dim; d++) t->value[OUT][i * dim + d] += t->p[j] * t->value[VALUE][j * dim + d];
+        for (int d = 0; d < dim; d++) { /* the gradients are those of the out that the call gets */
+            set(t->host, 0, t->dtype, t->value[OUT][i * dim + d]);
+            t->value[OUT][i * dim + d] = get(t->host, 0, t->dtype);
+        }
+        row(t, i);
+        for (int j = 0; j < t->n_k; j++)
+            for (int d = 0; d < dim; d++) {
+                t->value[D_VALUE][j * dim + d] += t->p[j] * t->value[D_OUT][i * dim + d];
+                t->value[D_QUERY][i * dim + d] += t->scale * t->ds[j] * t->value[KEY][j * dim + d];
+                t->value[D_KEY][j * dim + d] += t->scale * t->ds[j] * t->value[QUERY][i * dim + d];
+            }
+    }
+}
+
+static clf_status open_test(test *t, clf_context *ctx) {
+    const int most = (HEADS * t->n_q > t->n_k ? HEADS * t->n_q : t->n_k) * t->dim;
+    t->p = calloc((size_t)t->n_k, sizeof *t->p);
+    t->ds = calloc((size_t)t->n_k, sizeof *t->ds);
+    t->host = malloc((size_t)most * sizeof(float));
+    bool whole = t->p && t->ds && t->host;
+    for (int i = 0; i < TENSORS; i++) whole = (t->value[i] = calloc((size_t)elements(t, i), sizeof(double))) && whole;
+    CLF_CHECK(&ctx->error, whole, CLF_OUT_OF_MEMORY, "out of host memory");
+    const int random[] = {QUERY, KEY, VALUE, D_OUT};
+    uint32_t state = 1;
+    for (int k = 0; k < 4; k++)
+        for (int n = 0; n < elements(t, random[k]); n++) { /* eighths from −1 to 1, which every dtype has */
+            state = state * 1664525 + 1013904223;
+            t->value[random[k]][n] = (int)(state >> 16) % 17 / 8.0 - 1;
+        }
+    answer(t);
+    for (int i = 0; i < TENSORS; i++) {
+        const bool by_key = i == KEY || i == VALUE || i == D_KEY || i == D_VALUE;
+        const int64_t shape[4] = {1, by_key ? 1 : HEADS, by_key ? t->n_k : t->n_q, t->dim};
+        for (int n = 0; n < elements(t, i); n++) set(t->host, n, dtype_of(t, i), t->value[i][n]);
+        CLF_TRY(clf_cl_test_tensor(&t->t[i], ctx, dtype_of(t, i), i == LSE ? 3 : 4, shape, t->host));
+    }
+    return CLF_OK;
 }
 
 static void close_test(test *t) {
     for (int i = 0; i < TENSORS; i++) {
         clf_buffer_release(t->t[i].buffer);
-        free(t->host[i]);
+        free(t->value[i]);
     }
+    free(t->p), free(t->ds), free(t->host);
 }
 
-/* Reads tensor `i` and compares it with want(t, row, column). */
-static clf_status compare(clf_context *ctx, test *t, int i, const char *name,
-                          double (*want)(const test *t, int row, int column)) {
-    const clf_tensor *tensor = &t->t[i];
-    const int n = (int)clf_elements(tensor), width = i == LSE ? 1 : t->dim;
-    CLF_TRY(clf_cl_read(ctx, &tensor->buffer->memory, 0, t->host[i], (size_t)n * sizeof(float)));
+/* Reads output i back: each element may be off by a share of the largest. */
+static clf_status compare(clf_context *ctx, test *t, int i) {
+    const clf_dtype dtype = dtype_of(t, i);
+    const double share = dtype == CLF_F32 ? 1e-5 : dtype == CLF_F16 ? 0.0025 : 0.02;
+    const int n = elements(t, i);
+    double most = 0;
+    CLF_TRY(clf_cl_read(ctx, &t->t[i].buffer->memory, 0, t->host, clf_dtype_bytes(dtype, n)));
+    for (int e = 0; e < n; e++) most = fmax(most, fabs(t->value[i][e]));
     for (int e = 0; e < n; e++) {
-        const double expected = want(t, e / width, e % width), got = (double)t->host[i][e];
-        if (!(fabs(got - expected) <= 1e-5 * fabs(expected) + 1e-4)) return clf_cl_wrong(ctx, name, e, expected, got);
+        const double expected = t->value[i][e], got = get(t->host, e, dtype);
+        if (!(fabs(got - expected) <= share * most)) return clf_cl_wrong(ctx, names[i], e, expected, got);
     }
     return CLF_OK;
 }
 
-static double want_out(const test *t, int row, int column) {
-    (void)column;
-    return (seen(t, row) - 1) / 2.0;
+/* Output i as it was before the call: nothing that could be right. */
+static clf_status spoil(clf_context *ctx, test *t, int i) {
+    const size_t bytes = clf_dtype_bytes(dtype_of(t, i), elements(t, i));
+    memset(t->host, 0xff, bytes); /* NaN */
+    return clf_cl_write(ctx, &t->t[i].buffer->memory, 0, t->host, bytes);
 }
 
-static double want_lse(const test *t, int row, int column) {
-    (void)column;
-    return log(seen(t, row));
+static clf_status run(clf_context *ctx, test *t, clf_cl_attention_pass pass) {
+    const clf_attention_args forward = {.query = &t->t[QUERY],
+                                        .key = &t->t[KEY],
+                                        .value = &t->t[VALUE],
+                                        .scale = (float)t->scale,
+                                        .causal = true,
+                                        .lse = &t->t[LSE],
+                                        .out = &t->t[OUT]};
+    const clf_attention_backward_args backward = {.forward = forward,
+                                                  .d_out = &t->t[D_OUT],
+                                                  .d_query = &t->t[D_QUERY],
+                                                  .d_key = &t->t[D_KEY],
+                                                  .d_value = &t->t[D_VALUE]};
+    static const int outputs[CLF_CL_PASSES][3] = {{OUT, LSE, LSE}, {D_QUERY, D_KEY, D_VALUE}};
+    for (int i = 0; i < 3; i++) CLF_TRY(spoil(ctx, t, outputs[pass][i]));
+    if (pass == CLF_CL_FORWARD)
+        CLF_TRY(clf_attention_opencl(ctx, &forward));
+    else
+        CLF_TRY(clf_attention_backward_opencl(ctx, &backward));
+    for (int i = 0; i < 3; i++) CLF_TRY(compare(ctx, t, outputs[pass][i]));
+    return CLF_OK;
 }
 
-static double score_gradient(const test *t, int i, int j) {
-    return j < seen(t, i) ? t->dim * (j - want_out(t, i, 0)) / seen(t, i) : 0;
-}
-
-static double want_d_query(const test *t, int row, int column) {
-    double sum = 0;
-    for (int j = 0; j < N_K; j++) sum += score_gradient(t, row, j) * (double)key_at(t, j, column);
-    return scale * sum;
-}
-
-static double want_d_key(const test *t, int row, int column) {
-    double sum = 0;
-    for (int i = 0; i < t->n_q; i++) sum += score_gradient(t, i, row) * (double)query_at(t, i, column);
-    return scale * sum;
-}
-
-static double want_d_value(const test *t, int row, int column) {
-    double sum = 0;
-    (void)column;
-    for (int i = 0; i < t->n_q; i++) sum += row < seen(t, i) ? 1.0 / seen(t, i) : 0;
-    return sum;
-}
-
-static clf_status forward(clf_context *ctx, test *t, clf_attention_args *args) {
-    *args = (clf_attention_args){.query = &t->t[QUERY],
-                                 .key = &t->t[KEY],
-                                 .value = &t->t[VALUE],
-                                 .scale = (float)scale,
-                                 .causal = true,
-                                 .lse = &t->t[LSE],
-                                 .out = &t->t[OUT]};
-    CLF_TRY(clf_attention_opencl(ctx, args));
-    CLF_TRY(compare(ctx, t, OUT, "attention", want_out));
-    return compare(ctx, t, LSE, "attention's lse", want_lse);
-}
-
-static clf_status backward(clf_context *ctx, test *t, const clf_attention_args *args) {
-    CLF_TRY(clf_attention_backward_opencl(ctx, &(clf_attention_backward_args){.forward = *args,
-                                                                              .d_out = &t->t[D_OUT],
-                                                                              .d_query = &t->t[D_QUERY],
-                                                                              .d_key = &t->t[D_KEY],
-                                                                              .d_value = &t->t[D_VALUE]}));
-    CLF_TRY(compare(ctx, t, D_QUERY, "attention's d_query", want_d_query));
-    CLF_TRY(compare(ctx, t, D_KEY, "attention's d_key", want_d_key));
-    return compare(ctx, t, D_VALUE, "attention's d_value", want_d_value);
-}
-
-static clf_status run(clf_context *ctx, clf_cl_attention_pass pass, int n_q, int dim) {
-    test t;
-    clf_attention_args args;
-    clf_status st = open_test(&t, ctx, n_q, dim);
-    if (st == CLF_OK) st = forward(ctx, &t, &args);
-    if (st == CLF_OK && pass == CLF_CL_BACKWARD) st = backward(ctx, &t, &args);
+clf_status clf_cl_attention_test(clf_context *ctx, clf_cl_attention_pass pass, clf_dtype dtype, int n_q, int dim) {
+    test t = {.dtype = dtype, .n_q = n_q, .n_k = n_q > 1 ? MANY_KEYS : FEW_KEYS, .dim = dim, .scale = 2 / sqrt(dim)};
+    clf_status st = open_test(&t, ctx);
+    if (st == CLF_OK) st = run(ctx, &t, pass);
     close_test(&t);
     return st;
-}
-
-clf_status clf_cl_attention_test(clf_context *ctx, clf_cl_attention_pass pass, int dim) {
-    if (pass == CLF_CL_FORWARD) CLF_TRY(run(ctx, pass, 1, dim));
-    return run(ctx, pass, N_Q, dim);
 }

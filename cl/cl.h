@@ -60,6 +60,10 @@ typedef enum clf_cl_tensor_cores {
     CLF_CL_TENSOR_CORES_EMULATED
 } clf_cl_tensor_cores;
 
+/* What became of a tile of nvidia/tiles.def: by dtype and line. */
+typedef enum clf_cl_trial { CLF_CL_UNTRIED, CLF_CL_RIGHT, CLF_CL_WRONG } clf_cl_trial;
+enum { CLF_CL_TRIALS = 24 };
+
 /* An open device: ctx->device_state. */
 typedef struct clf_cl_state {
     cl_platform_id platform;
@@ -73,6 +77,9 @@ typedef struct clf_cl_state {
     int rope_next; /* the oldest */
     clf_cl_tensor_cores tensor_cores;
     int capability;                                        /* NVIDIA's, 86 for 8.6; 0 elsewhere */
+    int only_products;                                     /* a clf_nvidia_products asked for; -1: all */
+    uint8_t trials[2][CLF_CL_TRIALS];                      /* of tiles for f16, bf16 */
+    int on_trial;                                          /* 1 + the tile whose known answers are asked for; 0: none */
     cl_uint units;                                         /* compute units */
     uint8_t attention_tiles[CLF_CL_PASSES][CLF_CL_WIDTHS]; /* indices, see attention_tile.h */
     bool tuned;                                            /* they are the tuner's */
@@ -128,8 +135,9 @@ clf_status clf_cl_test_tensor(clf_tensor *t, clf_context *ctx, clf_dtype dtype, 
                               const void *data);
 clf_status clf_cl_wrong(clf_context *ctx, const char *what, int i, double expected, double got);
 
-/* attention_test.c: known answers of one pass, with the tiles in use. */
-clf_status clf_cl_attention_test(clf_context *ctx, clf_cl_attention_pass pass, int dim);
+/* attention_test.c: known answers of one pass with n_q queries a head, with the tiles in use. */
+enum { CLF_CL_TEST_QUERIES = 80 }; /* enough for the kernels that take many */
+clf_status clf_cl_attention_test(clf_context *ctx, clf_cl_attention_pass pass, clf_dtype dtype, int n_q, int dim);
 
 /* tune.c */
 clf_status clf_cl_tune(clf_context *ctx, const struct clf_opencl_tune_args *args);

@@ -3,6 +3,7 @@
  * "OTHER.cl", or the headers of nvidia/ and nvidia/NAME.cl, built with the device's options and the caller's. The
  * cache's key is the hash of all of it and of the device's identity. */
 #include "cl.h"
+#include "nvidia/nvidia.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -30,7 +31,8 @@ const char *clf_cl_source_text(const char *name) {
     return s->text;
 }
 
-/* Logs what the compiler said, whole lines, and puts the first of it into the message. */
+/* Logs what the compiler said, whole lines, and puts the first of it into the message; a kernel on trial may be refused
+ * without a stir. */
 static clf_status build_failed(clf_context *ctx, cl_program program, const char *name, const char *options,
                                cl_int error) {
     const clf_cl_state *s = clf_cl(ctx);
@@ -49,35 +51,65 @@ static clf_status build_failed(clf_context *ctx, cl_program program, const char 
     }
     char *rest = NULL;
     for (char *line = log ? strtok_r(log, "\n", &rest) : NULL; line; line = strtok_r(NULL, "\n", &rest))
-        clf_log(ctx, CLF_LOG_ERROR, "%s.cl: %.900s", name, line);
+        clf_log(ctx, s->on_trial ? CLF_LOG_DEBUG : CLF_LOG_ERROR, "%s.cl: %.900s", name, line);
     free(log);
     return ctx->error.status;
 }
 
-static void store_binary(clf_context *ctx, cl_program program, clf_cl_key key) {
-    size_t size = 0;
-    if (!ctx->cache_dir || clGetProgramInfo(program, CL_PROGRAM_BINARY_SIZES, sizeof size, &size, NULL) || !size)
-        return;
-    unsigned char *binary = malloc(size);
-    if (binary && !clGetProgramInfo(program, CL_PROGRAM_BINARIES, sizeof binary, &binary, NULL))
-        clf_cl_cache_store(ctx, key, binary, size);
+/* The program's binary, ended by 0; NULL: there is none. The caller frees it. */
+static char *binary_of(cl_program program, size_t *size) {
+    *size = 0;
+    if (clGetProgramInfo(program, CL_PROGRAM_BINARY_SIZES, sizeof *size, size, NULL) || !*size) return NULL;
+    char *binary = malloc(*size + 1);
+    if (!binary) return NULL;
+    binary[*size] = 0;
+    if (!clGetProgramInfo(program, CL_PROGRAM_BINARIES, sizeof binary, &binary, NULL)) return binary;
     free(binary);
+    return NULL;
+}
+
+static void store_binary(clf_context *ctx, cl_program program, clf_cl_key key) {
+    size_t size;
+    char *binary = ctx->cache_dir ? binary_of(program, &size) : NULL;
+    if (binary) clf_cl_cache_store(ctx, key, binary, size);
+    free(binary);
+}
+
+static cl_int build_binary(cl_program *out, clf_context *ctx, const void *binary, size_t size, const char *options) {
+    const clf_cl_state *s = clf_cl(ctx);
+    const unsigned char *bytes = binary;
+    cl_int error, status = 0;
+    *out = clCreateProgramWithBinary(s->context, 1, &s->device, &size, &bytes, &status, &error);
+    if (error) return *out = NULL, error;
+    return status ? status : clBuildProgram(*out, 1, &s->device, options, NULL, NULL);
 }
 
 /* From the cache; NULL if it isn't there or the driver won't have it. */
 static cl_program load_binary(clf_context *ctx, clf_cl_key key, const char *options) {
-    const clf_cl_state *s = clf_cl(ctx);
     void *binary;
     size_t size;
+    cl_program program;
     if (!clf_cl_cache_load(ctx, key, &binary, &size)) return NULL;
-    cl_int error, status = 0;
-    const unsigned char *bytes = binary;
-    cl_program program = clCreateProgramWithBinary(s->context, 1, &s->device, &size, &bytes, &status, &error);
+    const cl_int error = build_binary(&program, ctx, binary, size, options);
     free(binary);
-    if (error) return NULL;
-    if (!status && !clBuildProgram(program, 1, &s->device, options, NULL, NULL)) return program;
-    clReleaseProgram(program);
+    if (!error) return program;
+    if (program) clReleaseProgram(program);
     return NULL;
+}
+
+/* The same program, edited for sm_90a. */
+static cl_int build_90a(cl_program *program, clf_context *ctx, const char *options) {
+    size_t size;
+    char *ptx = binary_of(*program, &size), *edited = ptx ? clf_nvidia_ptx_90a(ptx) : NULL;
+    cl_program other = NULL;
+    const cl_int error = edited ? build_binary(&other, ctx, edited, strlen(edited), options) : CL_INVALID_BINARY;
+    free(edited);
+    free(ptx);
+    if (other) {
+        clReleaseProgram(*program);
+        *program = other;
+    }
+    return error;
 }
 
 /* Adds `text` to *all; false where memory is lacking. */
@@ -116,6 +148,7 @@ static clf_status build_source(cl_program *out, clf_context *ctx, const char *na
     cl_program program = clCreateProgramWithSource(s->context, 1, &source, NULL, &error);
     CLF_TRY(clf_cl_check(ctx, error, CLF_CL_AT_ONCE, "clCreateProgramWithSource"));
     error = clBuildProgram(program, 1, &s->device, all, NULL, NULL);
+    if (!error && strstr(options, CLF_NVIDIA_MARKED)) error = build_90a(&program, ctx, all);
     if (error) {
         const clf_status st = build_failed(ctx, program, name, options, error);
         clReleaseProgram(program);

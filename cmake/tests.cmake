@@ -28,9 +28,11 @@ endforeach()
 
 if(TARGET clformer_opencl)
     foreach(dtype f16 bf16) # most of the time goes to compiling a program for each set of features
-        add_test(NAME attention-tensor-cores-${dtype}
-            COMMAND ${PROJECT_SOURCE_DIR}/tests/tensor_cores.sh $<TARGET_FILE:test-attention> --dtype ${dtype} --most-cost 3e5)
-        set_tests_properties(attention-tensor-cores-${dtype} PROPERTIES SKIP_RETURN_CODE 77)
+        foreach(sm 80 90) # 90: with wgmma
+            set(name attention-tensor-cores-${sm}-${dtype})
+            add_test(NAME ${name} COMMAND ${PROJECT_SOURCE_DIR}/tests/tensor_cores.sh $<TARGET_FILE:test-attention> --dtype ${dtype} --most-cost 3e5)
+            set_tests_properties(${name} PROPERTIES SKIP_RETURN_CODE 77 ENVIRONMENT CLFORMER_OPENCL_TENSOR_CORES=emulate:${sm})
+        endforeach()
     endforeach()
 endif()
 

@@ -29,10 +29,11 @@ typedef struct op_tensor {
 typedef struct op_run {
     clf_context *ctx;
     int variant;
-    clf_dtype dtype; /* of the activations */
-    bool backward;   /* the backward function: make() declares the gradients too */
-    bool light;      /* by make(): one placement (threads, strides), the variants taking turns, not all of them */
-    uint64_t random; /* state of op_random() */
+    clf_dtype dtype;   /* of the activations */
+    bool backward;     /* the backward function: make() declares the gradients too */
+    bool tensor_cores; /* by op_test.c: the call said that it was theirs */
+    bool light;        /* by make(): one placement (threads, strides), the variants taking turns, not all of them */
+    uint64_t random;   /* state of op_random() */
     int n_tensors;
     op_tensor t[OP_MAX_TENSORS];
     union { /* what make() decided, for call() and reference() */

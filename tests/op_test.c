@@ -36,6 +36,7 @@ typedef struct runner {
     int n_devices, passed, failed, skipped;
     lack lacks[MAX_LACKS];
     int n_lacks;
+    op_run *run; /* being checked */
 } runner;
 
 static const uint32_t poisons[2] = {0xffffffff, 0x7fc1ffc1}; /* NaN in f32, f16 and bf16; as integers never right */
@@ -179,6 +180,7 @@ static clf_status check_placed(const runner *r, op_run *run, clf_context *ctx, b
                                size_t size) {
     uint8_t *out[2][OP_MAX_TENSORS] = {{0}};
     double *got = NULL;
+    run->tensor_cores = false;
     clf_status st = op_place(run, ctx, strided);
     if (st != CLF_OK) snprintf(text, size, "harness: %s: %s", clf_status_string(st), clf_error_message(ctx));
     for (int k = 0; k < 2 && st == CLF_OK && !*text; k++) {
@@ -222,6 +224,7 @@ static void count_lack(runner *r, const char *backend, const char *what) {
 static void check_on(runner *r, op_run *run, const device *d) {
     char text[640] = "";
     double errors[OP_MAX_TENSORS] = {0};
+    r->run = run;
     run->ctx = d->ctx[0];
     const char *backend = clf_context_backend(run->ctx), *lacking = r->c->lacks ? r->c->lacks(run, backend) : NULL;
     const bool may_lack = r->c->lacks ? lacking != NULL : strncmp(backend, "cpu", 3) != 0;
@@ -280,6 +283,7 @@ static void check_variants(runner *r, clf_dtype dtype) {
                     if (backward && c->loss && dtype == CLF_F32)
                         r->failed += op_check_slopes(c, variant, r->seed, &r->passed);
                     for (int i = 0; i < r->n_devices; i++) check_on(r, &run, &r->devices[i]);
+                    r->run = NULL;
                 }
             }
             op_end(&run);
@@ -297,9 +301,12 @@ static void check_rejects(runner *r) {
     }
 }
 
-static void print_log(void *user, clf_log_level level, const char *line) {
-    (void)user, (void)level;
-    printf("log %s\n", line);
+/* Which kernels had a call shows in the log alone. */
+static void hear(void *user, clf_log_level level, const char *line) {
+    const runner *r = user;
+    (void)level;
+    if (r->run && strstr(line, ": tensor cores, ")) r->run->tensor_cores = true;
+    if (r->verbose) printf("log %s\n", line);
 }
 
 /* Opens a device with 1 and 2 threads, or counts why not. */
@@ -313,7 +320,9 @@ static void open_device(runner *r, const char *name) {
                                        .threads = threads,
                                        .error = error,
                                        .error_size = sizeof error,
-                                       .log = r->verbose ? print_log : NULL};
+                                       .log = hear,
+                                       .log_user = r,
+                                       .log_level = CLF_LOG_DEBUG};
         const clf_status st = clf_context_create(&d->ctx[d->n], &args);
         if (st != CLF_OK) {
             printf("%s %s: %s\n", st == CLF_NOT_FOUND ? "skip" : "FAIL", name, error);

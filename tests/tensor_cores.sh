@@ -14,5 +14,7 @@ grep -E '^FAIL|^skip|^[0-9]+ passed' "$log"
 [ $status = 0 ] || exit $status
 forward=$(grep -c '^log attention: tensor cores' "$log") backward=$(grep -c '^log attention_backward: tensor cores' "$log")
 split=$(grep -c '^log attention: tensor cores.* [2-9][0-9]* splits' "$log")
-echo "tensor cores: $forward calls forward, $split of them with split keys, $backward backward"
+wgmma=$(grep -c '^log attention: tensor cores.* by wgmma' "$log")
+echo "tensor cores: $forward calls forward, $split of them with split keys, $wgmma by wgmma, $backward backward"
+[ "$CLFORMER_OPENCL_TENSOR_CORES" != emulate:90 ] || [ "$wgmma" -gt 0 ] || exit 1
 grep -q 'known answers are right' "$log" && [ "$forward" -gt 0 ] && [ "$backward" -gt 0 ] && [ "$split" -gt 0 ]

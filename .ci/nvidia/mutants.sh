@@ -10,14 +10,16 @@ trap 'rm -rf "$work"' EXIT
 mkdir "$work/tree"
 git ls-files -z | grep -zvE '^tests/golden/' | xargs -0 cp --parents -t "$work/tree"
 cmake -S "$work/tree" -B "$work/build" -DCMAKE_BUILD_TYPE=Release >"$work/log" || { tail "$work/log"; exit 1; }
-export CLFORMER_MODULE_DIR=$work/build/lib CLFORMER_CACHE_DIR=off CLFORMER_OPENCL_TENSOR_CORES=emulate
+export CLFORMER_MODULE_DIR=$work/build/lib CLFORMER_CACHE_DIR=off
 kernels=$work/tree/cl/nvidia
 
-# variants: decode, 700 keys; 300 by 300; everything packed; forward and backward each
+# variants: decode, 700 keys; 300 by 300; everything packed; 130 by 130 of width 128; forward and backward each
+setting=emulate
 passes() {
     cmake --build "$work/build" --target clformer_opencl >"$work/log" 2>&1 || { tail "$work/log"; exit 1; }
     local variant
-    for variant in 10 21 31; do build/bin/test-attention --device opencl --dtype bf16 --variant $variant >"$work/log" 2>&1 || break; done
+    export CLFORMER_OPENCL_TENSOR_CORES=$setting
+    for variant in 10 21 31 51; do build/bin/test-attention --device opencl --dtype bf16 --variant $variant >"$work/log" 2>&1 || break; done
     if grep -q 'compiler refused' "$work/log"; then cat "$work/log"; exit 1; fi
     ! grep -q '^FAIL' "$work/log"
 }
@@ -55,5 +57,17 @@ mutant "forward: mask off by one" rules.h 1 "(position) + right)" "(position) + 
 mutant "forward: rows that see nothing" attention.cl 1 "top == -INFINITY ? 0.0f : top" "top"
 mutant "backward: dK without scale" attention_backward.cl 1 "dk[j][2 * h] * scale" "dk[j][2 * h]"
 mutant "dropout: words exchanged" rules.h 1 "(uint2)(c, d) : (uint2)(a, b)" "(uint2)(a, b) : (uint2)(c, d)"
+setting=emulate:90 # the tiles with wgmma
+passes || { echo "the unchanged kernels with wgmma fail"; tail -5 "$work/log"; exit 1; }
+mutant "wgmma: K not made visible" attention.cl 1 "wgmma_visible(w);" ""
+mutant "wgmma: V not made visible" attention.cl 2 "wgmma_visible(w);" ""
+mutant "wgmma: S added to what was there" attention.cl 1 "k > 0, 0)" "1, 0)"
+mutant "wgmma: V not transposed" attention.cl 1 "BLOCK_K, k), 1, 1)" "BLOCK_K, k), 1, 0)"
+mutant "wgmma: K by columns of 16 bytes" tile.h 1 "(block_column & 3) * 32" "(block_column & 3) * 16"
+mutant "wgmma: K of one page" tile.h 2 "(block_column >> 2) * PAGE_BYTES(rows)" "0"
+mutant "wgmma: V of one page" tile.h 1 "PAGE_BYTES(rows), 1024)" "0, 1024)"
+mutant "wgmma: eights of rows 512 bytes apart" tile.h 1 "0, 1024)" "0, 512)"
+mutant "wgmma: barrier 3 missing" attention.cl 3 "block_barrier(w);" ""
+mutant "wgmma: K of two stages, one group fewer" attention.cl 1 "wait_group(w, 2)" "wait_group(w, 3)"
 echo "$n mutants"
 exit $bad

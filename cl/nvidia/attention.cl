@@ -8,7 +8,9 @@
  * attention_join   merges the parts of one row, in their order.
  *
  * Options: those of warp.h and rules.h · HEAD_DIM, V_DIM: the call's rounded up, multiples of 16 · PAGED 1 · N_WARPS ·
- * ROW_TILES · BLOCK_K keys a step · K_STAGES 1: K(n+1) is fetched during softmax(n), 2: during S(n) · Q_IN_REGISTERS.
+ * ROW_TILES · BLOCK_K keys a step · K_STAGES 1: K(n+1) is fetched during softmax(n), 2: during S(n) · Q_IN_REGISTERS ·
+ * WGMMA 1: both products are those of four warps: Q in registers, one row tile, N_WARPS a multiple of 4, V_DIM and
+ * BLOCK_K 64 or 128.
  * Rows are 16-byte aligned, head_dim and v_dim multiples of 8. */
 #define BLOCK_Q (16 * ROW_TILES * N_WARPS)
 
@@ -105,7 +107,7 @@ attention(IN(query), IN(key), IN(value), OUT(out), __global float *lse, const lo
     SEEN_BLOCK(block);
 
     const uint q_tile = w->local_base, k_tiles = w->local_base + K_AT, v_tile = w->local_base + V_AT;
-    const uint a_lane = operand_a(w->lane), b_lane = operand_b(w->lane);
+    const uint a_lane = operand_a(w->lane);
     const int column = (w->lane & 3) * 2;                        /* this lane's, in each 8 of S and O */
     const int warp_row = first_row + w->index * 16 * ROW_TILES; /* this lane's: + lane/4, and + 8, and + 16 a tile */
     const float unit = SCORES ? 1 : scale, factor = unit * LOG2_E; /* of what S holds */
@@ -147,10 +149,20 @@ attention(IN(query), IN(key), IN(value), OUT(out), __global float *lse, const lo
 #else
         cp_async_wait_group(w, 1); /* K is here; V on its way */
 #endif
+#if WGMMA
+        wgmma_visible(w);
+#endif
         block_barrier(w);
 
         /* S[16·ROW_TILES × BLOCK_K] = Q·Kᵀ */
         float sc[ROW_TILES][BLOCK_K / 8][4];
+#if WGMMA
+        wgmma_begin(w);
+        UNROLL for (int k = 0; k < HEAD_DIM / 16; k++)
+            wgmma(w, BLOCK_K, sc[0], q[k][0], operand_rows(k_tile, BLOCK_K, k), k > 0, 0);
+        wgmma_end(w, sc[0], BLOCK_K / 8);
+#else
+        const uint b_lane = operand_b(w->lane);
         UNROLL for (int m = 0; m < ROW_TILES; m++) CLEAR(sc[m], BLOCK_K / 8);
         UNROLL for (int k = 0; k < HEAD_DIM / 16; k++) {
 #if Q_IN_REGISTERS
@@ -170,6 +182,7 @@ attention(IN(query), IN(key), IN(value), OUT(out), __global float *lse, const lo
                 }
             }
         }
+#endif
 #if K_STAGES == 1
         block_barrier(w); /* all warps are done with K */
         if (next < limit) TILE_LOAD(w, k_tiles, BLOCK_K, HEAD_DIM, KEY_ROW, next, limit, head_dim);
@@ -259,9 +272,21 @@ attention(IN(query), IN(key), IN(value), OUT(out), __global float *lse, const lo
             }
 
         cp_async_wait_group(w, 1); /* V is here; the next K on its way */
+#if WGMMA
+        wgmma_visible(w);
+#endif
         block_barrier(w);
 
         /* O[16·ROW_TILES × V_DIM] += P·V */
+#if WGMMA
+        wgmma_begin(w);
+        UNROLL for (int k = 0; k < BLOCK_K / 16; k++) {
+            uint a[4];
+            as_operand_a(a, p[0], k);
+            wgmma(w, V_DIM, o[0], a, operand_columns(v_tile, BLOCK_K, k), 1, 1);
+        }
+        wgmma_end(w, o[0], V_DIM / 8);
+#else
         UNROLL for (int k = 0; k < BLOCK_K / 16; k++)
             UNROLL for (int j = 0; j < V_DIM / 16; j++) {
                 uint b[4];
@@ -273,6 +298,7 @@ attention(IN(query), IN(key), IN(value), OUT(out), __global float *lse, const lo
                     mma_m16n8k16(w, o[m][2 * j + 1], a, b[2], b[3]);
                 }
             }
+#endif
         block_barrier(w); /* all warps are done with V */
         block = next;
     }

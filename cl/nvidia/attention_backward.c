@@ -8,12 +8,12 @@ typedef struct buffers {
     clf_buffer *rows, *slopes;
 } buffers;
 
-static bool takes(clf_nvidia_plan *p, const clf_context *ctx, const clf_attention_backward_args *b) {
+static bool takes(const clf_attention_backward_args *b) {
     const clf_tensor *const aligned[] = {b->d_out, b->d_query, b->d_key, b->d_value};
     if (!clf_elements(b->forward.out) || !clf_elements(b->forward.key)) return false;
     for (int i = 0; i < 4; i++)
         if (aligned[i] && !clf_nvidia_aligned(aligned[i])) return false;
-    return clf_nvidia_plan_make(p, ctx, &b->forward, true);
+    return true;
 }
 
 static clf_status begin(clf_cl_call *call, clf_context *ctx, const clf_attention_backward_args *b,
@@ -113,12 +113,12 @@ static clf_status run_heads(clf_context *ctx, const clf_attention_backward_args 
 clf_status clf_nvidia_attention_backward(clf_context *ctx, clf_attention_backward_args *args) {
     const int64_t *q = args->forward.query->shape;
     const size_t rows = (size_t)(q[0] * q[1] * q[2]);
-    clf_nvidia_plan p = {0};
+    clf_nvidia_plan p;
     buffers m = {0};
     clf_status st;
-    CLF_TRY(clf_nvidia_find(ctx));
-    if (clf_cl(ctx)->tensor_cores == CLF_CL_TENSOR_CORES_OFF || !takes(&p, ctx, args)) return CLF_OK;
-    clf_log(ctx, CLF_LOG_DEBUG, "attention_backward: tensor cores, %d×%d", 16 * p.tile->warps, p.tile->keys);
+    bool found = takes(args);
+    if (found) CLF_TRY(clf_nvidia_plan_find(&p, &found, ctx, &args->forward, true));
+    if (!found) return CLF_OK;
     CLF_TRY_GOTO(st, clf_buffer_create(&m.rows, ctx, rows * 2 * sizeof(float), CLF_TAG_SCRATCH));
     if (args->d_alibi_slopes)
         CLF_TRY_GOTO(st, clf_buffer_create(&m.slopes, ctx, rows * sizeof(float), CLF_TAG_SCRATCH));

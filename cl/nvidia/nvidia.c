@@ -126,10 +126,14 @@ static clf_status test(clf_context *ctx) {
 clf_status clf_nvidia_find(clf_context *ctx) {
     clf_cl_state *s = clf_cl(ctx);
     if (s->tensor_cores != CLF_CL_TENSOR_CORES_UNKNOWN) return CLF_OK;
+    static const char *const products[] = {"mma", "wgmma", "wgmma-arch", "wgmma-ptx"}; /* as clf_nvidia_products */
     const char *setting = getenv("CLFORMER_OPENCL_TENSOR_CORES");
     const bool emulate = setting && !strncmp(setting, "emulate", 7);
     s->capability = emulate ? LEAST_SM : capability_of(s);
     if (emulate && setting[7] == ':') s->capability = (int)strtol(setting + 8, NULL, 10);
+    s->only_products = -1;
+    for (int i = 0; i < 4 && setting; i++)
+        if (!strcmp(setting, products[i])) s->only_products = i;
     if ((setting && !strcmp(setting, "off")) || s->capability < LEAST_SM) {
         s->tensor_cores = CLF_CL_TENSOR_CORES_OFF;
         return CLF_OK;

@@ -5,11 +5,18 @@
 
 #include "../cl.h"
 
-/* nvidia.c: whether tensor cores are to be used, found out at the first call. CLFORMER_OPENCL_TENSOR_CORES=off: never;
- * =emulate, =emulate:SM: the kernels run in their emulation on any device, with the tiles of that compute capability
- * and with every fault of synchronisation turned into NaN, for tests; otherwise where the device says that it has them
- * and a known answer of each operation comes out right. Fails if the device is lost over it. */
+/* nvidia.c: whether tensor cores are to be used, found out at the first call: where the device says that it has them
+ * and a known answer of each operation comes out right. CLFORMER_OPENCL_TENSOR_CORES=off: never; =mma: without wgmma;
+ * =wgmma, =wgmma-arch, =wgmma-ptx: wgmma by that way only; =emulate, =emulate:SM: the kernels run in their emulation on
+ * any device, with the tiles of that compute capability and with every fault of synchronisation turned into NaN, for
+ * tests. Fails if the device is lost over it. */
 clf_status clf_nvidia_find(clf_context *ctx);
+
+/* ptx.c: a program for sm_90a out of one that was built with CLF_NVIDIA_MARKED, given as its binary, the driver's PTX:
+ * the target becomes sm_90a, the instructions behind marks are let in. NULL: it is no PTX for sm_90 with marks, or
+ * memory is lacking. The caller frees it. */
+#define CLF_NVIDIA_MARKED "-DWGMMA_MARKED=1"
+char *clf_nvidia_ptx_90a(const char *ptx);
 
 /* The options of warp.h for 16-bit operands of dtype. */
 void clf_nvidia_options(const clf_context *ctx, clf_dtype dtype, char *text, size_t size);

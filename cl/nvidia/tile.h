@@ -1,4 +1,4 @@
-/* tile.h: tiles of 16-bit operands in local memory: how they lie, arrive, and become mma operands.
+/* tile.h: tiles of 16-bit operands in local memory: how they lie, arrive, and become operands of mma and wgmma.
  *
  * A tile is cut into pages of 64 columns. A row of a page is 128 bytes, eight chunks of 16; chunk c of row r lies at
  * place c ^ (r & 7), so that the eight rows which ldmatrix takes at once come from different banks. All row offsets
@@ -8,6 +8,11 @@
 
 #define PAGE_BYTES(rows)        ((rows)*128)
 #define TILE_BYTES(rows, width) (((width) + 63) / 64 * PAGE_BYTES(rows))
+
+/* Where chunk c of row r of a tile's first page lies. */
+WARP_FN uint tile_chunk(uint tile, int r, int c) {
+    return tile + r * 128 + ((c ^ (r & 7)) << 4);
+}
 
 /* Where a lane reads for ldmatrix, in the 16×16 block at the tile's corner: rows are m, columns are k of the A operand;
  * or, by ldmatrix_x4_trans, rows are k, columns are n of B. */
@@ -24,6 +29,22 @@ WARP_FN uint operand_b(int lane) {
 WARP_FN uint fragment(uint tile, int rows, int block_row, int block_column, uint operand) {
     return tile + (block_column >> 2) * PAGE_BYTES(rows) + block_row * 2048 +
            (operand ^ (((2 * block_column) & 7) << 4));
+}
+
+/* wgmma's operand B by descriptor: where it begins, two distances between its parts, and 1 for the swizzle of 128
+ * bytes, which is the one above if tiles begin at multiples of 1024 (PTX manual, "matrix descriptor"). */
+WARP_FN ulong descriptor(uint address, uint leading, uint stride) {
+    return (ulong)(address >> 4 & 0x3fff) | (ulong)(leading >> 4) << 16 | (ulong)(stride >> 4) << 32 | (ulong)1 << 62;
+}
+
+/* Rows are n, columns 16·block_column … are k: eight rows are 1024 bytes. */
+WARP_FN ulong operand_rows(uint tile, int rows, int block_column) {
+    return descriptor(tile + (block_column >> 2) * PAGE_BYTES(rows) + (block_column & 3) * 32, 0, 1024);
+}
+
+/* Transposed: rows 16·block_row … are k, columns are n, 64 of them a page. */
+WARP_FN ulong operand_columns(uint tile, int rows, int block_row) {
+    return descriptor(tile + block_row * 2048, PAGE_BYTES(rows), 1024);
 }
 
 /* The accumulators of columns 16k … 16k + 15, packed in pairs for each row half, as an A operand. */
@@ -45,7 +66,7 @@ WARP_FN void as_operand_a(uint *a, uint (*packed)[2], int k) {
             if ((rows) % (N_THREADS / 8) != 0 && r_ >= (rows)) continue;                                               \
             const bool in_ = (first) + r_ < (end);                                                                     \
             const __global ushort *from_ = ADDRESS(in_ ? (first) + r_ : (first)) + chunk_ * 8;                         \
-            const uint to_ = (tile) + r_ * 128 + ((chunk_ ^ (r_ & 7)) << 4);                                           \
+            const uint to_ = tile_chunk(tile, r_, chunk_);                                                             \
             UNROLL for (int page_ = 0; page_ < ((width) + 63) / 64;                                                    \
                         page_++) if (page_ * 64 + 64 <= (width) || page_ * 64 + chunk_ * 8 < (width))                  \
                 cp_async16(w, to_ + page_ * PAGE_BYTES(rows), from_ + page_ * 64,                                      \

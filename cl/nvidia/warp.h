@@ -4,7 +4,9 @@
  *   emulation   work-items meet in local memory, so that the very kernels run on a CPU through PoCL, where their
  *               results are checked and their synchronisation is tracked
  *
- * EMULATE=1 asks for the emulation. OPERAND_F16: the 16-bit operands are halves; else they are bfloat16.
+ * EMULATE=1 asks for the emulation. OPERAND_F16: the 16-bit operands are halves; else they are bfloat16. WGMMA=1: the
+ * products of four warps, of sm_90a alone; WGMMA_MARKED=1: the instructions that only sm_90a has are comments marked
+ * "//@", for a compiler that makes PTX for sm_90, in which ptx.c then takes the marks away.
  *
  * Local memory is addressed in bytes by a uint, `local_base` + offset: a shared-memory address in the first body, an
  * offset into the tile memory in the second. A kernel opens with WARP_BEGIN(w, memory, bytes, n_warps), which declares
@@ -12,8 +14,9 @@
  *   - operations marked (all) are reached by every work-item of the group, equally often: trip counts and branches
  *     around them depend on arguments, group ids and what a whole group reads alike; no early return. This is the price
  *     of the emulation, whose barriers are the group's;
- *   - local memory is written by cp_async16 only, and read by ldmatrix only;
- *   - what cp_async16 brings may be read after commit, a matching wait_group and a block_barrier;
+ *   - local memory is written by cp_async16 only, and read by ldmatrix and wgmma only;
+ *   - what cp_async16 brings may be read after commit, a matching wait_group and a block_barrier; by wgmma, if
+ *     wgmma_visible() stands between the last two;
  *   - groups of 32 consecutive local ids are the warps; the group's size is a multiple of 32;
  *   - loops over registers carry UNROLL and have bounds known where they stand: macros, not function parameters, or the
  *     arrays stay in memory. Addresses inside long loops come from fresh(), or each occupies a register throughout;
@@ -136,6 +139,62 @@ WARP_FN float half_value(ushort bits) {
     return y;
 }
 
+/* ---- four warps together ---- */
+
+#if WGMMA
+#if WGMMA_MARKED
+#define WGMMA_TEXT "//@"
+#else
+#define WGMMA_TEXT
+#endif
+
+/* wgmma will see what this work-item's copies have brought, those waited for. */
+WARP_FN void wgmma_visible(warp *w) {
+    __asm__ volatile("fence.proxy.async.shared::cta;" ::: "memory");
+}
+
+/* Comes before products whose accumulators or operands are registers written since the last wgmma_end. (all) */
+WARP_FN void wgmma_begin(warp *w) {
+    __asm__ volatile(WGMMA_TEXT "wgmma.fence.sync.aligned;" ::: "memory");
+}
+
+/* Waits for the products; c[16 × 8·n] of each of them may then be read. (all) */
+#define wgmma_end(w, c, n)                                                                                             \
+    do {                                                                                                               \
+        __asm__ volatile(WGMMA_TEXT "wgmma.commit_group.sync.aligned;" ::: "memory");                                  \
+        __asm__ volatile(WGMMA_TEXT "wgmma.wait_group.sync.aligned 0;" ::: "memory");                                  \
+        UNROLL for (int j_ = 0; j_ < (n); j_++) __asm__ volatile("" : WGMMA_4(c, j_)::"memory");                       \
+    } while (0)
+
+/* Starts c[64 × n] = a[64 × 16] · b[16 × n], added to c if `accumulate`; n is 64 or 128. Each of four warps, the first
+ * of them a multiple of four, has its 16 rows of a and c, as in mma_m16n8k16. b: a descriptor (tile.h), of columns in
+ * rows of local memory, or, `transposed`, of rows. (all) */
+#define wgmma(w, n, c, a, b, accumulate, transposed) WGMMA_N(n, c, a, b, accumulate, transposed)
+#define WGMMA_N(n, c, a, b, accumulate, transposed)  WGMMA_N##n(c, a, b, accumulate, transposed)
+#define WGMMA_N64(c, a, b, accumulate, transposed)                                                                     \
+    __asm__ volatile(WGMMA_TEXT "{.reg .pred p; setp.ne.b32 p, %37, 0; "                                               \
+                                "wgmma.mma_async.sync.aligned.m64n64k16.f32." OPERAND "." OPERAND " {" WGMMA_32        \
+                                "}, {%32,%33,%34,%35}, %36, p, 1, 1, %38;}"                                            \
+                     : WGMMA_16(c, 0), WGMMA_16(c, 4)                                                                  \
+                     : WGMMA_IN(a, b, accumulate, transposed))
+#define WGMMA_N128(c, a, b, accumulate, transposed)                                                                    \
+    __asm__ volatile(WGMMA_TEXT "{.reg .pred p; setp.ne.b32 p, %69, 0; "                                               \
+                                "wgmma.mma_async.sync.aligned.m64n128k16.f32." OPERAND "." OPERAND " {" WGMMA_32       \
+                                "," WGMMA_64 "}, {%64,%65,%66,%67}, %68, p, 1, 1, %70;}"                               \
+                     : WGMMA_16(c, 0), WGMMA_16(c, 4), WGMMA_16(c, 8), WGMMA_16(c, 12)                                 \
+                     : WGMMA_IN(a, b, accumulate, transposed))
+#define WGMMA_IN(a, b, accumulate, transposed)                                                                         \
+    "r"((a)[0]), "r"((a)[1]), "r"((a)[2]), "r"((a)[3]), "l"(b), "r"(accumulate), "n"(transposed)
+#define WGMMA_4(c, j)  "+f"((c)[j][0]), "+f"((c)[j][1]), "+f"((c)[j][2]), "+f"((c)[j][3])
+#define WGMMA_16(c, j) WGMMA_4(c, j), WGMMA_4(c, j + 1), WGMMA_4(c, j + 2), WGMMA_4(c, j + 3)
+#define WGMMA_32                                                                                                       \
+    "%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,%27,%28,%29,"   \
+    "%30,%31"
+#define WGMMA_64                                                                                                       \
+    "%32,%33,%34,%35,%36,%37,%38,%39,%40,%41,%42,%43,%44,%45,%46,%47,%48,%49,%50,%51,%52,%53,%54,%55,%56,%57,%58,%59," \
+    "%60,%61,%62,%63"
+#endif
+
 #else /* -------------------------------------------------------------------------------------------------- emulation  \
        */
 
@@ -174,6 +233,7 @@ typedef struct {    /* of a 16-byte chunk; an epoch is the time between two bloc
     int ready;      /* the first epoch in which it may be read */
     int read_epoch; /* when it was last read */
     uint readers;   /* by these warps (a bit each) */
+    int visible;    /* wgmma may read it too */
 } warp_chunk;
 
 typedef struct {
@@ -193,6 +253,7 @@ typedef struct {
         int bytes;
     } copy[WARP_COPIES];
     int landed, waited, started;
+    int visible; /* to wgmma: up to there */
     int group_end[WARP_GROUPS], groups;
     int told; /* faults printed */
 } warp;
@@ -224,13 +285,14 @@ WARP_FN void warp_begin(warp *w, __local uchar *memory, uint bytes, int n_warps,
     w->bytes = bytes;
     w->chunk = chunk;
     w->epoch = 0;
-    w->landed = w->waited = w->started = w->groups = w->told = 0;
+    w->landed = w->waited = w->started = w->visible = w->groups = w->told = 0;
     for (uint i = id; i < bytes / 4; i += n_warps * 32) ((__local uint *)memory)[i] = WARP_NAN;
 #if EMULATE_ORDER
     for (uint i = id; i < bytes / 16; i += n_warps * 32) {
         chunk[i].ready = WARP_NEVER;
         chunk[i].read_epoch = -1;
         chunk[i].readers = 0;
+        chunk[i].visible = 0;
     }
 #endif
     barrier(CLK_LOCAL_MEM_FENCE);
@@ -289,6 +351,7 @@ WARP_FN void cp_async16(warp *w, uint to, const __global void *from, int bytes) 
         bytes = -1;
     }
     chunk->ready = WARP_IN_FLIGHT;
+    chunk->visible = 0;
 #endif
     *(__local uint4 *)(w->memory + to) = (uint4)(WARP_NAN);
     const int i = w->started++ & (WARP_COPIES - 1);
@@ -376,6 +439,10 @@ WARP_FN void ldmatrix_x4_trans(warp *w, uint *r, uint address) {
     }
 }
 
+WARP_FN float half_value(ushort bits) {
+    return vload_half(0, (const half *)&bits);
+}
+
 /* Sixteen operands, two in a word, as numbers: those of even index, then those of odd index. */
 #if OPERAND_F16
 WARP_FN float16 warp_numbers(const __local uint *words) {
@@ -396,13 +463,20 @@ WARP_FN float warp_dot(float16 a, float16 b) {
     return (r.x + r.y) + (r.z + r.w);
 }
 
-WARP_FN void mma_m16n8k16(warp *w, float *c, const uint *a, uint b0, uint b1) {
+/* Shares an A operand among the lanes of the warp: 16 rows of 8 words, after a barrier. */
+WARP_FN __local uint *warp_operand_a(warp *w, const uint *a) {
     const int g = w->lane >> 2, t = w->lane & 3;
-    __local uint *x = warp_exchange(w); /* a by rows: 16 of 8 words; then b by columns: 8 of 8 words */
+    __local uint *x = warp_exchange(w);
     x[8 * g + t] = a[0];
     x[8 * (g + 8) + t] = a[1];
     x[8 * g + t + 4] = a[2];
     x[8 * (g + 8) + t + 4] = a[3];
+    return x;
+}
+
+WARP_FN void mma_m16n8k16(warp *w, float *c, const uint *a, uint b0, uint b1) {
+    const int g = w->lane >> 2, t = w->lane & 3;
+    __local uint *x = warp_operand_a(w, a); /* then b by columns: 8 of 8 words */
     x[8 * (g + 16) + t] = b0;
     x[8 * (g + 16) + t + 4] = b1;
     barrier(CLK_LOCAL_MEM_FENCE);
@@ -413,6 +487,51 @@ WARP_FN void mma_m16n8k16(warp *w, float *c, const uint *a, uint b0, uint b1) {
     c[2] += warp_dot(row1, column0);
     c[3] += warp_dot(row1, column1);
 }
+
+#if WGMMA
+WARP_FN void wgmma_visible(warp *w) {
+#if EMULATE_ORDER
+    for (; w->visible < w->waited; w->visible++) w->chunk[w->copy[w->visible & (WARP_COPIES - 1)].to / 16].visible = 1;
+#endif
+}
+
+#define wgmma_begin(w)     (void)0
+#define wgmma_end(w, c, n) (void)0
+
+/* Element (k, n) of b, found as the PTX manual says for descriptors with swizzles of 128 bytes. */
+WARP_FN float warp_element(warp *w, ulong b, int k, int n, bool transposed) {
+    const uint start = (uint)(b & 0x3fff) << 4, leading = (uint)(b >> 16 & 0x3fff) << 4;
+    const uint stride = (uint)(b >> 32 & 0x3fff) << 4;
+    uint at = transposed ? start + n / 64 * leading + k / 8 * stride + k % 8 * 128 + n % 64 * 2
+                         : start + n / 8 * stride + n % 8 * 128 + k * 2;
+    at ^= (at >> 7 & 7) << 4;
+    bool good = b >> 62 == 1 && warp_row(w, at & ~15u) != WARP_BAD_ROW;
+#if EMULATE_ORDER
+    if (good && !w->chunk[at / 16].visible) {
+        warp_fault(w, "read by wgmma before wgmma_visible", at);
+        good = false;
+    }
+#endif
+    if (!good) return as_float(WARP_NAN);
+    const ushort bits = *(__local ushort *)(w->memory + at);
+    return OPERAND_F16 ? half_value(bits) : as_float((uint)bits << 16);
+}
+
+WARP_FN void wgmma(warp *w, int n, float (*c)[4], const uint *a, ulong b, int accumulate, bool transposed) {
+    const int t = w->lane & 3;
+    const __local uint *x = warp_operand_a(w, a);
+    barrier(CLK_LOCAL_MEM_FENCE);
+    const float16 row0 = warp_numbers(x + 8 * (w->lane >> 2)), row1 = warp_numbers(x + 8 * ((w->lane >> 2) + 8));
+    for (int j = 0; j < n / 8; j++)
+        for (int e = 0; e < 2; e++) {
+            float column[16];
+            for (int k = 0; k < 16; k++)
+                column[(k >> 1) + (k & 1) * 8] = warp_element(w, b, k, 8 * j + 2 * t + e, transposed);
+            c[j][e] = (accumulate ? c[j][e] : 0) + warp_dot(row0, vload16(0, column));
+            c[j][2 + e] = (accumulate ? c[j][2 + e] : 0) + warp_dot(row1, vload16(0, column));
+        }
+}
+#endif
 
 WARP_FN float warp_shfl_xor(warp *w, float x, int mask) {
     __local uint *all = warp_exchange(w);
@@ -431,10 +550,6 @@ WARP_FN float lg2(float x) {
 
 WARP_FN float rcp(float x) {
     return 1 / x;
-}
-
-WARP_FN float half_value(ushort bits) {
-    return vload_half(0, (const half *)&bits);
 }
 
 #if OPERAND_F16

@@ -1,2 +1,5 @@
 unit(dataset)
-target_link_libraries(test-dataset PRIVATE PkgConfig::JANSSON)
+unit(dataset_labels)
+target_link_libraries(test-dataset_labels PRIVATE PkgConfig::JANSSON)
+unit(dataset_files)
+target_link_libraries(test-dataset_files PRIVATE PkgConfig::JANSSON PkgConfig::XXHASH)

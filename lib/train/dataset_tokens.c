@@ -38,6 +38,9 @@ static clf_status check_header(const clf_data_file *file, const clf_dataset_args
               h->width);
     CLF_CHECK(err, h->vocab > 0 && h->vocab <= (h->width == 2 ? 1u << 16 : 1u << 31), CLF_BAD_FILE,
               "%s: vocabulary: %u ids don't fit in %u bytes", path, h->vocab, h->width);
+    CLF_CHECK(err, !args->tokenizer || h->vocab == (uint32_t)clf_tokenizer_size(args->tokenizer), CLF_BAD_FILE,
+              "%s: vocabulary: expected the tokenizer's %d ids, got %u", path, (int)clf_tokenizer_size(args->tokenizer),
+              h->vocab);
     CLF_CHECK(err, (h->flags & ~(uint32_t)CLF_TOKENS_FLAGS) == 0 && h->zero == 0, CLF_BAD_FILE,
               "%s: unknown flags 0x%x", path, h->flags);
     CLF_CHECK(err, args->preference == ((h->flags & CLF_TOKENS_PAIRS) != 0), CLF_BAD_FILE, "%s: expected %s, got %s",

@@ -119,8 +119,8 @@ static int64_t split_at(const attention_unit *u, int64_t i, int64_t n) {
 }
 
 /* An empty result with part `i` of n of the unit's keys added. */
-static void run_unit(const forward *f, const attention_unit *unit, int64_t i, int64_t n, const attention_partial *out,
-                     float *work) {
+static void run_unit(const forward *f, const attention_unit *unit, const attention_unit *after, int64_t i, int64_t n,
+                     const attention_partial *out, float *work) {
     attention_unit u = *unit;
     u.begin = split_at(unit, i, n);
     u.end = split_at(unit, i + 1, n);
@@ -133,7 +133,7 @@ static void run_unit(const forward *f, const attention_unit *unit, int64_t i, in
     if (is_few(f, &u.s))
         attention_few(&f->a, &u, out, work);
     else
-        attention_panels(&f->a, &u, out, work);
+        attention_panels(&f->a, &u, after, out, work);
 }
 
 /* Adds a later part of the keys to an earlier one. */
@@ -163,12 +163,12 @@ static void finish_row(const forward *f, const float *x, float scale, char *out)
 
 static void finish(const forward *f, const attention_unit *u, const attention_partial *part) {
     const clf_attention_args *args = f->a.args;
-    for (int r = 0; r < u->rows; r++) {
-        const int64_t head = attention_head(&f->a, u, u->row + r);
+    attention_row at = attention_row_of(&f->a, u, u->row);
+    for (int r = 0; r < u->rows; r++, attention_row_next(&at)) {
         double max = (double)part->max[r], sum = (double)part->sum[r], shrink = 1;
         if (args->sinks) {
             const float *sinks = clf_data(args->sinks);
-            const double sink = (double)sinks[head * args->sinks->stride[0]] * LOG2_E, top = sink > max ? sink : max;
+            const double sink = (double)sinks[at.head * args->sinks->stride[0]] * LOG2_E, top = sink > max ? sink : max;
             if (top > (double)-INFINITY) {
                 shrink = exp2(max - top);
                 sum = sum * shrink + exp2(sink - top);
@@ -176,12 +176,12 @@ static void finish(const forward *f, const attention_unit *u, const attention_pa
             }
         }
         const double scale = sum == 0 ? 0 : shrink / sum / (1 - (double)args->dropout);
-        finish_row(f, part->out + r * f->a.v_pitch, (float)scale, attention_row_at(&f->a, u, args->out, u->row + r));
+        finish_row(f, part->out + r * f->a.v_pitch, (float)scale, attention_row_at(u, args->out, &at));
         if (args->lse) {
             double lse = max / LOG2_E + log(sum); /* max is cut off at the lowest float */
             if (sum == 0) lse = -(double)INFINITY;
             if (max == -(double)FLT_MAX) lse = max;
-            *(float *)(void *)attention_row_at(&f->a, u, args->lse, u->row + r) = (float)lse;
+            *(float *)(void *)attention_row_at(u, args->lse, &at) = (float)lse;
         }
     }
 }
@@ -209,7 +209,10 @@ static void run_turns(const forward *f) {
             const int64_t unit = (i - t->units) / t->parts, part = (i - t->units) % t->parts;
             const attention_unit u = unit_of(f, t, unit);
             const attention_partial out = t->parts > 1 ? waiting_at(f, t, &u.s, unit, part) : result_at(f, &u.s, own);
-            run_unit(f, &u, part, t->parts, &out, own + p->partial);
+            const int64_t next = unit + p->threads;
+            attention_unit after = {.rows = 0};
+            if (f->a.args->layout_rows && next < t->blocks * f->a.args->key->shape[1]) after = unit_of(f, t, next);
+            run_unit(f, &u, &after, part, t->parts, &out, own + p->partial);
             if (t->parts == 1) finish(f, &u, &out);
         }
         for (int64_t n = 0; n < p->turns; n++) {

@@ -76,11 +76,13 @@ static inline attention_sequence attention_sequence_of(const attention *a, int64
     return q;
 }
 
+/* Bytes of n elements, whole blocks of them: no division where there are no blocks, this is done for every few keys. */
+static inline int64_t attention_bytes(const clf_tensor *t, int64_t n) {
+    return t->dtype == CLF_Q8_0 ? n / 32 * 34 : n * (int64_t)cpu_bytes(t->dtype);
+}
 /* Address of [x, y, z, 0]. */
 static inline char *attention_at(const clf_tensor *t, int64_t x, int64_t y, int64_t z) {
-    const int64_t offset = x * t->stride[0] + y * t->stride[1] + z * t->stride[2];
-    const int64_t values = clf_dtype_block_values(t->dtype);
-    return (char *)clf_data(t) + offset / values * (int64_t)clf_dtype_block_bytes(t->dtype);
+    return (char *)clf_data(t) + attention_bytes(t, x * t->stride[0] + y * t->stride[1] + z * t->stride[2]);
 }
 /* Address of key or value `j`. */
 static inline char *attention_key_at(const clf_tensor *t, const attention_sequence *s, int64_t kv_head, int64_t j) {

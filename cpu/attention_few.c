@@ -279,8 +279,8 @@ static void drop_unseen(const few *f, chunk *c) {
 /* The next keys that some row sees; none at the end. */
 static void take_chunk(few *f, chunk *c) {
     const clf_tensor *keys = f->a->args->key, *values = f->a->args->value;
-    const int64_t of = clf_dtype_block_values(keys->dtype), bytes = (int64_t)clf_dtype_block_bytes(keys->dtype);
-    const int64_t k_stride = keys->stride[2] / of * bytes, v_stride = values->stride[2] / of * bytes;
+    const int64_t k_stride = attention_bytes(keys, keys->stride[2]),
+                  v_stride = attention_bytes(values, values->stride[2]);
     do {
         bool border = false;
         for (c->n = 0; c->n < f->step;) {
@@ -312,14 +312,15 @@ static void pack(few *f, float *q) {
     const attention_unit *u = f->u;
     const clf_tensor *query = a->args->query;
     memset(q, 0, CLF_ATTENTION_FEW * (size_t)a->pitch * sizeof *q);
-    for (int r = 0; r < u->rows; r++) {
-        const char *x = attention_row_at(a, u, query, u->row + r);
+    attention_row at = attention_row_of(a, u, u->row);
+    for (int r = 0; r < u->rows; r++, attention_row_next(&at)) {
+        const char *x = attention_row_at(u, query, &at);
         const int first_row = r / ROWS * ROWS, R = tile_rows(u->rows - first_row);
         float *to = q + first_row * a->pitch + (r - first_row) * SPAN;
         for (int d = 0; d < a->dim; d++)
             to[d / SPAN * SPAN * R + d % SPAN] = attention_float(x, d, query->dtype) * a->scale;
         int64_t first, end;
-        attention_sees(a, &u->s, attention_query(a, u->row + r), &first, &end);
+        attention_sees(a, &u->s, at.query, &first, &end);
         if (first > f->first) f->first = first;
         if (end < f->end) f->end = end;
     }

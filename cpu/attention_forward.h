@@ -25,7 +25,8 @@ typedef struct attention_partial {
 #define attention_few    CPU_FN(attention_few)
 #define attention_panels CPU_FN(attention_panels)
 void attention_few(const attention *a, const attention_unit *u, const attention_partial *out, float *work);
-void attention_panels(const attention *a, const attention_unit *u, const attention_partial *out, float *work);
+void attention_panels(const attention *a, const attention_unit *u, const attention_unit *after,
+                      const attention_partial *out, float *work);
 
 static inline int64_t attention_query(const attention *a, int64_t row) {
     return row / a->group;
@@ -33,9 +34,22 @@ static inline int64_t attention_query(const attention *a, int64_t row) {
 static inline int64_t attention_head(const attention *a, const attention_unit *u, int64_t row) {
     return u->kv_head * a->group + row % a->group;
 }
+/* One row of a unit, and then the next, without a division. */
+typedef struct attention_row {
+    int64_t query, head, first, last; /* of the group's heads */
+} attention_row;
+
+static inline attention_row attention_row_of(const attention *a, const attention_unit *u, int64_t row) {
+    const int64_t first = u->kv_head * a->group;
+    return (attention_row){row / a->group, first + row % a->group, first, first + a->group - 1};
+}
+static inline void attention_row_next(attention_row *r) {
+    r->query += r->head == r->last;
+    r->head = r->head == r->last ? r->first : r->head + 1;
+}
 /* Address of a row's element of a tensor shaped as the query. */
-static inline char *attention_row_at(const attention *a, const attention_unit *u, const clf_tensor *t, int64_t row) {
-    return attention_at(t, u->s.batch, attention_head(a, u, row), u->s.query + attention_query(a, row));
+static inline char *attention_row_at(const attention_unit *u, const clf_tensor *t, const attention_row *r) {
+    return attention_at(t, u->s.batch, r->head, u->s.query + r->query);
 }
 
 /* The keys of the unit's range that its rows may see, in order. */

@@ -13,7 +13,7 @@
 #if defined(__AVX512F__) /* up to 24 accumulators of 32 registers */
 enum { WIDEST = 3, MOST = 24, ROWS = 8, COLUMNS = 2 };
 INLINE int tile_keys(const int W) {
-    return W == 1 ? 16 : MOST / W;
+    return W == 1 ? 8 : MOST / W;
 }
 #else
 #if defined(__ARM_NEON) && !defined(CLF_SIMD_OFF)
@@ -358,21 +358,21 @@ static void add_panel_of(int vectors, const attention *a, const attention_unit *
 /* Fills what is kept about the rows; those beyond the block's are like the last. */
 static void look_rows(const attention *a, const attention_unit *u, const block *all, int padded) {
     const clf_tensor *slopes = a->args->alibi_slopes;
-    int64_t query = attention_query(a, u->row), of_group = u->row % a->group, first, end;
-    attention_sees(a, &u->s, query, &first, &end);
+    attention_row at = attention_row_of(a, u, u->row);
+    int64_t first, end;
+    attention_sees(a, &u->s, at.query, &first, &end);
     for (int i = 0; i < padded; i++) {
-        const int64_t head = u->kv_head * a->group + of_group;
-        double slope = slopes ? (double)((const float *)clf_data(slopes))[head * slopes->stride[0]] * LOG2_E : 0;
+        double slope = slopes ? (double)((const float *)clf_data(slopes))[at.head * slopes->stride[0]] * LOG2_E : 0;
         if (slope > (double)FLT_MAX) slope = (double)FLT_MAX;
         all->first[i] = first;
         all->end[i] = end;
-        all->query[i] = (uint32_t)query;
-        all->head[i] = (uint32_t)head;
+        all->query[i] = (uint32_t)at.query;
+        all->head[i] = (uint32_t)at.head;
         all->slope_high[i] = (float)slope;
         all->slope_low[i] = (float)(slope - (double)all->slope_high[i]);
-        if (i + 1 >= u->rows || ++of_group < a->group) continue;
-        of_group = 0;
-        attention_sees(a, &u->s, ++query, &first, &end);
+        if (i + 1 >= u->rows) continue;
+        attention_row_next(&at);
+        if (at.head == at.first) attention_sees(a, &u->s, at.query, &first, &end);
     }
 }
 
@@ -383,7 +383,19 @@ static float *part_of(float **work, int64_t floats) {
     return part;
 }
 
-void attention_panels(const attention *a, const attention_unit *u, const attention_partial *out, float *work) {
+/* Fetches up to n rows of a unit's queries, and of its outputs. */
+static void fetch_rows(const attention *a, const attention_unit *u, attention_row *at, int *left, int n) {
+    const clf_tensor *q = a->args->query, *out = a->args->out;
+    const int q_bytes = a->dim * (int)cpu_bytes(q->dtype), out_bytes = a->v_dim * (int)cpu_bytes(out->dtype);
+    for (; n > 0 && *left > 0; n--, --*left, attention_row_next(at)) {
+        const char *from = attention_row_at(u, q, at), *to = attention_row_at(u, out, at);
+        for (int i = 0; i < q_bytes; i += 64) __builtin_prefetch(from + i, 0, 2);
+        for (int i = 0; i < out_bytes; i += 64) __builtin_prefetch(to + i, 1, 2);
+    }
+}
+
+void attention_panels(const attention *a, const attention_unit *u, const attention_unit *after,
+                      const attention_partial *out, float *work) {
     const int padded = (u->rows + CLF_ATTENTION_LANES - 1) / CLF_ATTENTION_LANES * CLF_ATTENTION_LANES;
     float *const q = part_of(&work, padded * a->pitch);
     panel p = {.score = part_of(&work, STEP * STEP), .mask = part_of(&work, STEP * STEP)};
@@ -403,8 +415,11 @@ void attention_panels(const attention *a, const attention_unit *u, const attenti
 
     step s;
     attention_walk walk = attention_unit_keys(a, u);
+    attention_row at = attention_row_of(a, after, after->row);
+    int left = after->rows;
     while (step_take(a, u, &walk, &s, k, v)) {
         bool first = true;
+        fetch_rows(a, after, &at, &left, padded / 4);
         for (int row = 0, vectors; row < padded; row += vectors * VL) {
             vectors = vectors_of(padded - row);
             look(&p, u, &all, &s, row, vectors * VL);

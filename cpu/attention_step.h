@@ -52,10 +52,6 @@ static inline bool step_in_place(const attention *a, const clf_tensor *t, bool w
     return t->dtype == CLF_F32 && !scattered && (!whole || t->shape[3] % VL == 0);
 }
 
-static inline int64_t step_row_bytes(const clf_tensor *t) {
-    return t->stride[2] / clf_dtype_block_values(t->dtype) * (int64_t)clf_dtype_block_bytes(t->dtype);
-}
-
 /* The keys [key, key + n), of one piece, as runs from `at` on. */
 static inline void step_add(const attention *a, const attention_unit *u, step *s, int64_t key, int n, float *k,
                             float *v) {
@@ -70,9 +66,12 @@ static inline void step_add(const attention *a, const attention_unit *u, step *s
         step_run r = {.at = s->n + done, .n = m};
         r.k = k_here ? (const float *)(const void *)k_row : k + r.at * a->pitch;
         r.v = v_here ? (const float *)(const void *)v_row : v + r.at * a->v_pitch;
-        if (!k_here) step_convert(k_row, step_row_bytes(keys), keys->dtype, m, a->dim, a->pitch, k + r.at * a->pitch);
+        if (!k_here)
+            step_convert(k_row, attention_bytes(keys, keys->stride[2]), keys->dtype, m, a->dim, a->pitch,
+                         k + r.at * a->pitch);
         if (!v_here)
-            step_convert(v_row, step_row_bytes(values), values->dtype, m, a->v_dim, a->v_pitch, v + r.at * a->v_pitch);
+            step_convert(v_row, attention_bytes(values, values->stride[2]), values->dtype, m, a->v_dim, a->v_pitch,
+                         v + r.at * a->v_pitch);
         if (s->runs && !k_here && !v_here)
             s->run[0].n += m;
         else

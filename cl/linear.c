@@ -11,9 +11,11 @@ typedef struct product {
     const clf_tensor *x, *weight, *bias, *residual, *out;
     const clf_memory *gate;
     clf_activation activation;
+    float scale;
 } product;
 
 static void set_epilogue(clf_cl_call *call, const product *p) {
+    clf_cl_float(call, p->scale);
     clf_cl_memory(call, p->bias ? &p->bias->buffer->memory : NULL);
     clf_cl_long(call, p->bias ? clf_cl_offset(p->bias) : 0);
     clf_cl_int(call, p->bias ? p->bias->dtype : CLF_F32);
@@ -81,14 +83,16 @@ static clf_status gated(clf_context *ctx, const clf_linear_args *args) {
     gate.offset = 0;
     int64_t stride = 1;
     for (int i = gate.ndim - 1; i >= 0; i--) gate.stride[i] = stride, stride *= gate.shape[i];
-    const product first = {.x = args->x, .weight = args->weight[0], .bias = args->bias[0], .out = &gate};
+    const product first = {
+        .x = args->x, .weight = args->weight[0], .bias = args->bias[0], .out = &gate, .scale = args->scale};
     const product second = {.x = args->x,
                             .weight = args->weight[1],
                             .bias = args->bias[1],
                             .residual = args->residual,
                             .out = args->out[0],
                             .gate = &scratch->memory,
-                            .activation = args->glu};
+                            .activation = args->glu,
+                            .scale = args->scale};
     clf_status st = multiply(ctx, &first);
     if (st == CLF_OK) st = multiply(ctx, &second);
     clf_buffer_release(scratch); /* the queue is in order: nothing reuses it before both are done */
@@ -96,14 +100,14 @@ static clf_status gated(clf_context *ctx, const clf_linear_args *args) {
 }
 
 clf_status clf_linear_opencl(clf_context *ctx, const clf_linear_args *args) {
-    CLF_CHECK(&ctx->error, args->scale == 1, CLF_UNSUPPORTED, "linear: scale: opencl has none yet");
     if (args->glu != CLF_ACTIVATION_NONE) return gated(ctx, args);
     for (int i = 0; i < CLF_LINEAR_MAX && args->weight[i]; i++) {
         const product p = {.x = args->x,
                            .weight = args->weight[i],
                            .bias = args->bias[i],
                            .residual = i ? NULL : args->residual,
-                           .out = args->out[i]};
+                           .out = args->out[i],
+                           .scale = args->scale};
         CLF_TRY(multiply(ctx, &p));
     }
     return CLF_OK;

@@ -1,6 +1,6 @@
-/* linear.cl: out = x · weightᵀ + bias, optionally as the gated half of a GLU and with a residual added:
+/* linear.cl: out = scale · x · weightᵀ + bias, optionally as the gated half of a GLU and with a residual added:
  *
- *     v = Σ x[row, k] · weight[column, k] + bias[column]
+ *     v = scale · Σ x[row, k] · weight[column, k] + bias[column]
  *     v = activation(gate[row, column]) · v        with a gate, which an earlier call left in float32 scratch
  *     out[row, column] = v + residual[row, column]
  *
@@ -9,13 +9,14 @@
  * error grows with the number of chunks and not with k. W is the weight's dtype; x's is an argument. */
 
 #define EPILOGUE_ARGS                                                                                                  \
-    global const void *bias, long bias_at, int bias_dtype, global const float *gate, int activation, IN(residual),     \
+    float scale, global const void *bias, long bias_at, int bias_dtype, global const float *gate, int activation, IN(residual),     \
         OUT(out), int out_dtype, uint4 shape, uint m, uint n
-#define EPILOGUE bias, bias_at, bias_dtype, gate, activation, residual, residual_at, residual_stride, out, out_at,     \
+#define EPILOGUE scale, bias, bias_at, bias_dtype, gate, activation, residual, residual_at, residual_stride, out, out_at,     \
                  out_stride, out_dtype, shape, m, n
 
 void finish(uint row, uint column, float v, EPILOGUE_ARGS) {
     if (row >= m || column >= n) return;
+    v *= scale;
     if (bias) v += load(bias, bias_at + column, bias_dtype);
     if (gate) v *= activate(gate[(ulong)row * n + column], activation);
     if (residual) v += load(residual, ROW(residual, row) + column, out_dtype);

@@ -50,6 +50,8 @@ INLINE matrix_scratch matrix_scratch_of(char *memory, int thread) {
 static void matrix_plan(matrix *m, int threads) {
     const int64_t padded_rows = (m->rows + VL - 1) / VL * VL, padded_columns = (m->columns + VL - 1) / VL * VL;
     bool exchange = 5 * m->columns * padded_rows < 4 * m->rows * padded_columns;
+    if (m->n && m->a[0].across && m->columns < UNIT_L && m->columns < m->rows)
+        exchange = true; /* the narrow side is cheaper to transpose */
     int64_t step = TILE_V * VL;
     for (int i = 0; i < m->n; i++) {
         const int values = clf_dtype_block_values(m->b[i].t->dtype);
@@ -148,6 +150,13 @@ static void matrix_pack_b(const operand *b, int64_t l0, int64_t lanes, int64_t k
     }
 }
 
+/* Asks for the columns of A that are transposed next. */
+INLINE void matrix_fetch_a(const operand *a, int64_t r0, int64_t k0, int count) {
+    if (!a->across) return;
+    const size_t from = (size_t)r0 * cpu_bytes(a->t->dtype);
+    for (int k = 0; k < count; k++) __builtin_prefetch((const char *)clf_row(a->t, k0 + k) + from, 0, 2);
+}
+
 /* Asks for part `part` of `parts` of the columns of B that are packed next. */
 INLINE void matrix_fetch(const operand *b, int64_t l0, int64_t lanes, int64_t k0, int64_t terms, int64_t part,
                          int64_t parts) {
@@ -182,6 +191,7 @@ static matrix_unit matrix_multiply(const matrix *m, int64_t unit, const matrix_s
                 const int64_t r0 = u.rows * tile / tiles;
                 const int rows = (int)(u.rows * (tile + 1) / tiles - r0);
                 matrix_pack_a(&m->a[i], u.r0 + r0, rows, k0, count, a);
+                if (tile + 1 < tiles) matrix_fetch_a(&m->a[i], u.r0 + r0 + rows, k0, count);
                 if (k0 + CHUNK < m->terms[i])
                     matrix_fetch(&m->b[i], u.l0, u.lanes, k0 + CHUNK, m->terms[i], tile, tiles);
                 for (int64_t v = 0; v < panels; v += TILE_V)

@@ -46,8 +46,8 @@ INLINE void tile_of(const int R, const int V, const float (*a)[CHUNK], const flo
 }
 
 /* `rows` of a, and two panels of b, `apart` floats apart, where `panels` > 1. */
-static void tile_float(int rows, int64_t panels, const float (*a)[CHUNK], const float *b, int64_t apart, int count,
-                       float *c, int64_t c_stride, bool first) {
+static inline void tile_float(int rows, int64_t panels, const float (*a)[CHUNK], const float *b, int64_t apart,
+                              int count, float *c, int64_t c_stride, bool first) {
 #define TILE(R)                                                                                                        \
     case R:                                                                                                            \
         if (panels > 1)                                                                                                \

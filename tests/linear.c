@@ -407,7 +407,7 @@ static double tolerance(const op_run *run, const op_tensor *t) {
 
 static const char *lacks(const op_run *run, const char *backend) {
     if (strncmp(backend, "cpu", 3) == 0) return NULL;
-    return run->backward ? "linear_backward" : run->args.linear.scale != 0 ? "scale" : NULL;
+    return run->backward ? "linear_backward" : NULL;
 }
 
 static double flops(const op_run *run) {

@@ -182,7 +182,7 @@ typedef struct clf_linear_cross_entropy_args {
     float z_loss;                  /**< λ ≥ 0: λ·lse² is added to each loss */
     float d_loss;                  /**< multiplies all gradients: loss scale ÷ targets of the step; 0: 1 */
     clf_tensor *loss;              /**< F32 [rows]: 0 where the label is CLF_LABEL_NONE */
-    clf_tensor *lse;               /**< F32 [rows]: log Σ exp(z); NULL: not stored */
+    clf_tensor *lse;               /**< F32 [rows]: log Σ exp(z), likewise 0; NULL: not stored */
     clf_tensor *d_x;               /**< as x; may alias x */
     clf_tensor *d_weight;          /**< F32 [vocab, k]: added to; NULL: frozen */
 } clf_linear_cross_entropy_args;

@@ -1,6 +1,7 @@
 /* attention.cl: out = softmax(mask(softcap(scale * q.kT) - alibi + mask)) * v, a tile of keys at a time with a running
  * maximum and sum (arXiv:2205.14135), so that scores never leave the chip. A group has QUERIES queries of one sequence
  * and head; key tiles that none of them sees are not looked at. CHUNKS: v_dim / 64, rounded up to 1, 2 or 4. */
+#include "philox.cl"
 #include "attention_rules.cl"
 #include "attention_tile.cl"
 

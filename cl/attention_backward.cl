@@ -7,6 +7,7 @@
  *
  * Each kernel owns what it writes and adds in one order; nothing is larger than a row of floats for each query:
  * D, and the ALiBi slope's sum. CHUNKS: the larger of head_dim and v_dim / 64, rounded up to 1, 2 or 4. */
+#include "philox.cl"
 #include "attention_rules.cl"
 #include "attention_tile.cl"
 

@@ -3,6 +3,7 @@
  * at a time; every key is read once for all rows. Parts are merged in their order. The formula is attention.cl's.
  *
  * A part's result is v_dim sums, the maximum that they are relative to, and the sum of probabilities. */
+#include "philox.cl"
 #include "attention_rules.cl"
 
 #define ITEMS   128

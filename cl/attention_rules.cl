@@ -1,5 +1,5 @@
 /* attention_rules.cl: what attention's kernels share: the call as they see it, which rows are whose, which keys a query
- * sees, what is added to a score, dropout. Index tensors may hold anything: whatever they say, rows outside the tensors
+ * sees, what is added to a score, dropout (by philox.cl, which comes before). Index tensors may hold anything: whatever they say, rows outside the tensors
  * are never named; starts are read from a copy that rises (attention_starts). Rows and keys of a call are fewer than
  * 2^31 - 2^16, so that tiles beyond the last one still count in an int. */
 
@@ -191,17 +191,6 @@ float score(const attention_call *c, float dot, float slope, int distance, globa
 long mask_row(const attention_call *c, const sequence *s, uint head, int i) {
     return c->mask.at + s->batch * c->mask.batch + head * c->mask.head + (s->first_query + i) * c->mask.row +
            s->first_key * c->mask_key;
-}
-
-/* Philox 4x32-10 (Salmon et al., SC 2011). */
-uint4 philox(uint4 counter, uint2 key) {
-    for (int round = 0; round < 10; round++) {
-        const uint a = 0xD2511F53u, b = 0xCD9E8D57u;
-        counter = (uint4)(mul_hi(b, counter.z) ^ counter.y ^ key.x, b * counter.z,
-                          mul_hi(a, counter.x) ^ counter.w ^ key.y, a * counter.x);
-        key += (uint2)(0x9E3779B9u, 0xBB67AE85u);
-    }
-    return counter;
 }
 
 /* What dropout makes of the probabilities of query i and the keys from j on, a multiple of 4: 0 or 1 / (1 - dropout).

@@ -17,6 +17,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "philox.h"
+
 enum { SAMPLED_ROWS = 127 }; /* of a sampled output every so many are computed */
 
 typedef struct problem {
@@ -41,25 +43,12 @@ typedef struct pair {
     int64_t key, value, mask; /* where in `value` of the tensors its key row, value row and mask element are */
 } pair;
 
-void attention_philox(const uint32_t counter[4], const uint32_t key[2], uint32_t out[4]) {
-    uint32_t c[4] = {counter[0], counter[1], counter[2], counter[3]}, k[2] = {key[0], key[1]};
-    for (int round = 0; round < 10; round++) {
-        const uint64_t a = (uint64_t)0xD2511F53 * c[0], b = (uint64_t)0xCD9E8D57 * c[2];
-        const uint32_t next[4] = {(uint32_t)(b >> 32) ^ c[1] ^ k[0], (uint32_t)b, (uint32_t)(a >> 32) ^ c[3] ^ k[1],
-                                  (uint32_t)a};
-        for (int i = 0; i < 4; i++) c[i] = next[i];
-        k[0] += 0x9E3779B9;
-        k[1] += 0xBB67AE85;
-    }
-    for (int i = 0; i < 4; i++) out[i] = c[i];
-}
-
 /* 1 / (1 − dropout), or 0 for a pair that is dropped. */
 static double kept(const clf_attention_args *a, int64_t s, int64_t h, int64_t i, int64_t j) {
     if (a->dropout == 0) return 1;
     const uint32_t key[2] = {(uint32_t)a->dropout_seed, (uint32_t)(a->dropout_seed >> 32)};
     uint32_t words[4];
-    attention_philox((uint32_t[]){(uint32_t)(j / 4), (uint32_t)i, (uint32_t)h, (uint32_t)s}, key, words);
+    philox_words((uint32_t[]){(uint32_t)(j / 4), (uint32_t)i, (uint32_t)h, (uint32_t)s}, key, words);
     return (double)words[j % 4] >= (double)a->dropout * 0x1p32 ? 1 / (1 - (double)a->dropout) : 0;
 }
 

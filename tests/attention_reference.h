@@ -1,5 +1,4 @@
-/* attention_reference.h: attention in double, forward and backward, written from the formula; and the generator of its
- * dropout. */
+/* attention_reference.h: attention in double, forward and backward, written from the formula. */
 #ifndef CLF_TESTS_ATTENTION_REFERENCE_H
 #define CLF_TESTS_ATTENTION_REFERENCE_H
 
@@ -14,8 +13,5 @@ static inline clf_attention_args *attention_args(op_run *run) {
 void attention_reference(op_run *run);
 /* From the inputs, "out", "lse" and "d_out": writes the gradients that are declared, and their magnitudes. */
 void attention_reference_backward(op_run *run);
-
-/* Philox4×32-10: four words from a counter and a key (Salmon et al., SC 2011). */
-void attention_philox(const uint32_t counter[4], const uint32_t key[2], uint32_t out[4]);
 
 #endif

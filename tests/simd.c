@@ -281,8 +281,46 @@ static vf gelu_tanh_of(vf x) {
     return v_activate(CLF_ACTIVATION_GELU_TANH, x);
 }
 
+static double silu_slope(double x) {
+    return (1 + x / (1 + exp(x))) / (1 + exp(-x));
+}
+static double gelu_slope(double x) {
+    return 0.5 * erfc(-x * 0.70710678118654752440) + x * 0.39894228040143267794 * exp(-0.5 * x * x);
+}
+static double gelu_tanh_slope(double x) {
+    const double u = 2 * 0.79788456080286535588 * (x + 0.044715 * x * x * x);
+    return (1 + x * 2 * 0.79788456080286535588 * (1 + 3 * 0.044715 * x * x) / (1 + exp(u))) / (1 + exp(-u));
+}
+
+/* Errors of the gates' slopes, which pass 0 once: absolute, and relative below `below`, beyond that place. */
+static void check_slope(clf_activation activation, double (*exact)(double), double below, double relative) {
+    for (int i = 0; i < 40000; i += VL) {
+        float x[VL], y[VL];
+        vf slope;
+        for (int k = 0; k < VL; k++) x[k] = (float)(-8 + 20. * (i + k) / 40000);
+        v_activate_slope(activation, v_load(x), &slope);
+        v_store(y, slope);
+        for (int k = 0; k < VL; k++) {
+            const double want = exact((double)x[k]), error = fabs((double)y[k] - want);
+            if (error > 3e-7 || ((double)x[k] < below && error > relative * fabs(want)))
+                fail_msg("slope %d at %g: expected %.9g, got %.9g", (int)activation, (double)x[k], want, (double)y[k]);
+        }
+    }
+    const float ends[] = {INFINITY, -INFINITY, 1e30f, -1e30f};
+    for (int i = 0; i < 4; i++) {
+        float y[VL];
+        vf slope;
+        v_activate_slope(activation, v_set1(ends[i]), &slope);
+        v_store(y, slope);
+        assert_true(fabs((double)y[0] - (i % 2 == 0)) < 1e-30);
+    }
+}
+
 static void test_functions(void **state) {
     (void)state;
+    check_slope(CLF_ACTIVATION_SILU, silu_slope, -2, 1e-6);
+    check_slope(CLF_ACTIVATION_GELU, gelu_slope, -4, 2e-5);
+    check_slope(CLF_ACTIVATION_GELU_TANH, gelu_tanh_slope, -4, 2e-5);
     check_function("exp2", exp2_of, exp2, -126, 127, 1.2e-7);
     check_function("exp", exp_of, exp, -87, 88, 1.2e-7);
     check_function("tanh", tanh_of, tanh, -20, 20, 2e-7);

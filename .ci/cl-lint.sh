@@ -34,8 +34,9 @@ done
 lint convert
 for w in $floats; do lint embedding -DW="$w"; lint linear -DW="$w"; done
 for w in $blocks; do
-    for source in embedding linear convert; do lint $source -DW="$w" -DBLOCKS; done
+    for source in embedding linear linear_backward convert; do lint $source -DW="$w" -DBLOCKS; done
 done
+for source in linear_backward linear_cross_entropy; do lint $source -DW=F32; done
 lint attention_starts
 tile="-DQUERIES=64 -DKEYS=32 -DITEMS=128 -DDEPTH=16"
 for chunks in 1 2 4; do lint attention $tile -DCHUNKS=$chunks; done

@@ -405,11 +405,6 @@ static double tolerance(const op_run *run, const op_tensor *t) {
     return t->dtype == CLF_F16 ? 4e-4 : t->dtype == CLF_BF16 ? 1.5e-3 : 2e-6;
 }
 
-static const char *lacks(const op_run *run, const char *backend) {
-    if (strncmp(backend, "cpu", 3) == 0) return NULL;
-    return run->backward ? "linear_backward" : NULL;
-}
-
 static double flops(const op_run *run) {
     const variant v = variant_of(run->variant);
     const double products = v.features & THREE ? 2 : products_of(v.features);
@@ -573,7 +568,6 @@ int main(int argc, char **argv) {
                               .call_backward = call_backward,
                               .reference_backward = reference_backward,
                               .loss = loss,
-                              .lacks = lacks,
                               .tolerance = tolerance,
                               .flops = flops,
                               .bytes = op_traffic,

@@ -221,11 +221,6 @@ static double flops(const op_run *run) {
     return 2.0 * products * (double)v->rows * (double)v->k * (double)v->vocab;
 }
 
-static const char *lacks(const op_run *run, const char *backend) {
-    (void)run;
-    return strncmp(backend, "cpu", 3) ? "linear_cross_entropy" : NULL;
-}
-
 static int rejects_labels(clf_context *ctx, const clf_linear_cross_entropy_args *good, clf_tensor *labels) {
     static const int32_t wrong[] = {6, -1, -99};
     int failures = 0;
@@ -295,7 +290,6 @@ int main(int argc, char **argv) {
                               .tolerance = tolerance,
                               .flops = flops,
                               .bytes = op_traffic,
-                              .lacks = lacks,
                               .rejects = rejects};
     return op_main(argc, argv, &c);
 }

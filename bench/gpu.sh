@@ -44,6 +44,7 @@ for folder in /usr/local/nvidia/lib64 /usr/lib64 /usr/lib/x86_64-linux-gnu; do
     [ -n "$library" ] || [ ! -e $folder/libnvidia-opencl.so.1 ] || library=$folder/libnvidia-opencl.so.1
 done
 [ -n "$library" ] || { echo "skipped: the driver's libnvidia-opencl.so.1 is not there"; exit 77; }
+rm -rf "$out/cache" # what it remembers would not be tried again, nor logged
 mkdir -p "$out/vendors"
 echo "$library" >"$out/vendors/nvidia.icd"
 export OCL_ICD_VENDORS=$out/vendors OCL_ICD_FILENAMES=$library CUDA_CACHE_DISABLE=1 CLFORMER_CACHE_DIR=$out/cache CLFORMER_LOG=4
@@ -59,6 +60,7 @@ for dtype in f16 bf16; do
 done
 # wgmma: by which ways the driver takes it, and what it says to the others
 for way in wgmma wgmma-arch wgmma-ptx; do
+    grep -q ', 9\.0,' "$out/gpu.csv" || break
     for dtype in f16 bf16; do
         step attention-$way-$dtype env CLFORMER_OPENCL_TENSOR_CORES=$way "$bin/test-attention" --device opencl --verbose --dtype $dtype --most-cost 3e8
     done

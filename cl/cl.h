@@ -136,7 +136,7 @@ clf_status clf_cl_test_tensor(clf_tensor *t, clf_context *ctx, clf_dtype dtype, 
 clf_status clf_cl_wrong(clf_context *ctx, const char *what, int i, double expected, double got);
 
 /* attention_test.c: known answers of one pass with n_q queries a head, with the tiles in use. */
-enum { CLF_CL_TEST_QUERIES = 80 }; /* enough for the kernels that take many */
+enum { CLF_CL_TEST_QUERIES = 40 }; /* enough for the kernels that take many */
 clf_status clf_cl_attention_test(clf_context *ctx, clf_cl_attention_pass pass, clf_dtype dtype, int n_q, int dim);
 
 /* tune.c */

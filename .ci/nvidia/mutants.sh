@@ -52,7 +52,7 @@ mutant "forward: V, one group fewer" attention.cl 2 "wait_group(w, 1)" "wait_gro
 mutant "forward: V not committed" attention.cl 3 "cp_async_commit(w);" ""
 mutant "dK, dV: one group fewer" attention_backward.cl 1 "wait_group(w, 0)" "wait_group(w, 1)"
 mutant "dQ: one group fewer" attention_backward.cl 2 "wait_group(w, 0)" "wait_group(w, 1)"
-mutant "tiles: copies without swizzle" tile.h 1 "(chunk_ ^ (r_ & 7))" "(chunk_)"
+mutant "tiles: copies without swizzle" tile.h 1 "(c ^ (r & 7))" "(c)"
 mutant "forward: mask off by one" rules.h 1 "(position) + right)" "(position) + right + 1)"
 mutant "forward: rows that see nothing" attention.cl 1 "top == -INFINITY ? 0.0f : top" "top"
 mutant "backward: dK without scale" attention_backward.cl 1 "dk[j][2 * h] * scale" "dk[j][2 * h]"

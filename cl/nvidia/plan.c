@@ -8,7 +8,8 @@
 enum {
     DECODE_ROWS = 16,    /* of a key/value head: up to so many, keys are split over groups */
     GROUPS_PER_UNIT = 4, /* that keep a compute unit busy */
-    MAX_SPLITS = 64
+    MAX_SPLITS = 64,
+    TRIAL_QUERIES = 80 /* two tiles of rows, three steps of keys */
 };
 
 typedef clf_nvidia_tile tile;
@@ -141,7 +142,7 @@ static clf_status try_out(clf_context *ctx, const tile *t, clf_dtype dtype) {
             return *result = (uint8_t)known, CLF_OK;
     s->on_trial = (int)(t - tiles) + 1;
     const clf_status st = clf_cl_attention_test(ctx, t->use == CLF_NVIDIA_BACKWARD ? CLF_CL_BACKWARD : CLF_CL_FORWARD,
-                                                dtype, t->use == CLF_NVIDIA_DECODE ? 1 : CLF_CL_TEST_QUERIES, t->dim);
+                                                dtype, t->use == CLF_NVIDIA_DECODE ? 1 : TRIAL_QUERIES, t->dim);
     s->on_trial = 0;
     *result = st == CLF_OK ? CLF_CL_RIGHT : CLF_CL_WRONG;
     if (st == CLF_OK || (refusable && st == CLF_DEVICE_ERROR && !s->lost))

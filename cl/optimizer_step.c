@@ -12,7 +12,7 @@ static void set_state(clf_cl_call *call, const clf_tensor *t, const clf_tensor *
 
 clf_status clf_optimizer_step_opencl(clf_context *ctx, const clf_optimizer_step_args *args) {
     const clf_optimizer_factors f = clf_optimizer_factors_of(args);
-    const float factors[] = {f.gradient_scale, f.beta1, f.beta2, f.eps, f.rest1, f.rest2, f.keep, f.rate, f.root};
+    const float factors[] = {f.gradient_scale, f.beta1, f.beta2, f.eps, f.rest1, f.rest2, f.decay, f.rate, f.root};
     const int64_t n = clf_elements(args->weight);
     clf_cl_call call;
     CLF_TRY(clf_cl_begin(&call, ctx, "optimizer_step", "optimizer_step", "-DRULE=%d -DMOMENTUM=%s -DVARIANCE=%s",

@@ -46,7 +46,7 @@ kernel void optimizer_step(global float *weight, long weight_at, global float *g
                            global void *copy, long copy_at, int copy_dtype, global void *momentum, long momentum_at,
                            global float *momentum_scale, long momentum_scale_at, global void *variance,
                            long variance_at, global float *variance_scale, long variance_scale_at, float gradient_scale,
-                           float beta1, float beta2, float eps, float rest1, float rest2, float keep, float rate,
+                           float beta1, float beta2, float eps, float rest1, float rest2, float decay, float rate,
                            float root, long n, local float *scratch) {
     const long i = get_global_id(0), block = get_group_id(0);
     const bool here = i < n;
@@ -77,7 +77,7 @@ kernel void optimizer_step(global float *weight, long weight_at, global float *g
     else if (here && RULE == ADAMW)
         ((global float *)variance)[variance_at + i] = v;
     if (!here) return;
-    const float w = fma(-rate, change, keep * weight[weight_at + i]);
+    const float before = weight[weight_at + i], w = before - fma(decay, before, rate * change);
     weight[weight_at + i] = w;
     gradient[gradient_at + i] = 0;
     if (copy) store(copy, copy_at + i, w, copy_dtype);

@@ -18,7 +18,7 @@ typedef struct block {
 } block;
 
 INLINE void step(const block *b, const clf_optimizer_factors *f, update_rule rule) {
-    const vf zero = v_set1(0), scale = v_set1(f->gradient_scale), keep = v_set1(f->keep), rate = v_set1(f->rate);
+    const vf zero = v_set1(0), scale = v_set1(f->gradient_scale), decay = v_set1(f->decay), rate = v_set1(f->rate);
     const vf beta1 = v_set1(f->beta1), rest1 = v_set1(f->rest1), beta2 = v_set1(f->beta2), rest2 = v_set1(f->rest2);
     const vf root = v_set1(f->root), eps = v_set1(f->eps), one = v_set1(1), least = v_set1(FLT_TRUE_MIN);
     for (int i = 0; i < BLOCK; i += VL) {
@@ -39,7 +39,8 @@ INLINE void step(const block *b, const clf_optimizer_factors *f, update_rule rul
             change = v_sub(v_ge_or(c, least, one, zero), v_ge_or(v_sub(zero, least), c, one, zero)); /* sign of c */
         }
         v_store(b->gradient + i, zero);
-        v_store(b->weight + i, v_nfma(rate, change, v_mul(keep, v_load(b->weight + i))));
+        const vf w = v_load(b->weight + i);
+        v_store(b->weight + i, v_sub(w, v_fma(decay, w, v_mul(rate, change))));
     }
 }
 

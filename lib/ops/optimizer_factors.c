@@ -11,7 +11,7 @@ clf_optimizer_factors clf_optimizer_factors_of(const clf_optimizer_step_args *a)
                                .eps = a->eps,
                                .rest1 = (float)(1 - beta1),
                                .rest2 = (float)(1 - beta2),
-                               .keep = (float)(1 - rate * (double)a->weight_decay),
+                               .decay = (float)(rate * (double)a->weight_decay),
                                .rate = a->learning_rate};
     if (a->optimizer == CLF_OPTIMIZER_ADAMW) {
         f.rate = (float)(rate / (1 - pow(beta1, (double)a->step)));

@@ -7,14 +7,17 @@
 /* An element's step, with these:
  *
  *     g ·= gradient_scale
- *     AdamW   m ← beta1·m + rest1·g,   v ← beta2·v + rest2·g²,   w ← keep·w − rate·m / (root·√v + eps)
- *     SGD     m ← beta1·m + g,         w ← keep·w − rate·m
- *     Lion    w ← keep·w − rate·sign(beta1·m + rest1·g),   m ← beta2·m + rest2·g */
+ *     AdamW   m ← beta1·m + rest1·g,   v ← beta2·v + rest2·g²,   change = m / (root·√v + eps)
+ *     SGD     m ← beta1·m + g,         change = m
+ *     Lion    change = sign(beta1·m + rest1·g),   m ← beta2·m + rest2·g
+ *     w ← w − (decay·w + rate·change)
+ *
+ * Subtracted so, a decay far below a float's last place of 1 still counts. */
 typedef struct clf_optimizer_factors {
     float gradient_scale;
     float beta1, beta2, eps;
     float rest1, rest2; /* 1 − beta */
-    float keep;         /* 1 − learning_rate · weight_decay */
+    float decay;        /* learning_rate · weight_decay */
     float rate;         /* learning_rate; AdamW: ÷ (1 − beta1^step) */
     float root;         /* AdamW: 1/√(1 − beta2^step) */
 } clf_optimizer_factors;

@@ -36,6 +36,11 @@ static clf_rope_args rope_args(const clf_rope_config *r, int64_t context_length)
                                                                 : r->freq_factors};
 }
 
+void clf_decoder_ropes(clf_rope_args out[2], const clf_config *c, int64_t context_length) {
+    out[0] = rope_args(&c->rope, context_length);
+    out[1] = rope_args(c->has_rope_local ? &c->rope_local : &c->rope, context_length);
+}
+
 static clf_status create(clf_decoder *d, clf_tensor *t, clf_context *ctx, clf_dtype dtype, int64_t rows,
                          int64_t width) {
     const clf_tensor_args args = {.dtype = dtype, .ndim = 2, .shape = {rows, width}, .tag = CLF_TAG_ACTIVATIONS};
@@ -59,8 +64,7 @@ static clf_status create_all(clf_decoder *d) {
 clf_status clf_decoder_init(clf_decoder *d, const clf_model *model, int64_t chunk, int64_t context_length) {
     const clf_config *c = &model->config;
     *d = (clf_decoder){.model = model, .chunk = chunk};
-    d->rope[0] = rope_args(&c->rope, context_length);
-    d->rope[1] = rope_args(c->has_rope_local ? &c->rope_local : &c->rope, context_length);
+    clf_decoder_ropes(d->rope, c, context_length);
     const clf_status st = create_all(d);
     if (st != CLF_OK) clf_decoder_release(d);
     return st;

@@ -35,7 +35,7 @@ typedef struct clf_decoder {
     clf_rope_args rope[2];                         /* of full layers; of window layers */
 } clf_decoder;
 
-/* On failure nothing stays allocated. `context_length` chooses among longrope's factors. */
+/* On failure nothing stays allocated. `context_length` as for clf_decoder_ropes(). */
 clf_status clf_decoder_init(clf_decoder *d, const clf_model *model, int64_t chunk, int64_t context_length);
 void clf_decoder_release(clf_decoder *d);
 /* Makes room for `rows` logits at a time, at most 16 MiB of them. */
@@ -53,6 +53,8 @@ clf_status clf_decoder_norm(const clf_config *config, const clf_tensor *weight, 
 /* out[i] = x · W[first + i]ᵀ + bias (+ residual), with adapters. */
 clf_status clf_decoder_project(const clf_decoder *d, const clf_layer *layer, clf_weight first, int count,
                                const clf_tensor *x, const clf_tensor *residual, clf_tensor *out);
+/* Rotations of full and of window layers. `context_length` chooses among longrope's factors. */
+void clf_decoder_ropes(clf_rope_args out[2], const clf_config *config, int64_t context_length);
 /* Width of each activation; 0: not needed. */
 void clf_decoder_widths(int64_t width[CLF_ACT_COUNT], const clf_config *config, int64_t lora_rank);
 

@@ -8,8 +8,8 @@
 #include "adapter_file.h"
 #include "model.h"
 
-/* A tensor of `src` times `scale`, in F32 on ctx. */
-static clf_status load_scaled(clf_tensor *t, clf_context *ctx, const clf_file_tensor *src, float scale) {
+/* A tensor of `src`, in F32 on ctx: our own memory, for it may be trained. */
+static clf_status load_f32(clf_tensor *t, clf_context *ctx, const clf_file_tensor *src) {
     const clf_tensor_args args = {
         .dtype = CLF_F32, .ndim = 2, .shape = {src->shape[0], src->shape[1]}, .tag = CLF_TAG_WEIGHTS};
     CLF_TRY(clf_tensor_init(t, ctx, &args));
@@ -17,7 +17,6 @@ static clf_status load_scaled(clf_tensor *t, clf_context *ctx, const clf_file_te
     float *values = malloc((size_t)n * sizeof *values);
     CLF_CHECK(&ctx->error, values, CLF_OUT_OF_MEMORY, "adapter: out of host memory");
     clf_weight_to_f32(values, src->dtype, src->data, n);
-    for (int64_t i = 0; i < n; i++) values[i] *= scale;
     const clf_status st = clf_tensor_write(t, values, (size_t)n * sizeof *values);
     free(values);
     return st;
@@ -25,8 +24,9 @@ static clf_status load_scaled(clf_tensor *t, clf_context *ctx, const clf_file_te
 
 static clf_status load_pair(clf_model *m, int layer, clf_weight id, const clf_adapter_pair *pair, uint64_t *hash) {
     clf_layer *l = &m->layers[layer];
-    CLF_TRY(clf_model_failed(m, l->ctx, load_scaled(&l->lora[id].a, l->ctx, &pair->a, 1)));
-    CLF_TRY(clf_model_failed(m, l->ctx, load_scaled(&l->lora[id].b, l->ctx, &pair->b, pair->scale)));
+    CLF_TRY(clf_model_failed(m, l->ctx, load_f32(&l->lora[id].a, l->ctx, &pair->a)));
+    CLF_TRY(clf_model_failed(m, l->ctx, load_f32(&l->lora[id].b, l->ctx, &pair->b)));
+    l->lora[id].scale = pair->scale;
     if (pair->a.shape[0] > m->lora_rank) m->lora_rank = pair->a.shape[0];
     *hash = XXH3_64bits_withSeed(pair->a.data, (size_t)pair->a.nbytes, *hash);
     *hash = XXH3_64bits_withSeed(pair->b.data, (size_t)pair->b.nbytes, *hash);
@@ -56,5 +56,6 @@ clf_status clf_lora_apply(clf_context *ctx, const clf_lora *lora, const clf_tens
                           clf_tensor *y) {
     clf_tensor z = clf_view_of(inner, 2, (const int64_t[]){x->shape[0], lora->a.shape[0]}, NULL, 0);
     CLF_TRY(clf_linear(ctx, &(clf_linear_args){.x = x, .weight = {&lora->a}, .out = {&z}}));
-    return clf_linear(ctx, &(clf_linear_args){.x = &z, .weight = {&lora->b}, .residual = y, .out = {y}});
+    return clf_linear(
+        ctx, &(clf_linear_args){.x = &z, .weight = {&lora->b}, .residual = y, .scale = lora->scale, .out = {y}});
 }

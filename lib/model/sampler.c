@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "../core/random.h"
+
 enum { DEFAULT_WINDOW = 64, MAX_WINDOW = 1 << 20 };
 
 typedef struct candidate {
@@ -23,13 +25,6 @@ struct clf_sampler {
     candidate *candidates;
     int32_t capacity;
 };
-
-static uint64_t splitmix64(uint64_t *state) {
-    uint64_t z = *state += 0x9e3779b97f4a7c15;
-    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9;
-    z = (z ^ z >> 27) * 0x94d049bb133111eb;
-    return z ^ z >> 31;
-}
 
 static uint64_t rotate_left(uint64_t x, int k) {
     return x << k | x >> (64 - k);
@@ -84,7 +79,7 @@ clf_status clf_sampler_create(clf_sampler **out, const clf_sampler_args *args) {
     s->recent = malloc(window * sizeof *s->recent);
     s->sorted = malloc(window * sizeof *s->sorted);
     uint64_t seed = args->seed;
-    for (int i = 0; i < 4; i++) s->random[i] = splitmix64(&seed);
+    for (int i = 0; i < 4; i++) s->random[i] = clf_splitmix64(&seed);
     if (!s->args.bias_ids || !s->args.bias || !s->recent || !s->sorted) {
         clf_sampler_destroy(s);
         return CLF_OUT_OF_MEMORY;

@@ -16,7 +16,13 @@ enum {
     KEY_DTYPE,
     KEY_SECONDS,
     KEY_NO_ROOFS,
-    KEY_UNFUSED
+    KEY_UNFUSED,
+    KEY_TRAIN,
+    KEY_TOKENS,
+    KEY_CHECKPOINTING,
+    KEY_FULL,
+    KEY_QUANTIZE,
+    KEY_8BIT
 };
 
 static const struct argp_option options[] = {
@@ -30,6 +36,12 @@ static const struct argp_option options[] = {
     {"decode", KEY_DECODE, "N", 0, "Tokens decoded one by one (default 32)", 0},
     {"context", KEY_CONTEXT, "N", 0, "Tokens in the cache before decoding (default: the prompt's)", 0},
     {"kv", KEY_KV, "DTYPE", 0, "KV cache, f32 or f16 (default f16)", 0},
+    {"train", KEY_TRAIN, "PATH", 0, "Time steps of fine-tuning this model: LoRA of rank 16, in --dtype", 0},
+    {"tokens", KEY_TOKENS, "N", 0, "Tokens of a step (default 512)", 0},
+    {"checkpointing", KEY_CHECKPOINTING, "N", 0, "Keep the inputs of every n-th block only (default 0: keep all)", 0},
+    {"full", KEY_FULL, 0, 0, "Train all weights", 0},
+    {"quantize", KEY_QUANTIZE, "nf4", 0, "Quantise the blocks' matrices when loading", 0},
+    {"8bit", KEY_8BIT, 0, 0, "Optimizer state in 8 bits", 0},
     {"seconds", KEY_SECONDS, "S", 0, "Timed runs of each figure (default 0.5)", 0},
     {"roofs", KEY_ROOFS, 0, 0, "Measure the roofs alone", 0},
     {"no-roofs", KEY_NO_ROOFS, 0, 0, "Leave the roofs out", 0},
@@ -66,6 +78,14 @@ static error_t parse(int key, char *text, struct argp_state *state) {
         else
             s->dtype = (int)dtype;
         break;
+    case KEY_TRAIN: s->train = text; break;
+    case KEY_TOKENS: s->train_tokens = count(state, text); break;
+    case KEY_CHECKPOINTING: s->checkpointing = (int)count(state, text); break;
+    case KEY_FULL: s->train_full = true; break;
+    case KEY_8BIT: s->optimizer_8bit = true; break;
+    case KEY_QUANTIZE:
+        if (clf_dtype_from_name(&s->quantize, text) != CLF_OK) argp_error(state, "unknown dtype '%s'", text);
+        break;
     case KEY_SECONDS: s->seconds = strtod(text, NULL); break;
     case KEY_UNFUSED: s->unfused = count(state, text); break;
     case KEY_ROOFS: s->ops = false; break;
@@ -87,9 +107,10 @@ int main(int argc, char **argv) {
                         .ops = true,
                         .prefill = 256,
                         .decode = 32,
-                        .kv_dtype = CLF_F16};
+                        .kv_dtype = CLF_F16,
+                        .train_tokens = 512};
     if (argp_parse(&argp, argc, argv, 0, 0, &s)) return 2;
-    if ((s.model || s.unfused) && !s.n_only) s.ops = false;
+    if ((s.model || s.unfused || s.train) && !s.n_only) s.ops = false;
 
     clf_context *ctx;
     char message[512];
@@ -111,6 +132,7 @@ int main(int argc, char **argv) {
         json_object_set_new(json, "roofs", figures);
     }
     if (s.model) ok &= bench_model(&s, ctx, &roofs, json);
+    if (s.train) ok &= bench_train(&s, ctx, json);
     if (s.unfused) ok &= bench_unfused(&s, ctx, json);
     if (s.ops) ok &= bench_ops(&s, ctx, &roofs, json);
     if (s.json && json_dump_file(json, s.json, JSON_INDENT(1) | JSON_REAL_PRECISION(6)) != 0) {

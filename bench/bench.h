@@ -23,6 +23,11 @@ typedef struct bench_settings {
     const char *model; /* NULL: none */
     int64_t prefill, decode, context;
     clf_dtype kv_dtype;
+    const char *train; /* model to be fine-tuned; NULL: none */
+    int64_t train_tokens;
+    int checkpointing;
+    bool train_full, optimizer_8bit;
+    clf_dtype quantize;
     const char *json; /* NULL: not written */
 } bench_settings;
 
@@ -62,6 +67,7 @@ const struct roof_isa *bench_isa(const char *backend);
 void bench_roof_again(clf_context *ctx, bench_roofs *roofs);
 bool bench_ops(const bench_settings *s, clf_context *ctx, bench_roofs *roofs, json_t *json);
 bool bench_unfused(const bench_settings *s, clf_context *ctx, json_t *json);
+bool bench_train(const bench_settings *s, clf_context *ctx, json_t *json);
 bool bench_model(const bench_settings *s, clf_context *ctx, const bench_roofs *roofs, json_t *json);
 
 #endif

@@ -1,7 +1,8 @@
 /* golden_models.c: whole models against PyTorch. For each model (a folder with expect.safetensors in it, FILE.gguf with
  * FILE.expect.safetensors or expect.safetensors beside it, MODEL+ADAPTER with the adapter's expect.safetensors, or any
  * of them and :EXPECT) and each usable device: logits of every row of input_ids, and, where the file has them, the loss
- * over labels and the greedy tokens after the first 8 of row 0. */
+ * over labels, the greedy tokens after the first 8 of row 0, and for folders the gradients of all parameters. With
+ * --train, training runs. */
 #include <argp.h>
 #include <math.h>
 #include <stdio.h>
@@ -12,16 +13,19 @@
 #include <clformer/clformer.h>
 
 #include "golden.h"
+#include "golden_train.h"
 
 #define LOGITS_TOLERANCE  5e-6
 #define ADAPTED_TOLERANCE 1e-5 /* a random adapter's products are as large as the weights' */
 #define LOSS_TOLERANCE    5e-6
+#define GRAD_TOLERANCE    1e-5
 
 enum { MAX_DEVICES = 32 };
 
 typedef struct options {
     const char *devices[MAX_DEVICES];
     int n_devices;
+    bool train; /* they are training runs */
     char **models;
     int n_models;
 } options;
@@ -167,6 +171,13 @@ static bool check(const char *device, char *path, const expectation *e) {
             printf("greedy %lld/%lld ", (long long)equal, (long long)e->n_greedy - 8);
             ok &= equal == e->n_greedy - 8;
         }
+        const size_t n = strlen(path);
+        const bool folder = !strchr(path, '+') && !(n > 5 && !strcmp(path + n - 5, ".gguf")); /* not permuted */
+        if (folder && e->labels && golden_find(e->file, "grad.model.norm.weight")) {
+            double gradients;
+            ok &= golden_gradients(ctx, model, e->file, &gradients) && gradients <= GRAD_TOLERANCE;
+            printf("gradients %.2e ", gradients);
+        }
     } else if (st != CLF_OK) {
         printf("%s: %s ", clf_status_string(st), message);
     }
@@ -204,6 +215,7 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
         if (o->n_devices == MAX_DEVICES) argp_error(state, "too many devices");
         o->devices[o->n_devices++] = arg;
         return 0;
+    case 't': o->train = true; return 0;
     case ARGP_KEY_ARGS:
         o->models = state->argv + state->next;
         o->n_models = state->argc - state->next;
@@ -214,7 +226,9 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
 }
 
 int main(int argc, char **argv) {
-    const struct argp_option flags[] = {{"device", 'd', "D", 0, "this device only; may be repeated", 0}, {0}};
+    const struct argp_option flags[] = {{"device", 'd', "D", 0, "this device only; may be repeated", 0},
+                                        {"train", 't', NULL, 0, "the arguments are training runs", 0},
+                                        {0}};
     const struct argp argp = {
         flags, parse, "MODEL[+ADAPTER][:EXPECT]...", "Compares whole models with PyTorch's results.", NULL, NULL, NULL};
     options o = {0};
@@ -231,7 +245,9 @@ int main(int argc, char **argv) {
                 printf("%-40s %-18s skipped: %s\n", "all models", infos[i].name, infos[i].reason), skipped++;
         }
     }
-    for (int m = 0; m < o.n_models; m++) {
+    for (int m = 0; o.train && m < o.n_models; m++)
+        for (int d = 0; d < o.n_devices; d++) *(golden_train(o.devices[d], o.models[m]) ? &passed : &failed) += 1;
+    for (int m = 0; !o.train && m < o.n_models; m++) {
         char path[4096];
         expectation e = {0};
         expectation_path(o.models[m], path, sizeof path);

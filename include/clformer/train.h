@@ -1,11 +1,21 @@
 /** @file train.h
- *  Fine-tuning: training data, learning rates, loss scales. */
+ *  Fine-tuning: a dataset turns files into batches of tokens, a trainer turns batches into better weights of a model,
+ * all of them or a low-rank adapter's.
+ *
+ *  One step of training is some micro-batches and an update:
+ *
+ *      for (each micro-batch of the step) clf_trainer_accumulate(trainer, &batch, targets_of_the_step, &loss);
+ *      clf_trainer_update(trainer, learning_rate, &result);
+ *
+ *  Gradients are normalised by the targets of the whole step, so that it doesn't matter how it is cut. */
 #ifndef CLFORMER_TRAIN_H
 #define CLFORMER_TRAIN_H
 
 #include "base.h"
 #include "model.h"
 #include "ops.h"
+
+typedef struct clf_trainer clf_trainer; /**< a model being trained, its gradients and optimizer state */
 
 /** @name Data
  *  Files become samples, samples become batches of tokens with their labels. Nothing but an index of the samples (8
@@ -195,6 +205,180 @@ CLF_API clf_loss_scale_state clf_loss_scale_start(const clf_loss_scale_args *arg
  * al., arXiv:1710.03740)
  * @return whether to take the step: finite. */
 CLF_API bool clf_loss_scale_update(const clf_loss_scale_args *args, clf_loss_scale_state *state, bool finite);
+
+/** @} */
+
+/** @name Trainer
+ *  @{ */
+
+/** What is trained. */
+typedef enum clf_train_mode {
+    CLF_TRAIN_LORA, /**< low-rank adapters beside frozen matrices (arXiv:2106.09685), which may be of block dtypes */
+    CLF_TRAIN_FULL  /**< every weight */
+} clf_train_mode;
+
+/** The seven matrices of a block, for clf_lora_args.targets. Flags. */
+typedef enum clf_projection {
+    CLF_PROJECTION_QUERY = 1 << 0,  /**< q_proj */
+    CLF_PROJECTION_KEY = 1 << 1,    /**< k_proj */
+    CLF_PROJECTION_VALUE = 1 << 2,  /**< v_proj */
+    CLF_PROJECTION_OUTPUT = 1 << 3, /**< o_proj */
+    CLF_PROJECTION_GATE = 1 << 4,   /**< gate_proj */
+    CLF_PROJECTION_UP = 1 << 5,     /**< up_proj */
+    CLF_PROJECTION_DOWN = 1 << 6    /**< down_proj */
+} clf_projection;
+
+/** A rank and alpha of its own for the matrices whose name matches. */
+typedef struct clf_lora_pattern {
+    const char *name; /**< as fnmatch(3) takes it, against "blk.3.attn_q.weight" */
+    int rank;         /**< 0: the general one */
+    float alpha;      /**< 0: the general one */
+} clf_lora_pattern;
+
+/** The adapter of CLF_TRAIN_LORA. A model that was loaded with an adapter goes on with it: then all of this but
+ * `dropout` stays zero. */
+typedef struct clf_lora_args {
+    int rank;                         /**< r; 0: 16 */
+    float alpha;                      /**< the scale is alpha ÷ r; 0: r */
+    bool rank_stabilized;             /**< the scale is alpha ÷ √r (arXiv:2312.03732) */
+    float dropout;                    /**< probability with which an element of the adapter's input is dropped */
+    int targets;                      /**< flags of clf_projection; 0: all seven */
+    const clf_lora_pattern *patterns; /**< [n_patterns], the first that matches counts; NULL: none */
+    int n_patterns;                   /**< how many */
+} clf_lora_args;
+
+/** How parameters whose name matches are trained. */
+typedef struct clf_parameter_group {
+    const char *name;          /**< as fnmatch(3) takes it, against "token_embd.weight", "blk.3.attn_q.weight.lora_a" */
+    bool frozen;               /**< not trained at all */
+    float learning_rate_scale; /**< multiplies the learning rate; 0: 1 */
+    float weight_decay;        /**< taken as given */
+} clf_parameter_group;
+
+#define CLF_CHECKPOINT_NONE 0    /**< all activations are kept */
+#define CLF_CHECKPOINT_SQRT (-1) /**< inputs of every ⌈√n_layers⌉-th block are kept */
+
+/** Arguments of clf_trainer_create(). */
+typedef struct clf_trainer_args {
+    clf_model *model;     /**< on one context; must outlive the trainer, and keeps what was trained */
+    clf_train_mode mode;  /**< zero is CLF_TRAIN_LORA */
+    clf_lora_args lora;   /**< of CLF_TRAIN_LORA */
+    bool train_embedding; /**< CLF_TRAIN_LORA: the embedding too, whole */
+    bool train_output;    /**< CLF_TRAIN_LORA: the output matrix too, whole; a tied one is the embedding */
+    int64_t tokens;       /**< most tokens of a micro-batch */
+    int64_t sequences;    /**< most sequences in it; 0: tokens ÷ 2 */
+    int checkpointing;    /**< inputs of every n-th block are kept and the rest is computed again (arXiv:1604.06174):
+                               n, CLF_CHECKPOINT_SQRT; zero is CLF_CHECKPOINT_NONE. Gradients are the same bits */
+    clf_dtype compute;    /**< of activations and, in CLF_TRAIN_FULL, of the matrices they meet: F32 (zero), BF16, F16;
+                               master weights, gradients and optimizer state are F32 */
+    float loss_scale;     /**< gradients are computed of so many times the loss; 0: 1 */
+    clf_optimizer optimizer; /**< zero is AdamW */
+    bool optimizer_8bit;     /**< state of tensors of 4096 elements and more in 8 bits */
+    float beta1;             /**< 0: 0.9 */
+    float beta2;             /**< 0: 0.999, Lion 0.99 */
+    float eps;               /**< 0: 1e-8 */
+    float weight_decay;      /**< of matrices, taken as given; of vectors it is 0 unless a group says otherwise */
+    const clf_parameter_group *groups; /**< [n_groups], the first that matches counts; NULL: none */
+    int n_groups;                      /**< how many */
+    float clip;                        /**< gradients are scaled down to this norm, taken over all; 0: not */
+    float label_smoothing;             /**< as in clf_linear_cross_entropy_args */
+    float z_loss;                      /**< likewise */
+    uint64_t seed;                     /**< of new adapters and of dropout */
+} clf_trainer_args;
+
+/** Prepares training: new adapters (A uniform in ±1/√k, B zero), gradients, optimizer state, activations; after it a
+ * step allocates nothing but ops' scratch. @return CLF_INVALID_ARGUMENT, CLF_OUT_OF_MEMORY with the bytes wanted,
+ * CLF_UNSUPPORTED for a model on several contexts */
+CLF_API clf_status clf_trainer_create(clf_trainer **out, const clf_trainer_args *args);
+CLF_API void clf_trainer_destroy(clf_trainer *trainer); /**< NULL is accepted */
+
+/** Runs the batch forward and backward and adds its gradients, those of the loss's sum ÷ `targets`, to the others since
+ * the last update. *loss receives the sum over the batch's targets, z-loss and smoothing included; NULL: not wanted.
+ * @return CLF_INVALID_ARGUMENT (ids, labels, starts), CLF_NOT_FINITE if the loss isn't finite. After a failure of the
+ * arguments everything is as before; after others the gradients of the step are cleared */
+CLF_API clf_status clf_trainer_accumulate(clf_trainer *trainer, const clf_batch *batch, int64_t targets, double *loss);
+/** The loss alone: no gradient, no dropout. */
+CLF_API clf_status clf_trainer_evaluate(clf_trainer *trainer, const clf_batch *batch, double *loss);
+
+/** What clf_trainer_accumulate_preference() found: sums over pairs. */
+typedef struct clf_preference {
+    int64_t pairs;   /**< how many */
+    int64_t correct; /**< of which the chosen answer is preferred, more than without the adapter */
+    double loss;     /**< −log σ(z) */
+    double margin;   /**< z */
+} clf_preference;
+
+/** Direct preference optimisation (Rafailov et al., arXiv:2305.18290) of an adapter, the model without it being the
+ * reference: sequences 2i of the batch are chosen, 2i + 1 rejected answers; labels count the answer's tokens alone.
+ * Adds the gradients of the sum of losses ÷ `pairs`, those of the whole step; `beta` is the strength with which the
+ * model is held to the reference, usually 0.1. @return as clf_trainer_accumulate() */
+CLF_API clf_status clf_trainer_accumulate_preference(clf_trainer *trainer, const clf_batch *batch, int64_t pairs,
+                                                     float beta, clf_preference *out);
+
+/** What clf_trainer_update() did. */
+typedef struct clf_update {
+    double gradient_norm; /**< over all parameters, before clipping */
+    bool skipped;         /**< it wasn't finite: no weight has changed, the gradients are cleared */
+    const char *culprit;  /**< then the name of the first parameter whose gradient wasn't; otherwise NULL */
+} clf_update;
+
+/** Takes a step with the gradients since the last one, and clears them. `result` may be NULL. */
+CLF_API clf_status clf_trainer_update(clf_trainer *trainer, float learning_rate, clf_update *result);
+/** Steps taken so far. */
+CLF_API int64_t clf_trainer_step(const clf_trainer *trainer);
+/** Changes the loss scale, between an update and the next batch. */
+CLF_API clf_status clf_trainer_set_loss_scale(clf_trainer *trainer, float loss_scale);
+
+/** Writes master weights, optimizer state, step, loss scale and the text `extra` (NULL: none), which is the caller's:
+ * position in the data, log. Nothing is at `path` before the file is whole and synced. Gradients aren't kept: save
+ * after an update. @return CLF_IO_ERROR */
+CLF_API clf_status clf_trainer_save(clf_trainer *trainer, const char *path, const char *extra);
+/** Goes on from what clf_trainer_save() wrote, to the bit, with a trainer made by equal arguments. `extra` receives the
+ * text, at most `extra_size` bytes with its terminating 0; NULL: not wanted. The trainer is as before if the file is
+ * refused. @return CLF_NOT_FOUND, CLF_BAD_FILE (damaged, or of another model or training), CLF_UNSUPPORTED (another
+ * version), CLF_FULL */
+CLF_API clf_status clf_trainer_load(clf_trainer *trainer, const char *path, char *extra, size_t extra_size);
+
+/** What training takes, before anything is loaded. Bytes unless said. */
+typedef struct clf_trainer_estimate {
+    uint64_t weights;     /**< frozen ones of the model, as loaded: mapped on the CPU, or held */
+    uint64_t parameters;  /**< what is trained: master weights, 16-bit copies */
+    uint64_t gradients;   /**< of them */
+    uint64_t optimizer;   /**< its state */
+    uint64_t activations; /**< kept for the backward pass, and at work */
+    uint64_t saved;       /**< of which blocks keep, their inputs apart */
+    uint64_t scratch;     /**< inside ops, on a CPU table */
+    uint64_t total;       /**< of all these */
+    int64_t trained;      /**< parameters, in numbers */
+    double recomputed;    /**< share of the blocks whose forward pass is done twice: what checkpointing costs */
+    double flops;         /**< floating-point operations for a token of a full micro-batch, forward and backward */
+} clf_trainer_estimate;
+
+/** Arguments of clf_estimate_trainer(). */
+typedef struct clf_trainer_estimate_args {
+    const char *path;         /**< the model, as in clf_model_args */
+    const void *data;         /**< instead: as there */
+    size_t data_size;         /**< as there */
+    clf_dtype quantize;       /**< as there */
+    clf_trainer_args trainer; /**< `model` is not looked at */
+    int threads;              /**< scratch is per thread; 0: 1 */
+    char *error;              /**< receives the message on failure; may be NULL */
+    size_t error_size;        /**< bytes at `error` */
+} clf_trainer_estimate_args;
+
+/** Reads the model's description only. @return as clf_model_load(), CLF_INVALID_ARGUMENT */
+CLF_API clf_status clf_estimate_trainer(clf_trainer_estimate *out, const clf_trainer_estimate_args *args);
+
+/** One tensor being trained. Handles are borrowed. */
+typedef struct clf_parameter_info {
+    const char *name;           /**< "blk.3.attn_q.weight"; of an adapter with ".lora_a" or ".lora_b" after it */
+    const clf_tensor *weight;   /**< F32, the master weights */
+    const clf_tensor *gradient; /**< F32, times the loss scale */
+} clf_parameter_info;
+
+CLF_API int clf_trainer_parameters(const clf_trainer *trainer); /**< how many there are */
+/** Describes parameter `index`. */
+CLF_API clf_status clf_trainer_parameter(const clf_trainer *trainer, int index, clf_parameter_info *out);
 
 /** @} */
 

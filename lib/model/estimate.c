@@ -49,6 +49,30 @@ uint64_t clf_estimate_linear(int64_t rows, int64_t k, int64_t n, bool gated, boo
     return (uint64_t)(packed + threads * (16 * k + (gated ? 2 : 1) * 96 * block) * 4);
 }
 
+/* Of each thread a unit of results and its packed terms. */
+uint64_t clf_estimate_linear_backward(int threads) {
+    enum { UNIT_ROWS = 384, UNIT_COLUMNS = 256, TERMS = 256 };
+    return (uint64_t)threads * (UNIT_ROWS + TERMS) * UNIT_COLUMNS * sizeof(float);
+}
+
+/* For a chunk of rows: logits, each thread's gradient of the rows, and rows of x and of the weights as floats where
+ * they are others. A chunk's rows are in the cache with their gradients, and all is a 21st of the logits. */
+uint64_t clf_estimate_linear_cross_entropy(int64_t rows, int64_t k, int64_t vocab, bool float_weights, bool float_x,
+                                           int threads) {
+    enum { BLOCK = 24, LEAST = 8, MOST = 96, CACHED = 640 << 10, SHARE = 21 };
+    const int64_t width = k ? (k + 15) / 16 * 16 : 1, cached = CACHED / (12 * width);
+    const int64_t fixed = 8 * rows + (float_weights ? 0 : threads * BLOCK * width * 4);
+    const int64_t each =
+        (vocab + BLOCK - 1) / BLOCK * BLOCK * 4 + (threads + (float_x ? 0 : 2)) * width * 4 + threads * 24;
+    int64_t chunk = (rows * vocab * 4 / SHARE - fixed) / each;
+    if (chunk > cached) chunk = cached;
+    if (chunk > MOST) chunk = MOST;
+    if (chunk < LEAST) chunk = LEAST;
+    if (chunk > rows) chunk = rows;
+    const int64_t chunks = chunk ? (rows + chunk - 1) / chunk : 1;
+    return (uint64_t)(fixed + (rows + chunks - 1) / chunks * each);
+}
+
 static uint64_t attention_scratch(const clf_config *c, int64_t queries, int64_t keys, int threads) {
     clf_attention_bytes e = {0};
     const clf_attention_memory_args args = {.batch = 1,

@@ -17,6 +17,10 @@ uint64_t clf_estimate_activations(const clf_config *config, int64_t chunk);
 /* What the CPU tables' clf_linear() takes for `rows` rows of width k times [n, k], n of all weights together, those of
  * block dtypes meeting x as codes. */
 uint64_t clf_estimate_linear(int64_t rows, int64_t k, int64_t n, bool gated, bool codes, int threads);
+/* clf_linear_backward()'s, whatever the shape; and clf_linear_cross_entropy()'s, all rows being targets, F32 or not. */
+uint64_t clf_estimate_linear_backward(int threads);
+uint64_t clf_estimate_linear_cross_entropy(int64_t rows, int64_t k, int64_t vocab, bool float_weights, bool float_x,
+                                           int threads);
 /* The most that one op takes on a CPU table. */
 uint64_t clf_estimate_scratch(const clf_model_file *file, int64_t chunk, int64_t context_length, int threads);
 

@@ -1,0 +1,192 @@
+/* plan.c: what training takes, from a model's description alone: the same rules and shapes that the trainer uses. */
+#include <stdio.h>
+
+#include "../model/architecture.h"
+#include "../model/estimate.h"
+#include "trainer.h"
+
+/* What is added up. */
+typedef struct plan {
+    const clf_trainer_args *args;
+    const clf_model_file *file;
+    const clf_config *config;
+    clf_trainer_estimate *out;
+} plan;
+
+static int64_t elements_of(const clf_file_tensor *t) {
+    int64_t n = 1;
+    for (int i = 0; i < t->ndim; i++) n *= t->shape[i];
+    return n;
+}
+
+/* A parameter of n elements: master weights, gradient, state; unless its group is frozen. */
+static bool add_parameter(plan *p, const char *name, int64_t n) {
+    const clf_parameter_group *group = clf_parameter_group_of(p->args, name);
+    if (group && group->frozen) return false;
+    const uint64_t f32 = clf_dtype_bytes(CLF_F32, n);
+    const int64_t blocks = (n + CLF_OPTIMIZER_BLOCK - 1) / CLF_OPTIMIZER_BLOCK;
+    const uint64_t state = clf_state_is_codes(p->args, n) ? (uint64_t)n + clf_dtype_bytes(CLF_F32, blocks) : f32;
+    p->out->trained += n;
+    p->out->parameters += f32;
+    p->out->gradients += f32;
+    p->out->optimizer += state * (uint64_t)clf_state_count(p->args);
+    return true;
+}
+
+/* A weight of the model: frozen, or a parameter that takes its place. */
+static void add_weight(plan *p, const clf_file_tensor *t, bool trained) {
+    const int64_t n = elements_of(t);
+    if (!trained || !add_parameter(p, t->name, n))
+        p->out->weights += clf_dtype_bytes(t->loaded, n);
+    else if (t->ndim > 1 && p->args->compute != CLF_F32 && p->args->mode == CLF_TRAIN_FULL)
+        p->out->parameters += clf_dtype_bytes(p->args->compute, n);
+}
+
+static int add_adapters(plan *p, int layer) {
+    const clf_lora_args *lora = &p->args->lora;
+    const int targets = lora->targets ? lora->targets : (1 << CLF_W_MATRICES) - 1;
+    int largest = 0;
+    for (int id = 0; id < CLF_W_MATRICES; id++) {
+        if (!(targets >> id & 1)) continue;
+        const clf_file_tensor *t = clf_weight_find(p->file, layer, (clf_weight)id);
+        char name[CLF_WEIGHT_NAME_SIZE + 8];
+        float scale;
+        const int rank = clf_lora_rank(lora, t->name, &scale);
+        snprintf(name, sizeof name, "%s.lora_a", t->name);
+        if (!add_parameter(p, name, rank * t->shape[1]))
+            p->out->weights += clf_dtype_bytes(CLF_F32, rank * t->shape[1]);
+        snprintf(name, sizeof name, "%s.lora_b", t->name);
+        if (!add_parameter(p, name, rank * t->shape[0]))
+            p->out->weights += clf_dtype_bytes(CLF_F32, rank * t->shape[0]);
+        largest = rank > largest ? rank : largest;
+    }
+    return largest;
+}
+
+/* All weights and adapters; the largest rank. */
+static int add_parameters(plan *p) {
+    const clf_trainer_args *a = p->args;
+    const bool full = a->mode == CLF_TRAIN_FULL, tied = p->config->tied_output;
+    int rank = 0;
+    add_weight(p, clf_model_file_find(p->file, "token_embd.weight"),
+               full || a->train_embedding || (tied && a->train_output));
+    add_weight(p, clf_model_file_find(p->file, "output_norm.weight"), full);
+    if (!tied) add_weight(p, clf_weight_find_output(p->file), full || a->train_output);
+    for (int i = 0; i < p->config->n_layers; i++) {
+        for (int id = 0; id < CLF_W_COUNT; id++) {
+            const clf_file_tensor *t = clf_weight_find(p->file, i, (clf_weight)id);
+            if (t) add_weight(p, t, full);
+        }
+        if (full) continue;
+        const int largest = add_adapters(p, i);
+        rank = largest > rank ? largest : rank;
+    }
+    return rank;
+}
+
+static void add_activations(plan *p, int rank) {
+    const clf_trainer_args *a = p->args;
+    const int64_t n = a->tokens, sequences = a->sequences ? a->sequences : (n + 1) / 2;
+    const int n_layers = p->config->n_layers, group = clf_checkpoint_group(a->checkpointing, n_layers),
+              n_groups = (n_layers + group - 1) / group;
+    int64_t width[CLF_WORK_COUNT], work = 0;
+    clf_work_widths(width, p->config, rank, a->lora.dropout > 0);
+    for (int i = 0; i < CLF_WORK_COUNT; i++) work += width[i];
+    /* inputs of groups, of the other blocks in a group, the last output */
+    const int64_t rows = (n_groups + group - 1 + 1) * (int64_t)p->config->hidden_size + work;
+    p->out->saved = (uint64_t)group * clf_saved_bytes(p->config, n, a->compute);
+    p->out->activations =
+        p->out->saved + clf_dtype_bytes(a->compute, rows * n) + clf_dtype_bytes(CLF_F32, 5 * n + sequences + 1);
+    p->out->recomputed = n_groups > 1 ? (double)(n_layers - (n_layers - 1) % group - 1) / n_layers : 0;
+}
+
+/* Floating-point operations of a step, each multiplication and addition one, for a token: products by what is trained,
+ * by what the gradient flows through, and again where blocks are computed twice. Scores are of sequences as long as the
+ * batch. */
+static void add_flops(plan *p) {
+    const clf_config *c = p->config;
+    const bool full = p->args->mode == CLF_TRAIN_FULL;
+    double block = 0;
+    for (int id = 0; id < CLF_W_MATRICES; id++)
+        block += 2 * (double)elements_of(clf_weight_find(p->file, 0, (clf_weight)id));
+    const double scores = (double)c->n_heads * (c->head_dim + c->v_dim) * (double)p->args->tokens;
+    const double head = 2 * (double)c->hidden_size * c->vocab_size;
+    const double forward = c->n_layers * (block + scores),
+                 backward = c->n_layers * ((full ? 2 : 1) * block + 2.5 * scores);
+    p->out->flops = forward * (1 + p->out->recomputed) + backward + head * (full || p->args->train_output ? 3 : 2);
+}
+
+static uint64_t larger(uint64_t a, uint64_t b) {
+    return a > b ? a : b;
+}
+
+/* The most that one op takes on a CPU table. */
+static clf_status add_scratch(plan *p, int threads) {
+    const clf_config *c = p->config;
+    const clf_trainer_args *a = p->args;
+    const clf_attention_memory_args shape = {.batch = 1,
+                                             .heads = c->n_heads,
+                                             .kv_heads = c->n_kv_heads,
+                                             .queries = a->tokens,
+                                             .keys = a->tokens,
+                                             .head_dim = c->head_dim,
+                                             .v_dim = c->v_dim,
+                                             .dtype = a->compute,
+                                             .threads = threads};
+    clf_attention_bytes attention;
+    CLF_TRY(clf_attention_memory(&attention, &shape));
+    const int64_t attended = clf_extent_of(CLF_EXTENT_ATTENTION, c), qkv = clf_extent_of(CLF_EXTENT_QKV, c);
+    const clf_dtype output = a->mode == CLF_TRAIN_FULL ? a->compute : clf_weight_find_output(p->file)->loaded;
+    const uint64_t takes[] = {
+        clf_estimate_linear(a->tokens, c->hidden_size, qkv, false, false, threads),
+        clf_estimate_linear(a->tokens, attended, c->hidden_size, false, false, threads),
+        clf_estimate_linear(a->tokens, c->hidden_size, 2 * c->ffn_size, false, false, threads),
+        clf_estimate_linear(a->tokens, c->ffn_size, c->hidden_size, false, false, threads),
+        clf_estimate_linear_backward(threads),
+        clf_estimate_linear_cross_entropy(a->tokens, c->hidden_size, c->vocab_size, output == CLF_F32,
+                                          a->compute == CLF_F32, threads),
+        attention.flash_scratch,
+        attention.backward_scratch,
+    };
+    for (size_t i = 0; i < sizeof takes / sizeof *takes; i++) p->out->scratch = larger(p->out->scratch, takes[i]);
+    return CLF_OK;
+}
+
+static clf_status estimate(clf_trainer_estimate *out, const clf_trainer_estimate_args *args, const clf_model_file *file,
+                           clf_error *err) {
+    clf_trainer_args a = args->trainer;
+    const clf_config *c = clf_model_file_config(file);
+    CLF_CHECK(err, (unsigned)a.mode <= CLF_TRAIN_FULL && (unsigned)a.optimizer <= CLF_OPTIMIZER_LION,
+              CLF_INVALID_ARGUMENT, "estimate: mode or optimizer is none");
+    CLF_CHECK(err, a.compute == CLF_F32 || a.compute == CLF_F16 || a.compute == CLF_BF16, CLF_INVALID_ARGUMENT,
+              "estimate: compute: expected f32, f16 or bf16, got %s", clf_dtype_name(a.compute));
+    CLF_CHECK(err, a.tokens >= 1 && a.tokens <= CLF_MAX_BATCH_TOKENS, CLF_INVALID_ARGUMENT,
+              "estimate: tokens: expected 1 to %d, got %lld", CLF_MAX_BATCH_TOKENS, (long long)a.tokens);
+    CLF_CHECK(err, a.checkpointing >= CLF_CHECKPOINT_SQRT, CLF_INVALID_ARGUMENT,
+              "estimate: checkpointing: expected -1 or more, got %d", a.checkpointing);
+    plan p = {.args = &a, .file = file, .config = c, .out = out};
+    const int rank = add_parameters(&p);
+    add_activations(&p, rank);
+    add_flops(&p);
+    CLF_TRY(add_scratch(&p, args->threads > 0 ? args->threads : 1));
+    out->total = out->weights + out->parameters + out->gradients + out->optimizer + out->activations + out->scratch;
+    return CLF_OK;
+}
+
+clf_status clf_estimate_trainer(clf_trainer_estimate *out, const clf_trainer_estimate_args *args) {
+    if (!out || !args) return CLF_INVALID_ARGUMENT;
+    *out = (clf_trainer_estimate){0};
+    clf_error err = {0};
+    clf_model_file *file = NULL;
+    const clf_model_file_args file_args = {.path = args->path,
+                                           .data = args->data,
+                                           .data_size = args->data_size,
+                                           .mmap = true,
+                                           .metadata_only = true,
+                                           .quantize = args->quantize};
+    clf_status st = clf_model_file_open(&file, &file_args, &err);
+    if (st == CLF_OK) st = estimate(out, args, file, &err);
+    clf_model_file_close(file);
+    if (args->error && args->error_size) snprintf(args->error, args->error_size, "%s", st == CLF_OK ? "" : err.message);
+    return st;
+}

@@ -1,0 +1,238 @@
+/* trainer.c: what a trainer is made of, and the update. */
+#include "trainer.h"
+
+#include <float.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "../model/decoder.h"
+
+clf_status clf_trainer_enter(const clf_trainer *t) {
+    return t ? clf_model_enter(t->args.model) : CLF_INVALID_ARGUMENT;
+}
+
+/* Creation */
+
+static clf_status check_args(clf_trainer_args *a, clf_error *err) {
+    const clf_model *m = a->model;
+    const bool adapted = m->lora_rank > 0;
+    CLF_CHECK(err, m->n_contexts == 1, CLF_UNSUPPORTED, "trainer: model: expected on one context, got %d",
+              m->n_contexts);
+    CLF_CHECK(err, (unsigned)a->mode <= CLF_TRAIN_FULL, CLF_INVALID_ARGUMENT, "trainer: mode: %d is none",
+              (int)a->mode);
+    CLF_CHECK(err, (unsigned)a->optimizer <= CLF_OPTIMIZER_LION, CLF_INVALID_ARGUMENT, "trainer: optimizer: %d is none",
+              (int)a->optimizer);
+    CLF_CHECK(err, a->compute == CLF_F32 || a->compute == CLF_F16 || a->compute == CLF_BF16, CLF_INVALID_ARGUMENT,
+              "trainer: compute: expected f32, f16 or bf16, got %s", clf_dtype_name(a->compute));
+    CLF_CHECK(err, a->tokens >= 1 && a->tokens <= CLF_MAX_BATCH_TOKENS, CLF_INVALID_ARGUMENT,
+              "trainer: tokens: expected 1 to %d, got %lld", CLF_MAX_BATCH_TOKENS, (long long)a->tokens);
+    if (!a->sequences) a->sequences = a->tokens > 1 ? a->tokens / 2 : 1;
+    CLF_CHECK(err, a->sequences >= 1 && a->sequences <= a->tokens, CLF_INVALID_ARGUMENT,
+              "trainer: sequences: expected 1 to %lld, got %lld", (long long)a->tokens, (long long)a->sequences);
+    CLF_CHECK(err, a->checkpointing >= CLF_CHECKPOINT_SQRT, CLF_INVALID_ARGUMENT,
+              "trainer: checkpointing: expected -1 or more, got %d", a->checkpointing);
+    if (a->mode == CLF_TRAIN_FULL)
+        CLF_CHECK(err, !adapted, CLF_INVALID_ARGUMENT,
+                  "trainer: mode: a model with an adapter can't be trained as a whole");
+    const clf_lora_args *l = &a->lora;
+    CLF_CHECK(err, !adapted || (!l->rank && l->alpha == 0 && !l->targets && !l->n_patterns && !l->rank_stabilized),
+              CLF_INVALID_ARGUMENT, "trainer: lora: the model has an adapter already, which says rank and alpha");
+    CLF_CHECK(err, l->rank >= 0 && l->rank <= m->config.hidden_size, CLF_INVALID_ARGUMENT,
+              "trainer: lora: rank: expected 1 to %d, got %d", m->config.hidden_size, l->rank);
+    CLF_CHECK(err, l->alpha >= 0 && l->alpha <= FLT_MAX, CLF_INVALID_ARGUMENT,
+              "trainer: lora: alpha: expected 0 or more, got %g", (double)l->alpha);
+    CLF_CHECK(err, l->dropout >= 0 && l->dropout < 1, CLF_INVALID_ARGUMENT,
+              "trainer: lora: dropout: expected 0 to below 1, got %g", (double)l->dropout);
+    CLF_CHECK(err, l->targets >= 0 && l->targets < 1 << CLF_W_MATRICES, CLF_INVALID_ARGUMENT,
+              "trainer: lora: targets: %d has unknown flags", l->targets);
+    for (int i = 0; i < l->n_patterns; i++)
+        CLF_CHECK(err, l->patterns && l->patterns[i].name && l->patterns[i].rank >= 0 && l->patterns[i].alpha >= 0,
+                  CLF_INVALID_ARGUMENT, "trainer: lora: patterns[%d]: expected a name, rank and alpha 0 or more", i);
+    for (int i = 0; i < a->n_groups; i++)
+        CLF_CHECK(err, a->groups && a->groups[i].name, CLF_INVALID_ARGUMENT, "trainer: groups[%d]: name is NULL", i);
+    const float positive[] = {a->loss_scale, a->beta1, a->beta2, a->eps, a->weight_decay, a->clip};
+    static const char *const names[] = {"loss_scale", "beta1", "beta2", "eps", "weight_decay", "clip"};
+    for (size_t i = 0; i < sizeof positive / sizeof *positive; i++)
+        CLF_CHECK(err, positive[i] >= 0 && positive[i] <= FLT_MAX, CLF_INVALID_ARGUMENT,
+                  "trainer: %s: expected 0 or more, got %g", names[i], (double)positive[i]);
+    CLF_CHECK(err, a->beta1 < 1 && a->beta2 < 1, CLF_INVALID_ARGUMENT,
+              "trainer: beta1, beta2: expected below 1, got %g, %g", (double)a->beta1, (double)a->beta2);
+    if (a->loss_scale == 0) a->loss_scale = 1;
+    if (a->beta1 == 0 && a->optimizer != CLF_OPTIMIZER_SGD) a->beta1 = 0.9F;
+    if (a->beta2 == 0) a->beta2 = a->optimizer == CLF_OPTIMIZER_LION ? 0.99F : 0.999F;
+    if (a->eps == 0) a->eps = 1e-8F;
+    return CLF_OK;
+}
+
+int clf_checkpoint_group(int checkpointing, int n_layers) {
+    const int k = checkpointing == CLF_CHECKPOINT_SQRT   ? (int)ceil(sqrt((double)n_layers))
+                  : checkpointing == CLF_CHECKPOINT_NONE ? n_layers
+                                                         : checkpointing;
+    return k < n_layers ? k : n_layers;
+}
+
+static clf_status make(clf_tensor *t, clf_context *ctx, clf_dtype dtype, int ndim, int64_t rows, int64_t width) {
+    return clf_tensor_init(
+        t, ctx, &(clf_tensor_args){.dtype = dtype, .ndim = ndim, .shape = {rows, width}, .tag = CLF_TAG_ACTIVATIONS});
+}
+
+static clf_status make_activations(clf_trainer *t) {
+    const clf_trainer_args *a = &t->args;
+    const clf_config *c = &a->model->config;
+    const int64_t n = a->tokens;
+    int64_t width[CLF_WORK_COUNT];
+    for (int i = 0; i < t->n_groups; i++) CLF_TRY(make(&t->inputs[i], t->ctx, a->compute, 2, n, c->hidden_size));
+    for (int i = 0; i < t->group; i++) {
+        if (i) CLF_TRY(make(&t->sets[i].act[CLF_SAVED_INPUT], t->ctx, a->compute, 2, n, c->hidden_size));
+        CLF_TRY(clf_saved_init(&t->sets[i], t->ctx, c, n, a->compute));
+    }
+    clf_work_widths(width, c, a->model->lora_rank, a->lora.dropout > 0);
+    for (int i = 0; i < CLF_WORK_COUNT; i++)
+        if (width[i]) CLF_TRY(make(&t->pass.work[i], t->ctx, a->compute, 2, n, width[i]));
+    CLF_TRY(make(&t->last, t->ctx, a->compute, 2, n, c->hidden_size));
+    CLF_TRY(make(&t->last_stat, t->ctx, CLF_F32, 1, n, 0));
+    CLF_TRY(make(&t->loss, t->ctx, CLF_F32, 1, n, 0));
+    CLF_TRY(make(&t->ids, t->ctx, CLF_I32, 1, n, 0));
+    CLF_TRY(make(&t->labels, t->ctx, CLF_I32, 1, n, 0));
+    CLF_TRY(make(&t->pass.positions, t->ctx, CLF_I32, 1, n, 0));
+    CLF_TRY(make(&t->pass.starts, t->ctx, CLF_I32, 1, a->sequences + 1, 0));
+    return make(&t->norms, t->ctx, CLF_F32, 1, t->parameters.count, 0);
+}
+
+static clf_status init(clf_trainer *t, const clf_trainer_args *args) {
+    clf_model *m = args->model;
+    clf_error *err = &m->contexts[0]->error;
+    t->args = *args;
+    t->ctx = m->contexts[0];
+    t->model = m->fingerprint;
+    CLF_TRY(check_args(&t->args, err));
+    t->group = clf_checkpoint_group(t->args.checkpointing, m->config.n_layers);
+    t->n_groups = (m->config.n_layers + t->group - 1) / t->group;
+    t->sets = calloc((size_t)t->group, sizeof *t->sets);
+    t->inputs = calloc((size_t)t->n_groups, sizeof *t->inputs);
+    CLF_CHECK(err, t->sets && t->inputs, CLF_OUT_OF_MEMORY, "trainer: out of host memory");
+    CLF_TRY(clf_parameters_init(&t->parameters, &t->args));
+    const int64_t most = t->args.tokens > t->parameters.count ? t->args.tokens : t->parameters.count;
+    t->host_ids = malloc((size_t)t->args.tokens * sizeof *t->host_ids);
+    t->host_values = malloc((size_t)most * sizeof *t->host_values);
+    CLF_CHECK(err, t->host_ids && t->host_values, CLF_OUT_OF_MEMORY, "trainer: out of host memory");
+    t->pass.model = m;
+    clf_decoder_ropes(t->pass.rope, &m->config, t->args.tokens);
+    return make_activations(t);
+}
+
+clf_status clf_trainer_create(clf_trainer **out, const clf_trainer_args *args) {
+    if (out) *out = NULL;
+    if (!out || !args || !args->model) return CLF_INVALID_ARGUMENT;
+    CLF_TRY(clf_model_enter(args->model));
+    clf_trainer *t = calloc(1, sizeof *t);
+    CLF_CHECK(&args->model->contexts[0]->error, t, CLF_OUT_OF_MEMORY, "trainer: out of host memory");
+    const clf_status st = init(t, args);
+    if (st == CLF_OK)
+        *out = t;
+    else
+        clf_trainer_destroy(t);
+    return st;
+}
+
+void clf_trainer_destroy(clf_trainer *t) {
+    if (!t) return;
+    clf_parameters_release(&t->parameters);
+    for (int i = 0; t->sets && i < t->group; i++) clf_saved_release(&t->sets[i]);
+    for (int i = 0; t->inputs && i < t->n_groups; i++) clf_tensor_release(&t->inputs[i]);
+    for (int i = 0; i < CLF_WORK_COUNT; i++) clf_tensor_release(&t->pass.work[i]);
+    clf_tensor *const own[] = {&t->last,  &t->last_stat,      &t->loss,        &t->ids,        &t->labels,
+                               &t->norms, &t->pass.positions, &t->pass.starts, &t->row_weights};
+    for (size_t i = 0; i < sizeof own / sizeof *own; i++) clf_tensor_release(own[i]);
+    free(t->sets);
+    free(t->inputs);
+    free(t->host_ids);
+    free(t->host_values);
+    free(t);
+}
+
+/* The update */
+
+clf_status clf_trainer_clear_gradients(clf_trainer *t) {
+    for (int i = 0; i < t->parameters.count; i++) CLF_TRY(clf_tensor_clear(&t->parameters.all[i].gradient));
+    return CLF_OK;
+}
+
+static clf_status gradient_norm(clf_trainer *t, clf_update *result) {
+    const clf_parameters *ps = &t->parameters;
+    for (int i = 0; i < ps->count; i++) {
+        clf_tensor out = clf_view_of(&t->norms, 0, NULL, NULL, i);
+        CLF_TRY(clf_sum_squares(t->ctx, &(clf_sum_squares_args){.x = &ps->all[i].gradient, .out = &out}));
+    }
+    CLF_TRY(clf_tensor_read(&t->norms, t->host_values, (size_t)ps->count * sizeof(float)));
+    double sum = 0;
+    for (int i = 0; i < ps->count; i++) {
+        sum += (double)t->host_values[i];
+        if (!result->culprit && !isfinite(t->host_values[i])) result->culprit = ps->all[i].name;
+    }
+    result->gradient_norm = sqrt(sum) / (double)t->args.loss_scale;
+    result->skipped = result->culprit != NULL;
+    return CLF_OK;
+}
+
+static clf_status step_parameter(const clf_trainer *t, clf_parameter *p, float learning_rate, float scale) {
+    const clf_trainer_args *a = &t->args;
+    clf_tensor *const copy = p->used->buffer == p->master.buffer ? NULL : p->used;
+    return clf_optimizer_step(
+        t->ctx, &(clf_optimizer_step_args){.optimizer = a->optimizer,
+                                           .weight = &p->master,
+                                           .gradient = &p->gradient,
+                                           .copy = copy,
+                                           .momentum = p->momentum.buffer ? &p->momentum : NULL,
+                                           .variance = p->variance.buffer ? &p->variance : NULL,
+                                           .momentum_scale = p->momentum_scale.buffer ? &p->momentum_scale : NULL,
+                                           .variance_scale = p->variance_scale.buffer ? &p->variance_scale : NULL,
+                                           .gradient_scale = scale,
+                                           .learning_rate = learning_rate * p->learning_rate_scale,
+                                           .beta1 = a->beta1,
+                                           .beta2 = a->beta2,
+                                           .eps = a->eps,
+                                           .weight_decay = p->weight_decay,
+                                           .step = t->step});
+}
+
+clf_status clf_trainer_update(clf_trainer *t, float learning_rate, clf_update *result) {
+    CLF_TRY(clf_trainer_enter(t));
+    clf_update unseen;
+    if (!result) result = &unseen;
+    *result = (clf_update){0};
+    CLF_CHECK(&t->ctx->error, learning_rate >= 0 && learning_rate <= FLT_MAX, CLF_INVALID_ARGUMENT,
+              "trainer: learning_rate: expected 0 or more, got %g", (double)learning_rate);
+    CLF_TRY(gradient_norm(t, result));
+    clf_parameters *ps = &t->parameters;
+    if (result->skipped) return clf_trainer_clear_gradients(t);
+    const double limit = (double)t->args.clip / (result->gradient_norm + 1e-6);
+    const double scale = (t->args.clip > 0 && limit < 1 ? limit : 1) / (double)t->args.loss_scale;
+    t->step++;
+    for (int i = 0; i < ps->count; i++) CLF_TRY(step_parameter(t, &ps->all[i], learning_rate, (float)scale));
+    return CLF_OK;
+}
+
+int64_t clf_trainer_step(const clf_trainer *t) {
+    return t ? t->step : 0;
+}
+
+clf_status clf_trainer_set_loss_scale(clf_trainer *t, float loss_scale) {
+    CLF_TRY(clf_trainer_enter(t));
+    CLF_CHECK(&t->ctx->error, loss_scale > 0 && loss_scale <= FLT_MAX, CLF_INVALID_ARGUMENT,
+              "trainer: loss_scale: expected a positive number, got %g", (double)loss_scale);
+    t->args.loss_scale = loss_scale;
+    return CLF_OK;
+}
+
+int clf_trainer_parameters(const clf_trainer *t) {
+    return t ? t->parameters.count : 0;
+}
+
+clf_status clf_trainer_parameter(const clf_trainer *t, int index, clf_parameter_info *out) {
+    if (!t || !out || index < 0 || index >= t->parameters.count) return CLF_INVALID_ARGUMENT;
+    const clf_parameter *p = &t->parameters.all[index];
+    *out = (clf_parameter_info){.name = p->name, .weight = &p->master, .gradient = &p->gradient};
+    return CLF_OK;
+}

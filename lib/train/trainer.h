@@ -1,0 +1,45 @@
+/* trainer.h: the state behind a clf_trainer. Blocks are in groups of `group`: the input of each group's first block is
+ * kept, the rest of what a block saves only for the group at hand; without checkpointing all blocks are one group. */
+#ifndef CLF_TRAIN_TRAINER_H
+#define CLF_TRAIN_TRAINER_H
+
+#include "parameters.h"
+
+enum { CLF_MAX_BATCH_TOKENS = 1 << 24 };
+
+struct clf_trainer {
+    clf_trainer_args args;
+    clf_context *ctx;
+    clf_parameters parameters;
+    clf_pass pass;                           /* work and positions for args.tokens tokens */
+    int group, n_groups;                     /* blocks in a group; groups */
+    clf_saved_set *sets;                     /* [group]; the input of the first is none of its own */
+    clf_tensor *inputs;                      /* [n_groups] of the first block */
+    clf_tensor last;                         /* the last block's output */
+    clf_tensor last_stat, ids, labels, loss; /* [tokens] */
+    clf_tensor row_weights;                  /* F32 [tokens]; buffer NULL until preferences come */
+    clf_tensor norms;                        /* F32 [parameters]: Σ gradient² */
+    int32_t *host_ids;                       /* [tokens]: positions on their way */
+    float *host_values;                      /* [tokens or parameters]: losses, norms */
+    uint64_t model;                          /* the model's fingerprint before training */
+    int64_t step, micro_batch;               /* updates done; batches since the beginning */
+};
+
+/* Blocks in a group. */
+int clf_checkpoint_group(int checkpointing, int n_layers);
+clf_status clf_trainer_enter(const clf_trainer *trainer);
+clf_status clf_trainer_clear_gradients(clf_trainer *trainer);
+
+/* The parts of a pass over a batch. */
+clf_status clf_pass_check(const clf_trainer *trainer, const clf_batch *batch);
+/* Views of the batch's size, its data on the device. */
+clf_status clf_pass_begin(clf_trainer *trainer, const clf_batch *batch, clf_pass *pass);
+clf_status clf_pass_forward(const clf_trainer *trainer, const clf_pass *pass);
+/* The loss of each token; with d_loss ≠ 0 also the gradients, each row's times its weight (NULL: 1), by the output
+ * matrix and the last block's output. Can be had again for the same forward. */
+clf_status clf_pass_head(clf_trainer *trainer, const clf_pass *pass, float d_loss, const clf_tensor *row_weights);
+clf_status clf_pass_backward(clf_trainer *trainer, const clf_pass *pass);
+/* The losses of n tokens to host_values, and their sum, which must be finite. */
+clf_status clf_pass_loss(clf_trainer *trainer, int64_t n, double *sum);
+
+#endif

@@ -1,0 +1,420 @@
+/* trainer.c: what must be the same bits (checkpointing, resuming), what must be equal (packing, accumulating), what is
+ * refused, and losses that fall. That gradients are right is golden_train.c's. */
+#include "model_case.h"
+
+#include <unistd.h>
+
+#include "../lib/train/trainer.h"
+
+enum { TOKENS = 60, SEQUENCES = 4, MAX_VALUES = 1 << 20 };
+
+static const int32_t starts[SEQUENCES + 1] = {0, 7, 8, 33, TOKENS};
+
+typedef struct setting {
+    clf_context *ctx;
+    clf_model *model;
+    clf_trainer *trainer;
+} setting;
+
+static void close_setting(setting *s) {
+    clf_trainer_destroy(s->trainer);
+    clf_model_destroy(s->model);
+    clf_context_destroy(s->ctx);
+}
+
+/* A trainer of `args` on a model of its own. */
+static setting open_setting(const char *device, const char *path, clf_trainer_args args) {
+    setting s = {.ctx = open_context(device, 0)};
+    s.model = load_model(&s.ctx, 1, path);
+    args.model = s.model;
+    if (!args.tokens) args.tokens = TOKENS;
+    assert_ok(s.ctx, clf_trainer_create(&s.trainer, &args));
+    return s;
+}
+
+/* Tokens [first, first + n) of a text, each the label of the one before it in its sequence; every fifth is no target.
+ */
+typedef struct text {
+    int32_t ids[TOKENS], labels[TOKENS];
+    int64_t targets;
+} text;
+
+static text make_text(uint32_t seed) {
+    text t = {.targets = 0};
+    make_ids(t.ids, TOKENS, seed);
+    for (int s = 0; s < SEQUENCES; s++)
+        for (int i = starts[s]; i < starts[s + 1]; i++) {
+            t.labels[i] = i + 1 < starts[s + 1] && i % 5 ? t.ids[i + 1] : CLF_LABEL_NONE;
+            t.targets += t.labels[i] != CLF_LABEL_NONE;
+        }
+    return t;
+}
+
+static clf_batch whole(const text *t) {
+    return (clf_batch){.ids = t->ids, .labels = t->labels, .tokens = TOKENS, .starts = starts, .sequences = SEQUENCES};
+}
+
+/* All gradients, or weights, one after another; how many. */
+static int64_t collect(const setting *s, bool gradients, float *out) {
+    int64_t n = 0;
+    for (int i = 0; i < clf_trainer_parameters(s->trainer); i++) {
+        clf_parameter_info p;
+        assert_int_equal(clf_trainer_parameter(s->trainer, i, &p), CLF_OK);
+        const clf_tensor *t = gradients ? p.gradient : p.weight;
+        assert_true(n + clf_tensor_elements(t) <= MAX_VALUES);
+        assert_ok(s->ctx, clf_tensor_read(t, out + n, clf_tensor_bytes(t)));
+        n += clf_tensor_elements(t);
+    }
+    return n;
+}
+
+static float *values(void) {
+    float *v = malloc(MAX_VALUES * sizeof *v);
+    assert_non_null(v);
+    return v;
+}
+
+/* B of a new adapter is zero, and so would be half of the gradients: some steps first. */
+static void warm_up(const setting *s, int steps) {
+    for (int i = 0; i < steps; i++) {
+        const text t = make_text(100 + (uint32_t)i);
+        const clf_batch b = whole(&t);
+        assert_ok(s->ctx, clf_trainer_accumulate(s->trainer, &b, t.targets, NULL));
+        assert_ok(s->ctx, clf_trainer_update(s->trainer, 1e-2F, NULL));
+    }
+}
+
+static void same_bits(const char *device, const char *path, clf_trainer_args args) {
+    float *want = values(), *got = values();
+    const text t = make_text(1);
+    const clf_batch b = whole(&t);
+    double loss = 0, again;
+    static const int ways[] = {CLF_CHECKPOINT_NONE, 1, 2, 3, CLF_CHECKPOINT_SQRT};
+    for (size_t w = 0; w < sizeof ways / sizeof *ways; w++) {
+        args.checkpointing = ways[w];
+        setting s = open_setting(device, path, args);
+        warm_up(&s, 2);
+        assert_ok(s.ctx, clf_trainer_accumulate(s.trainer, &b, t.targets, w ? &again : &loss));
+        const int64_t n = collect(&s, true, w ? got : want);
+        if (w) {
+            assert_true(again == loss);
+            assert_memory_equal(got, want, (size_t)n * sizeof *got);
+        }
+        close_setting(&s);
+    }
+    free(want);
+    free(got);
+}
+
+static void checkpointing_changes_no_bit(void **state) {
+    (void)state;
+    same_bits("cpu", "golden/models/llama", (clf_trainer_args){.mode = CLF_TRAIN_FULL});
+    same_bits("cpu", "golden/models/gemma2", (clf_trainer_args){.mode = CLF_TRAIN_FULL});
+    same_bits("cpu", "golden/models/qwen3", (clf_trainer_args){.lora = {.rank = 3}});
+    same_bits("cpu", "golden/models/qwen2", (clf_trainer_args){.lora = {.rank = 5, .dropout = 0.2F}, .seed = 3});
+    same_bits("cpu", "golden/models/llama", (clf_trainer_args){.mode = CLF_TRAIN_FULL, .compute = CLF_BF16});
+}
+
+/* Sequences in one batch, or one batch each: the same gradients but for the order of sums. */
+static void cutting_a_step_changes_nothing(void **state) {
+    (void)state;
+    const text t = make_text(2);
+    const clf_batch b = whole(&t);
+    float *want = values(), *got = values();
+    setting one = open_setting("cpu", "golden/models/gemma3", (clf_trainer_args){.mode = CLF_TRAIN_FULL});
+    setting many = open_setting("cpu", "golden/models/gemma3", (clf_trainer_args){.mode = CLF_TRAIN_FULL});
+    double loss, sum = 0;
+    assert_ok(one.ctx, clf_trainer_accumulate(one.trainer, &b, t.targets, &loss));
+    for (int s = 0; s < SEQUENCES; s++) {
+        double part;
+        const clf_batch cut = {
+            .ids = t.ids + starts[s], .labels = t.labels + starts[s], .tokens = starts[s + 1] - starts[s]};
+        assert_ok(many.ctx, clf_trainer_accumulate(many.trainer, &cut, t.targets, &part));
+        sum += part;
+    }
+    const int64_t n = collect(&one, true, want);
+    collect(&many, true, got);
+    assert_true(fabs(sum / loss - 1) < 1e-6);
+    assert_true(difference(got, want, n) < 2e-6);
+    close_setting(&one);
+    close_setting(&many);
+    free(want);
+    free(got);
+}
+
+/* Three steps, saved, three more; or loaded into another trainer, three more. */
+static void resuming_changes_no_bit(const clf_trainer_args *args) {
+    const char *path = "golden/models/llama";
+    char file[] = "/tmp/clformer-checkpoint-XXXXXX", extra[64];
+    const int fd = mkstemp(file);
+    assert_true(fd >= 0);
+    close(fd);
+    float *want = values(), *got = values();
+    setting first = open_setting("cpu", path, *args), second = open_setting("cpu", path, *args);
+    warm_up(&first, 3);
+    assert_ok(first.ctx, clf_trainer_save(first.trainer, file, "{\"place\": 12}"));
+    assert_ok(second.ctx, clf_trainer_load(second.trainer, file, extra, sizeof extra));
+    assert_string_equal(extra, "{\"place\": 12}");
+    assert_int_equal(clf_trainer_step(second.trainer), 3);
+    warm_up(&first, 3);
+    warm_up(&second, 3);
+    const int64_t n = collect(&first, false, want);
+    collect(&second, false, got);
+    assert_memory_equal(got, want, (size_t)n * sizeof *got);
+    close_setting(&first);
+    close_setting(&second);
+    unlink(file);
+    free(want);
+    free(got);
+}
+
+static void checkpoints_resume(void **state) {
+    (void)state;
+    resuming_changes_no_bit(&(clf_trainer_args){.lora = {.rank = 4, .dropout = 0.1F}, .clip = 1});
+    resuming_changes_no_bit(&(clf_trainer_args){.mode = CLF_TRAIN_FULL, .optimizer_8bit = true});
+    resuming_changes_no_bit(
+        &(clf_trainer_args){.mode = CLF_TRAIN_FULL, .compute = CLF_BF16, .optimizer = CLF_OPTIMIZER_LION});
+}
+
+/* Every byte that is changed, and every shorter file, is noticed, and nothing of it taken. */
+static void damaged_checkpoints_are_refused(void **state) {
+    (void)state;
+    char file[] = "/tmp/clformer-checkpoint-XXXXXX", extra[8];
+    const int fd = mkstemp(file);
+    assert_true(fd >= 0);
+    const clf_trainer_args args = {.lora = {.rank = 1, .targets = CLF_PROJECTION_KEY}};
+    setting s = open_setting("cpu", "golden/models/llama", args);
+    setting other = open_setting("cpu", "golden/models/qwen2", args);
+    float *before = values(), *after = values();
+    warm_up(&s, 1);
+    assert_ok(s.ctx, clf_trainer_save(s.trainer, file, "0123456789"));
+    warm_up(&s, 1);
+    const int64_t n = collect(&s, false, before);
+    close(fd); /* the name belongs to another file now */
+    FILE *f = fopen(file, "rb+");
+    assert_non_null(f);
+    fseek(f, 0, SEEK_END);
+    const long end = ftell(f);
+    assert_true(end > 0);
+    for (long at = 0; at < end; at += end / 97 + 1) {
+        fseek(f, at, SEEK_SET);
+        const int byte = fgetc(f);
+        fseek(f, at, SEEK_SET);
+        fputc(byte ^ 4, f);
+        fflush(f);
+        assert_int_not_equal(clf_trainer_load(s.trainer, file, NULL, 0), CLF_OK);
+        fseek(f, at, SEEK_SET);
+        fputc(byte, f);
+        fflush(f);
+    }
+    assert_int_equal(clf_trainer_load(s.trainer, file, extra, sizeof extra), CLF_FULL);
+    assert_int_equal(clf_trainer_load(other.trainer, file, NULL, 0), CLF_BAD_FILE);
+    assert_int_equal(clf_trainer_load(s.trainer, "golden/models/llama/model.safetensors", NULL, 0), CLF_BAD_FILE);
+    assert_int_equal(clf_trainer_load(s.trainer, "golden/none", NULL, 0), CLF_NOT_FOUND);
+    for (long length = end - 1; length > 0; length -= end / 13 + 1) {
+        assert_int_equal(ftruncate(fileno(f), length), 0);
+        assert_int_not_equal(clf_trainer_load(s.trainer, file, NULL, 0), CLF_OK);
+    }
+    collect(&s, false, after);
+    assert_memory_equal(before, after, (size_t)n * sizeof *before);
+    assert_int_equal(clf_trainer_step(s.trainer), 2);
+    fclose(f);
+    unlink(file);
+    close_setting(&s);
+    close_setting(&other);
+    free(before);
+    free(after);
+}
+
+static double train(const setting *s, int steps, float learning_rate) {
+    const text t = make_text(9);
+    const clf_batch b = whole(&t);
+    double loss = 0;
+    for (int i = 0; i < steps; i++) {
+        assert_ok(s->ctx, clf_trainer_accumulate(s->trainer, &b, t.targets, &loss));
+        assert_ok(s->ctx, clf_trainer_update(s->trainer, learning_rate, NULL));
+    }
+    assert_ok(s->ctx, clf_trainer_evaluate(s->trainer, &b, &loss));
+    return loss / (double)t.targets;
+}
+
+static void losses_fall(void **state) {
+    (void)state;
+    static const struct {
+        const char *device, *path;
+        clf_trainer_args args;
+        float learning_rate;
+        double below;
+    } runs[] = {
+        {"cpu", "golden/models/llama", {.mode = CLF_TRAIN_FULL}, 1e-2F, 0.5},
+        {"cpu", "golden/models/mistral", {.mode = CLF_TRAIN_FULL, .optimizer = CLF_OPTIMIZER_LION}, 2e-3F, 0.5},
+        {"cpu", "golden/models/phi3", {.mode = CLF_TRAIN_FULL, .optimizer = CLF_OPTIMIZER_SGD, .beta1 = 0.9F}, 0.1F, 3},
+        {"cpu", "golden/models/llama", {.mode = CLF_TRAIN_FULL, .compute = CLF_BF16}, 1e-2F, 0.6},
+        {"cpu", "golden/models/llama", {.mode = CLF_TRAIN_FULL, .compute = CLF_F16, .loss_scale = 1024}, 1e-2F, 0.6},
+        {"cpu", "golden/gguf/llama.gguf", {.lora = {.rank = 8, .alpha = 16}}, 3e-2F, 1.5},
+        {"opencl", "golden/models/llama", {.lora = {.rank = 8, .alpha = 16}}, 3e-2F, 1.5},
+    };
+    for (size_t i = 0; i < sizeof runs / sizeof *runs; i++) {
+        clf_device_info infos[16];
+        int n = 0;
+        bool there = false;
+        clf_devices(infos, 16, &n);
+        for (int d = 0; d < n && d < 16; d++) there |= infos[d].usable && strstr(infos[d].name, runs[i].device);
+        if (!there) {
+            print_message("skipped: no %s\n", runs[i].device);
+            continue;
+        }
+        setting s = open_setting(runs[i].device, runs[i].path, runs[i].args);
+        const double before = train(&s, 0, 0), after = train(&s, 60, runs[i].learning_rate);
+        print_message("%s %s: loss %.4f, then %.4f\n", runs[i].device, runs[i].path, before, after);
+        assert_true(after < runs[i].below && before > 3.5);
+        close_setting(&s);
+    }
+}
+
+/* What was trained stays in the model: a session sees it. */
+static void sessions_see_the_adapter(void **state) {
+    (void)state;
+    setting s = open_setting("cpu", "golden/models/llama", (clf_trainer_args){.lora = {.rank = 4}});
+    int32_t ids[8];
+    float before[VOCAB], after[VOCAB];
+    make_ids(ids, 8, 4);
+    warm_up(&s, 4);
+    clf_trainer_destroy(s.trainer);
+    s.trainer = NULL;
+    setting plain = {.ctx = open_context("cpu", 0)};
+    plain.model = load_model(&plain.ctx, 1, "golden/models/llama");
+    clf_session *tuned = open_session(s.ctx, &(clf_session_args){.model = s.model}),
+                *base = open_session(plain.ctx, &(clf_session_args){.model = plain.model});
+    assert_ok(s.ctx, clf_session_eval(tuned, ids, 8, CLF_LOGITS_LAST, after));
+    assert_ok(plain.ctx, clf_session_eval(base, ids, 8, CLF_LOGITS_LAST, before));
+    assert_true(difference(after, before, VOCAB) > 1e-3);
+    clf_session_destroy(tuned);
+    clf_session_destroy(base);
+    close_setting(&s);
+    close_setting(&plain);
+}
+
+static void groups_freeze_and_scale(void **state) {
+    (void)state;
+    const clf_parameter_group groups[] = {{.name = "*norm*", .frozen = true},
+                                          {.name = "token_embd.weight", .learning_rate_scale = 0.5F}};
+    setting all = open_setting("cpu", "golden/models/llama", (clf_trainer_args){.mode = CLF_TRAIN_FULL});
+    setting some = open_setting("cpu", "golden/models/llama",
+                                (clf_trainer_args){.mode = CLF_TRAIN_FULL, .groups = groups, .n_groups = 2});
+    const int norms = 2 * 2 + 1;
+    assert_int_equal(clf_trainer_parameters(all.trainer) - clf_trainer_parameters(some.trainer), norms);
+    warm_up(&some, 2);
+    clf_trainer *t = NULL;
+    const clf_parameter_group none = {.name = "*", .frozen = true};
+    const clf_trainer_args nothing = {
+        .model = all.model, .mode = CLF_TRAIN_FULL, .tokens = 8, .groups = &none, .n_groups = 1};
+    assert_int_equal(clf_trainer_create(&t, &nothing), CLF_INVALID_ARGUMENT);
+    assert_null(t);
+    close_setting(&all);
+    close_setting(&some);
+}
+
+/* Overflow in the gradient: no weight changes, the tensor is named; the next step is as if nothing had been. */
+static void overflow_skips_the_step(void **state) {
+    (void)state;
+    const clf_trainer_args args = {.mode = CLF_TRAIN_FULL, .compute = CLF_F16, .loss_scale = 65536};
+    setting s = open_setting("cpu", "golden/models/llama", args);
+    const text t = make_text(5);
+    const clf_batch b = whole(&t);
+    float *before = values(), *after = values();
+    const int64_t n = collect(&s, false, before);
+    clf_update u;
+    assert_ok(s.ctx, clf_trainer_set_loss_scale(s.trainer, 3e38F));
+    assert_ok(s.ctx, clf_trainer_accumulate(s.trainer, &b, t.targets, NULL));
+    assert_ok(s.ctx, clf_trainer_update(s.trainer, 1, &u));
+    assert_true(u.skipped && u.culprit);
+    collect(&s, false, after);
+    assert_memory_equal(before, after, (size_t)n * sizeof *before);
+    assert_int_equal(clf_trainer_step(s.trainer), 0);
+    assert_ok(s.ctx, clf_trainer_set_loss_scale(s.trainer, 1024));
+    assert_ok(s.ctx, clf_trainer_accumulate(s.trainer, &b, t.targets, NULL));
+    assert_ok(s.ctx, clf_trainer_update(s.trainer, 1e-3F, &u));
+    assert_false(u.skipped);
+    close_setting(&s);
+    free(before);
+    free(after);
+}
+
+static void wrong_arguments_are_refused(void **state) {
+    (void)state;
+    setting s = open_setting("cpu", "golden/models/llama", (clf_trainer_args){.lora = {.rank = 2}});
+    const text t = make_text(6);
+    clf_batch b = whole(&t);
+    double loss;
+    int32_t bad[TOKENS];
+    memcpy(bad, t.ids, sizeof bad);
+    bad[3] = VOCAB;
+    b.ids = bad;
+    assert_int_equal(clf_trainer_accumulate(s.trainer, &b, 1, &loss), CLF_INVALID_ARGUMENT);
+    b = whole(&t);
+    b.labels = bad;
+    assert_int_equal(clf_trainer_accumulate(s.trainer, &b, 1, &loss), CLF_INVALID_ARGUMENT);
+    b = whole(&t);
+    assert_int_equal(clf_trainer_accumulate(s.trainer, &b, 0, &loss), CLF_INVALID_ARGUMENT);
+    b.tokens = TOKENS + 1;
+    assert_int_equal(clf_trainer_accumulate(s.trainer, &b, 1, &loss), CLF_INVALID_ARGUMENT);
+    b = whole(&t);
+    b.starts = (const int32_t[]){0, 8, 7, 33, TOKENS};
+    assert_int_equal(clf_trainer_accumulate(s.trainer, &b, 1, &loss), CLF_INVALID_ARGUMENT);
+    b.starts = (const int32_t[]){1, 7, 8, 33, TOKENS};
+    assert_int_equal(clf_trainer_accumulate(s.trainer, &b, 1, &loss), CLF_INVALID_ARGUMENT);
+    assert_int_equal(clf_trainer_update(s.trainer, NAN, NULL), CLF_INVALID_ARGUMENT);
+    assert_int_equal(clf_trainer_set_loss_scale(s.trainer, 0), CLF_INVALID_ARGUMENT);
+    clf_trainer *other;
+    const clf_trainer_args wrong[] = {
+        {.model = s.model},
+        {.model = s.model, .tokens = 8, .lora = {.rank = 2}}, /* it has an adapter now */
+        {.model = s.model, .tokens = 8, .mode = CLF_TRAIN_FULL},
+        {.model = s.model, .tokens = 8, .compute = CLF_I32},
+        {.model = s.model, .tokens = 8, .checkpointing = -2},
+        {.model = s.model, .tokens = 8, .lora = {.dropout = 1}},
+        {.model = s.model, .tokens = 8, .beta1 = 1},
+        {.model = s.model, .tokens = 8, .clip = NAN},
+        {.model = s.model, .tokens = 8, .sequences = 9},
+    };
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        assert_int_equal(clf_trainer_create(&other, &wrong[i]), CLF_INVALID_ARGUMENT);
+        assert_null(other);
+    }
+    b = whole(&t);
+    assert_ok(s.ctx, clf_trainer_accumulate(s.trainer, &b, t.targets, &loss));
+    close_setting(&s);
+}
+
+/* Labels all masked: a loss of 0, and gradients of 0. */
+static void no_targets_no_gradient(void **state) {
+    (void)state;
+    setting s = open_setting("cpu", "golden/models/llama", (clf_trainer_args){.mode = CLF_TRAIN_FULL});
+    text t = make_text(7);
+    for (int i = 0; i < TOKENS; i++) t.labels[i] = CLF_LABEL_NONE;
+    const clf_batch b = whole(&t);
+    double loss = 1;
+    clf_update u;
+    assert_ok(s.ctx, clf_trainer_accumulate(s.trainer, &b, 1, &loss));
+    assert_true(loss == 0);
+    assert_ok(s.ctx, clf_trainer_update(s.trainer, 1e-3F, &u));
+    assert_true(u.gradient_norm == 0 && !u.skipped);
+    close_setting(&s);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(checkpointing_changes_no_bit),
+        cmocka_unit_test(cutting_a_step_changes_nothing),
+        cmocka_unit_test(checkpoints_resume),
+        cmocka_unit_test(damaged_checkpoints_are_refused),
+        cmocka_unit_test(losses_fall),
+        cmocka_unit_test(sessions_see_the_adapter),
+        cmocka_unit_test(groups_freeze_and_scale),
+        cmocka_unit_test(overflow_skips_the_step),
+        cmocka_unit_test(wrong_arguments_are_refused),
+        cmocka_unit_test(no_targets_no_gradient),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

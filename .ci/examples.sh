@@ -13,6 +13,14 @@ $bin/clformer-info --placement
 $bin/clformer-info --model tests/golden/models/llama --ctx 64
 $bin/clformer-generate --prompt "Once upon a time" --tokens 20 --temperature 0 | grep -q '^Once upon a time'
 $bin/clformer-generate --prompt "Once upon a time" --tokens 20 --seed 3 --json | python3 -m json.tool >/dev/null
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+golden=tests/golden
+$bin/clformer-merge $golden/gguf/llama.gguf $golden/adapters/llama "$work/merged.gguf"
+$bin/clformer-merge --dtype f16 $golden/models/llama $golden/gguf/llama-adapter.gguf "$work/merged"
+$bin/clformer-merge --adapter $golden/gguf/llama.gguf $golden/gguf/llama-adapter.gguf "$work/adapter"
+$bin/clformer-info --model "$work/merged" | grep -q f16
+! $bin/clformer-merge $golden/models/llama $golden/adapters/phi3 "$work/wrong" 2>/dev/null
 ! $bin/clformer-generate --model /no/such/file --prompt x --tokens 1 2>/dev/null
 $bin/clformer-simple_attention --length 300 --heads 4 --kv-heads 1
 ! $bin/clformer-simple_attention --kv-heads 3 2>/dev/null

@@ -245,17 +245,21 @@ static void test_misuse(void **state) {
     refused(clf_gguf_write_tensor(w, &bad, &err), CLF_UNSUPPORTED, "u8");
     bad = t, bad.name = "q", bad.dtype = CLF_Q8_0;
     refused(clf_gguf_write_tensor(w, &bad, &err), CLF_INVALID_ARGUMENT, "whole blocks");
-    refused(clf_gguf_write_data(w, 0, "1234", 4, &err), CLF_INVALID_ARGUMENT, "expected 8 bytes, got 4");
+    refused(clf_gguf_write_data(w, 0, "123456789", 9, &err), CLF_INVALID_ARGUMENT, "expected at most 8 bytes, got 9");
     refused(clf_gguf_write_data(w, 1, "1234", 4, &err), CLF_INVALID_ARGUMENT, "below 1");
     bad = t, bad.name = "second";
     ok(clf_gguf_write_tensor(w, &bad, &err));
     ok(clf_gguf_write_data(w, 1, "abcdefgh", 8, &err));
-    refused(clf_gguf_writer_finish(w, &err), CLF_INVALID_ARGUMENT, "not written");
-    ok(clf_gguf_write_data(w, 0, "12345678", 8, &err));
+    ok(clf_gguf_write_data(w, 0, "123", 3, &err));
+    refused(clf_gguf_writer_finish(w, &err), CLF_INVALID_ARGUMENT,
+            "tensor 0: expected 8 bytes of data, 3 were written");
+    ok(clf_gguf_write_data(w, 0, "45678", 5, &err));
+    refused(clf_gguf_write_data(w, 0, "9", 1, &err), CLF_INVALID_ARGUMENT, "expected at most 0 bytes, got 1");
     refused(clf_gguf_write_u32(w, "late", 1, &err), CLF_INVALID_ARGUMENT, "before data");
     ok(clf_gguf_writer_finish(w, &err));
     clf_gguf_writer_destroy(w);
     ok(clf_gguf_open(&g, &(clf_model_file_args){.path = path_of("bad.gguf")}, &err));
+    assert_memory_equal(clf_gguf_find(g, "t")->data, "12345678", 8);
     assert_memory_equal(clf_gguf_find(g, "second")->data, "abcdefgh", 8);
     clf_gguf_close(g);
     unlink(path_of("bad.gguf"));
@@ -264,7 +268,7 @@ static void test_misuse(void **state) {
     ok(clf_safetensors_write_tensor(s, &t, &err));
     refused(clf_safetensors_write_tensor(s, &t, &err), CLF_INVALID_ARGUMENT, "twice");
     refused(clf_safetensors_write_tensor(s, &bad, &err), CLF_UNSUPPORTED, "q8_0");
-    refused(clf_safetensors_writer_finish(s, &err), CLF_INVALID_ARGUMENT, "not written");
+    refused(clf_safetensors_writer_finish(s, &err), CLF_INVALID_ARGUMENT, "0 were written");
     clf_safetensors_writer_destroy(s);
     refused(clf_gguf_writer_create(&w, path_of("nowhere/x.gguf"), &err), CLF_NOT_FOUND, "nowhere");
     refused(clf_gguf_writer_create(&w, "", &err), CLF_INVALID_ARGUMENT, "path");

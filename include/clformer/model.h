@@ -126,6 +126,41 @@ CLF_API clf_status clf_model_load(clf_model **out, const clf_model_args *args);
 /** Sessions of the model must be destroyed before. NULL is accepted. */
 CLF_API void clf_model_destroy(clf_model *model);
 
+/** Arguments of clf_model_save(). */
+typedef struct clf_model_save_args {
+    const char *path;  /**< NAME.gguf: a GGUF file; any other name: a Hugging Face folder. The format must be the one
+                          that  the model was loaded from */
+    const char *dtype; /**< "f32", "f16" or "bf16" for all weights (vectors of a GGUF stay F32); NULL: each as the file
+                            had it that the model was loaded from */
+} clf_model_save_args;
+
+/** Writes the model as it is now: its weights, and the adapter it carries merged into them, W + scale · B · A, in F32
+ * and then rounded once, some rows at a time. Keys of a GGUF, configuration and tokenizer files of a folder are those
+ * of the files that the model was loaded from, which must still be there.
+ *
+ * All is written under another name first and renamed. A folder at `path` is replaced if it holds nothing but such
+ * files as are written here. Messages are in clf_error_message() of the model's first context.
+ *  @return CLF_UNSUPPORTED for weights of a block dtype that were trained or are adapted, unless `dtype` is given;
+ * CLF_NOT_FINITE for an infinity or NaN, naming the tensor; CLF_INVALID_ARGUMENT for wrong arguments and a folder that
+ * holds other files; CLF_NOT_FOUND, CLF_IO_ERROR, CLF_OUT_OF_MEMORY */
+CLF_API clf_status clf_model_save(const clf_model *model, const clf_model_save_args *args);
+
+/** Arguments of clf_model_save_adapter(). */
+typedef struct clf_adapter_save_args {
+    const char *path;       /**< NAME.gguf: a GGUF adapter, as llama.cpp reads it; any other name: a PEFT folder */
+    const char *base_model; /**< PEFT's base_model_name_or_path: the base's folder or its name on a hub; NULL: null */
+} clf_adapter_save_args;
+
+/** Writes the LoRA adapter that the model carries, A and B in F32, for either format's base, whatever the model was
+ * loaded from: rows of queries and keys are put into the order that the format has them in, parts of fused matrices
+ * (Phi 3) become one again. Temporary names as in clf_model_save().
+ *
+ * PEFT takes alpha = scale · r, with patterns where matrices differ. GGUF has one alpha: what a matrix differs by goes
+ * into its B.
+ *  @return CLF_INVALID_ARGUMENT if the model has no adapter, for wrong arguments, and a folder that holds other files;
+ * CLF_NOT_FINITE for an infinity or NaN, naming the tensor; CLF_NOT_FOUND, CLF_IO_ERROR, CLF_OUT_OF_MEMORY */
+CLF_API clf_status clf_model_save_adapter(const clf_model *model, const clf_adapter_save_args *args);
+
 /** What a model is. */
 typedef struct clf_model_info {
     char architecture[32];   /**< "llama", "qwen2" … */

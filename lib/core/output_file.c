@@ -10,7 +10,7 @@
 
 enum { ATTEMPTS = 100 };
 
-static clf_status fail_errno(clf_error *err, const char *what, const char *path, int error) {
+clf_status clf_fail_errno(clf_error *err, const char *what, const char *path, int error) {
     char text[128] = "";
     if (strerror_r(error, text, sizeof text)) text[0] = 0;
     const clf_status status = error == ENOENT || error == ENOTDIR ? CLF_NOT_FOUND
@@ -45,7 +45,7 @@ clf_status clf_output_file_create(clf_output_file *f, const char *path, clf_erro
     }
     if (f->fd >= 0) return CLF_OK;
     release(f);
-    return fail_errno(err, "create", path, error);
+    return clf_fail_errno(err, "create", path, error);
 }
 
 clf_status clf_output_file_write(clf_output_file *f, uint64_t offset, const void *data, uint64_t bytes,
@@ -55,7 +55,7 @@ clf_status clf_output_file_write(clf_output_file *f, uint64_t offset, const void
         const size_t chunk = bytes < (1u << 30) ? (size_t)bytes : 1u << 30;
         const ssize_t n = pwrite(f->fd, p, chunk, (off_t)offset);
         if (n < 0 && errno == EINTR) continue;
-        if (n <= 0) return fail_errno(err, "write", f->path, n ? errno : ENOSPC);
+        if (n <= 0) return clf_fail_errno(err, "write", f->path, n ? errno : ENOSPC);
         p += n;
         offset += (uint64_t)n;
         bytes -= (uint64_t)n;
@@ -63,8 +63,7 @@ clf_status clf_output_file_write(clf_output_file *f, uint64_t offset, const void
     return CLF_OK;
 }
 
-/* Best effort: the file is whole without it, but a crash may bring back the old one. */
-static void sync_folder(const char *path) {
+void clf_sync_folder_of(const char *path) {
     const char *slash = strrchr(path, '/');
     char *folder = slash ? strndup(path, slash == path ? 1 : (size_t)(slash - path)) : strdup(".");
     const int fd = folder ? open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
@@ -82,12 +81,12 @@ clf_status clf_output_file_finish(clf_output_file *f, uint64_t size, clf_error *
     f->fd = -1;
     if (!failed && rename(f->temporary, f->path)) failed = "rename", error = errno;
     if (failed) {
-        const clf_status st = fail_errno(err, failed, f->path, error);
+        const clf_status st = clf_fail_errno(err, failed, f->path, error);
         unlink(f->temporary);
         release(f);
         return st;
     }
-    sync_folder(f->path);
+    clf_sync_folder_of(f->path);
     release(f);
     return CLF_OK;
 }
@@ -97,4 +96,13 @@ void clf_output_file_discard(clf_output_file *f) {
     close(f->fd);
     unlink(f->temporary);
     release(f);
+}
+
+clf_status clf_output_file_put(const char *path, const void *data, uint64_t bytes, clf_error *err) {
+    clf_output_file f;
+    CLF_TRY(clf_output_file_create(&f, path, err));
+    const clf_status st = clf_output_file_write(&f, 0, data, bytes, err);
+    if (st == CLF_OK) return clf_output_file_finish(&f, bytes, err);
+    clf_output_file_discard(&f);
+    return st;
 }

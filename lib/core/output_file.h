@@ -17,6 +17,12 @@ clf_status clf_output_file_write(clf_output_file *file, uint64_t offset, const v
 /* Gives the file its `size`, its place and its name. Closed afterwards, also on failure, when nothing is left behind.
  */
 clf_status clf_output_file_finish(clf_output_file *file, uint64_t size, clf_error *err);
+/* All of a file at once. */
+clf_status clf_output_file_put(const char *path, const void *data, uint64_t bytes, clf_error *err);
+/* Makes a name in the folder of `path` outlast a crash, as well as it can: the file is whole without it. */
+void clf_sync_folder_of(const char *path);
+/* "what path: …" from errno: CLF_NOT_FOUND, CLF_OUT_OF_MEMORY or CLF_IO_ERROR. */
+clf_status clf_fail_errno(clf_error *err, const char *what, const char *path, int error);
 /* Removes what was written. A zeroed or finished file is accepted. */
 void clf_output_file_discard(clf_output_file *file);
 

@@ -18,6 +18,7 @@
 #include "json.h"
 #include "name_index.h"
 #include "peft.h"
+#include "row_order.h"
 #include "safetensors.h"
 
 enum { MAX_CONFIG = 16 << 20 };
@@ -42,16 +43,10 @@ struct clf_adapter_file {
 /* Rows of B for queries or keys from one order of rotary pairs into the other, for each head. */
 static clf_status reorder(entry *e, int32_t head_dim, clf_rope_pairing from, clf_error *err) {
     clf_file_tensor *b = &e->pair.b;
-    const uint64_t row = b->nbytes / (uint64_t)b->shape[0];
-    uint8_t *out = malloc((size_t)b->nbytes);
-    CLF_CHECK(err, out, CLF_OUT_OF_MEMORY, "out of memory for %s", e->name);
-    e->rows = out;
-    for (int64_t i = 0; i < b->shape[0]; i++) {
-        const int64_t in = i % head_dim, half = head_dim / 2;
-        const int64_t source = i - in + (from == CLF_ROPE_HALVES ? in / 2 + in % 2 * half : in % half * 2 + in / half);
-        memcpy(out + row * (uint64_t)i, (const uint8_t *)b->data + row * (uint64_t)source, (size_t)row);
-    }
-    b->data = out;
+    e->rows = malloc((size_t)b->nbytes);
+    CLF_CHECK(err, e->rows, CLF_OUT_OF_MEMORY, "out of memory for %s", e->name);
+    clf_reorder_rows(e->rows, b->data, b->shape[0], b->nbytes / (uint64_t)b->shape[0], head_dim, from);
+    b->data = e->rows;
     return CLF_OK;
 }
 
@@ -73,8 +68,9 @@ static clf_status add_part(clf_adapter_file *f, const clf_tensor_rule *r, int la
     b->shape[0] = clf_extent_of(r->rows, f->base);
     b->nbytes = row * (uint64_t)b->shape[0];
     b->data = (const uint8_t *)b->data + row * (uint64_t)first;
-    const bool rotated = !strcmp(r->name, "attn_q") || !strcmp(r->name, "attn_k");
-    return rotated && f->pairing != f->base->rope.pairing ? reorder(e, f->base->head_dim, f->pairing, err) : CLF_OK;
+    return clf_tensor_rule_is_rotated(r) && f->pairing != f->base->rope.pairing
+               ? reorder(e, f->base->head_dim, f->pairing, err)
+               : CLF_OK;
 }
 
 static clf_status check_matrix(const char *name, const char *which, const clf_file_tensor *t, int64_t rows,
@@ -206,10 +202,8 @@ static clf_status take_gguf(clf_adapter_file *f, clf_error *err) {
     CLF_CHECK(err, is_text(f->gguf, "adapter.type", "lora"), CLF_UNSUPPORTED, "adapter.type: expected \"lora\"");
     clf_gguf_get_string(f->gguf, "general.architecture", &name);
     CLF_TRY(clf_architecture_from_gguf(&a, name.data, (size_t)name.length, err));
-    /* a mistral folder's GGUF is a llama */
-    const bool fits = a == f->architecture || (!f->architecture->gguf && !strcmp(a->name, "llama"));
-    CLF_CHECK(err, fits, CLF_BAD_FILE, "general.architecture: expected the base's, %s, got %s", f->architecture->name,
-              a->name);
+    CLF_CHECK(err, a == clf_architecture_in_gguf(f->architecture), CLF_BAD_FILE,
+              "general.architecture: expected the base's, %s, got %s", f->architecture->name, a->name);
     CLF_CHECK(err,
               !clf_gguf_has(f->gguf, "adapter.lora.alpha") || clf_gguf_get_f64(f->gguf, "adapter.lora.alpha", &alpha),
               CLF_BAD_FILE, "adapter.lora.alpha: expected a number");

@@ -82,6 +82,7 @@ static const clf_architecture table[] = {
      .gguf = "phi3",
      .hf = {"phi3"},
      .activation = SILU,
+     .fused = true,
      .hf_defaults = {.n_heads = 32, .context = 4096, .eps = 1e-5, .rope_base = 1e4}},
 };
 enum { ARCHITECTURES = sizeof table / sizeof *table };
@@ -114,6 +115,10 @@ const clf_architecture *clf_architecture_named(const char *name) {
     for (int i = 0; i < ARCHITECTURES; i++)
         if (!strcmp(table[i].name, name)) return &table[i];
     return NULL;
+}
+
+const clf_architecture *clf_architecture_in_gguf(const clf_architecture *a) {
+    return a->gguf ? a : clf_architecture_named("llama");
 }
 
 int64_t clf_extent_of(clf_extent extent, const clf_config *c) {
@@ -181,6 +186,27 @@ bool clf_tensor_rule_has_bias(const clf_tensor_rule *rule) {
     return rule->layer && rule->columns != CLF_EXTENT_NONE;
 }
 
+bool clf_tensor_rule_is_rotated(const clf_tensor_rule *rule) {
+    return clf_tensor_rule_has_bias(rule) && (rule->rows == CLF_EXTENT_QUERY || rule->rows == CLF_EXTENT_KEY);
+}
+
+const char *clf_name_in_gguf(char out[CLF_NAME_SIZE], const clf_tensor_rule *r, int layer, const char *suffix) {
+    const char *name = r->rows == CLF_EXTENT_GATE_UP ? "ffn_up" : r->name; /* phi3: ffn_up holds gate and up */
+    if (r->layer)
+        snprintf(out, CLF_NAME_SIZE, "blk.%d.%s%s", layer, name, suffix);
+    else
+        snprintf(out, CLF_NAME_SIZE, "%s%s", name, suffix);
+    return out;
+}
+
+const char *clf_name_in_hf(char out[CLF_NAME_SIZE], const clf_tensor_rule *r, int layer, const char *suffix) {
+    if (r->layer)
+        snprintf(out, CLF_NAME_SIZE, "model.layers.%d.%s%s", layer, r->hf, suffix);
+    else
+        snprintf(out, CLF_NAME_SIZE, "%s%s%s", r->presence == CLF_IN_UNTIED ? "" : "model.", r->hf, suffix);
+    return out;
+}
+
 /* Reads a layer number and the dot after it, moving *p behind; false if there is none below CLF_MAX_LAYERS. */
 static bool take_layer(const char **p, int *layer) {
     char *end;
@@ -213,10 +239,7 @@ const clf_tensor_rule *clf_name_from_hf(const clf_architecture *a, const char *h
         const size_t n = strlen(r->hf);
         if (r->layer != (*layer >= 0) || strncmp(p, r->hf, n) || !is_suffix(r, p + n)) continue;
         if (r->presence != CLF_IN_FUSED && !clf_tensor_rule_applies(r, a->qk_norm, a->post_norms, false)) continue;
-        if (r->layer)
-            snprintf(out, CLF_NAME_SIZE, "blk.%d.%s%s", *layer, r->name, p + n);
-        else
-            snprintf(out, CLF_NAME_SIZE, "%s%s", r->name, p + n);
+        clf_name_in_gguf(out, r, *layer, p + n);
         return r;
     }
     return NULL;

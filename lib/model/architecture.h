@@ -25,6 +25,7 @@ typedef struct clf_architecture {
     bool qk_norm;
     bool qkv_bias; /* query, key and value have biases; elsewhere they may */
     bool post_norms;
+    bool fused;               /* files have query, key and value in one matrix, gate and up in another */
     bool gemma;               /* norms stored less one in Hugging Face folders; embeddings × √hidden */
     bool window_tail;         /* Qwen: the layers from max_window_layers on slide */
     int32_t full_every;       /* of a model with a window, every n-th layer sees everything; 0: none does */
@@ -40,6 +41,8 @@ clf_status clf_architecture_from_hf(const clf_architecture **out, const char *mo
 
 /* By clf_config.architecture; NULL if there is none. */
 const clf_architecture *clf_architecture_named(const char *name);
+/* What a GGUF of it says it is: itself, or llama. */
+const clf_architecture *clf_architecture_in_gguf(const clf_architecture *a);
 
 /* How long one side of a tensor is. */
 typedef enum clf_extent {
@@ -83,9 +86,15 @@ const clf_tensor_rule *clf_tensor_rule_named(const char *name);
 bool clf_tensor_rule_applies(const clf_tensor_rule *rule, bool qk_norm, bool post_norms, bool tied);
 /* Whether there may be a bias beside it: matrices of layers only. */
 bool clf_tensor_rule_has_bias(const clf_tensor_rule *rule);
+/* Queries and keys: their rows are in the order of rotary pairs. */
+bool clf_tensor_rule_is_rotated(const clf_tensor_rule *rule);
 
 enum { CLF_NAME_SIZE = 64 }; /* of any GGUF name made here */
 
+/* Its name in GGUF ("blk.3.attn_q" + suffix) and in a Hugging Face folder ("model.layers.3.self_attn.q_proj" + suffix),
+ * written to `out`, which is returned. */
+const char *clf_name_in_gguf(char out[CLF_NAME_SIZE], const clf_tensor_rule *rule, int layer, const char *suffix);
+const char *clf_name_in_hf(char out[CLF_NAME_SIZE], const clf_tensor_rule *rule, int layer, const char *suffix);
 /* GGUF's name of a Hugging Face tensor ("model.layers.3.self_attn.q_proj.weight" → "blk.3.attn_q.weight"). Prefixes
  * such as "language_model." are passed over. Returns the rule, or NULL where no tensor of the decoder is called so;
  * *layer is -1 for those of the model. */

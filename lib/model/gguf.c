@@ -12,6 +12,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <utf8proc.h>
 
 #include "../core/checked.h"
@@ -328,6 +329,11 @@ void clf_gguf_close(clf_gguf *g) {
     clf_name_index_free(&g->tensor_names);
     clf_source_close(&g->source);
     free(g);
+}
+
+bool clf_is_gguf_name(const char *path) {
+    const size_t n = strlen(path);
+    return n > 5 && !strcasecmp(path + n - 5, ".gguf");
 }
 
 int64_t clf_gguf_tensor_count(const clf_gguf *g) {

@@ -34,6 +34,9 @@ int64_t clf_gguf_tensor_count(const clf_gguf *gguf);
 const clf_file_tensor *clf_gguf_tensor(const clf_gguf *gguf, int64_t index);
 const clf_file_tensor *clf_gguf_find(const clf_gguf *gguf, const char *name);
 
+/* Whether a path ends in ".gguf", any case: what is to be written there is one. */
+bool clf_is_gguf_name(const char *path);
+
 /* Values by key. Each returns false, leaving *out alone, where the key is absent or its type doesn't convert without
  * loss; clf_gguf_has() tells the two apart. Integers of any width convert when the value fits, and to f64 when exact.
  */

@@ -21,7 +21,7 @@ typedef struct bytes {
 
 typedef struct place {
     uint64_t offset, nbytes; /* from the data's start */
-    bool written;
+    uint64_t written;        /* so many bytes */
 } place;
 
 struct clf_gguf_writer {
@@ -246,17 +246,20 @@ clf_status clf_gguf_write_data(clf_gguf_writer *w, int64_t index, const void *da
     CLF_CHECK(err, index >= 0 && index < w->n_tensors, CLF_INVALID_ARGUMENT,
               "tensor: expected an index below %" PRId64 ", got %" PRId64, w->n_tensors, index);
     place *p = &w->places[index];
-    CLF_CHECK(err, size == p->nbytes, CLF_INVALID_ARGUMENT,
-              "tensor %" PRId64 ": expected %" PRIu64 " bytes, got %" PRIu64, index, p->nbytes, size);
+    CLF_CHECK(err, size <= p->nbytes - p->written, CLF_INVALID_ARGUMENT,
+              "tensor %" PRId64 ": expected at most %" PRIu64 " bytes, got %" PRIu64, index, p->nbytes - p->written,
+              size);
     if (!w->data) CLF_TRY(write_header(w, err));
-    CLF_TRY(clf_output_file_write(&w->file, w->data + p->offset, data, size, err));
-    p->written = true;
+    CLF_TRY(clf_output_file_write(&w->file, w->data + p->offset + p->written, data, size, err));
+    p->written += size;
     return CLF_OK;
 }
 
 clf_status clf_gguf_writer_finish(clf_gguf_writer *w, clf_error *err) {
     for (int64_t i = 0; i < w->n_tensors; i++)
-        CLF_CHECK(err, w->places[i].written, CLF_INVALID_ARGUMENT, "tensor %" PRId64 ": its data were not written", i);
+        CLF_CHECK(err, w->places[i].written == w->places[i].nbytes, CLF_INVALID_ARGUMENT,
+                  "tensor %" PRId64 ": expected %" PRIu64 " bytes of data, %" PRIu64 " were written", i,
+                  w->places[i].nbytes, w->places[i].written);
     if (!w->data) CLF_TRY(write_header(w, err));
     return clf_output_file_finish(&w->file, w->data + w->end, err);
 }

@@ -27,7 +27,8 @@ clf_status clf_gguf_write_keys_of(clf_gguf_writer *writer, const clf_gguf *from,
 
 /* Describes the next tensor: name, dtype and shape of `t` count. */
 clf_status clf_gguf_write_tensor(clf_gguf_writer *writer, const clf_file_tensor *t, clf_error *err);
-/* Data of tensor `index`, all of it. No key or description can follow the first data. */
+/* The next `bytes` of tensor `index`, so that one may be written in pieces. No key or description can follow the first
+ * data. */
 clf_status clf_gguf_write_data(clf_gguf_writer *writer, int64_t index, const void *data, uint64_t bytes,
                                clf_error *err);
 /* Completes the file. CLF_INVALID_ARGUMENT if a tensor's data are missing. */

@@ -46,6 +46,15 @@ clf_status clf_json_read(json_t **out, const char *path, uint64_t max, clf_error
     return st;
 }
 
+char *clf_json_text(const json_t *value, size_t flags) {
+    const size_t size = json_dumpb(value, NULL, 0, flags);
+    char *text = size ? malloc(size + 1) : NULL;
+    if (!text) return NULL;
+    if (json_dumpb(value, text, size, flags) == size) return text[size] = 0, text;
+    free(text);
+    return NULL;
+}
+
 char *clf_path_join(const char *folder, const char *name) {
     const size_t size = strlen(folder) + strlen(name) + 2;
     char *path = malloc(size);

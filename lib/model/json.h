@@ -11,6 +11,8 @@
 clf_status clf_json_parse(json_t **out, const void *data, uint64_t size, const char *name, clf_error *err);
 /* Reads a file of at most `max` bytes. */
 clf_status clf_json_read(json_t **out, const char *path, uint64_t max, clf_error *err);
+/* The text of a value, to be freed; NULL: out of memory. (json_dumps() may then leave out names.) */
+char *clf_json_text(const json_t *value, size_t flags);
 /* folder + "/" + name, to be freed; NULL: out of memory. */
 char *clf_path_join(const char *folder, const char *name);
 

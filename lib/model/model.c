@@ -128,6 +128,10 @@ static clf_status load(clf_model *m, const clf_model_args *args) {
                                            .mmap = args->mmap,
                                            .quantize = args->quantize};
     CLF_TRY(clf_model_file_open(&m->file, &file_args, err));
+    m->path = strdup(clf_model_file_path(m->file));
+    CLF_CHECK(err, m->path, CLF_OUT_OF_MEMORY, "model: out of host memory");
+    m->data = args->data;
+    m->data_size = args->data_size;
     m->config = *clf_model_file_config(m->file);
     clf_model_describe(&m->info, m->file);
     CLF_TRY(load_tokenizer(m));
@@ -194,6 +198,7 @@ void clf_model_destroy(clf_model *m) {
     free(m->layers);
     clf_tokenizer_destroy(m->tokenizer);
     clf_model_file_close(m->file);
+    free(m->path);
     free(m);
 }
 

@@ -28,7 +28,10 @@ struct clf_model {
     int64_t lora_rank;                         /* largest; 0: no adapter */
     clf_tokenizer *tokenizer;                  /* NULL: none */
     clf_model_file *file;                      /* open where weights are used in place */
-    uint64_t fingerprint;                      /* tells models apart whose sessions must not be mixed */
+    char *path;                                /* what was loaded: `path`, or `data` */
+    const void *data;
+    size_t data_size;
+    uint64_t fingerprint; /* tells models apart whose sessions must not be mixed */
 };
 
 /* NULL for a weight that isn't there. */

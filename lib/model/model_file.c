@@ -124,32 +124,46 @@ static clf_status fail_unknown(const char *name, const clf_model_file *f, clf_er
                     f->architecture->name, f->config.n_layers);
 }
 
+const clf_tensor_rule *clf_model_file_rule(const clf_model_file *f, const clf_file_tensor *t, int *layer,
+                                           const char **suffix) {
+    char name[CLF_NAME_SIZE];
+    const clf_tensor_rule *r;
+    if (f->safetensors) {
+        r = clf_name_from_hf(f->architecture, t->name, name, layer);
+        *suffix = strrchr(t->name, '.');
+        if (r && r->presence == CLF_IN_UNTIED && f->config.tied_output) return NULL;
+    } else {
+        r = clf_name_parse(t->name, layer, suffix);
+        /* phi3: ffn_up holds gate and up */
+        if (r && !strcmp(r->name, "ffn_up") && t->shape[0] == clf_extent_of(CLF_EXTENT_GATE_UP, &f->config))
+            r = clf_tensor_rule_named("ffn_gate_up");
+    }
+    return *layer < f->config.n_layers ? r : NULL;
+}
+
 static clf_status add_gguf_tensor(clf_model_file *f, const clf_file_tensor *t, clf_error *err) {
     int layer;
     const char *suffix;
-    const clf_tensor_rule *r = clf_name_parse(t->name, &layer, &suffix);
+    const clf_tensor_rule *r = clf_model_file_rule(f, t, &layer, &suffix);
     if (!strncmp(t->name, "rope_", 5)) return add(f, t->name, t, err);
     if (is_ignored(t->name)) return CLF_OK;
-    if (!r || layer >= f->config.n_layers) return fail_unknown(t->name, f, err);
-    /* phi3: ffn_up holds gate and up */
-    const bool fused_up = !strcmp(r->name, "ffn_up") && t->shape[0] == clf_extent_of(CLF_EXTENT_GATE_UP, &f->config);
-    if (fused_up) r = clf_tensor_rule_named("ffn_gate_up");
+    if (!r) return fail_unknown(t->name, f, err);
     return r->presence == CLF_IN_FUSED ? add_fused(f, r, layer, suffix, t, err) : add(f, t->name, t, err);
 }
 
 static clf_status add_hf_tensor(clf_model_file *f, const clf_file_tensor *t, clf_error *err) {
     int layer;
     char name[CLF_NAME_SIZE];
-    const clf_tensor_rule *r = clf_name_from_hf(f->architecture, t->name, name, &layer);
+    const char *suffix;
+    const clf_tensor_rule *r = clf_model_file_rule(f, t, &layer, &suffix);
     if (is_ignored(t->name)) return CLF_OK;
-    if (!r || layer >= f->config.n_layers) {
+    if (!r) {
         /* parts that are no decoder layer (an image tower) may be there; a layer's unknown part may not */
         const bool part = strstr(t->name, "model.layers.") || !strncmp(t->name, "layers.", 7);
         return part && !strstr(t->name, "vision") ? fail_unknown(t->name, f, err) : CLF_OK;
     }
-    if (r->presence == CLF_IN_UNTIED && f->config.tied_output) return CLF_OK;
-    if (r->presence != CLF_IN_FUSED) return add(f, name, t, err);
-    return add_fused(f, r, layer, strrchr(name, '.'), t, err);
+    if (r->presence == CLF_IN_FUSED) return add_fused(f, r, layer, suffix, t, err);
+    return add(f, clf_name_in_gguf(name, r, layer, suffix), t, err);
 }
 
 static clf_status index_names(clf_model_file *f, clf_error *err) {
@@ -166,10 +180,7 @@ static clf_status index_names(clf_model_file *f, clf_error *err) {
 static clf_status check_presence(const clf_model_file *f, const clf_tensor_rule *r, int layer, const char *suffix,
                                  clf_error *err) {
     char name[CLF_NAME_SIZE];
-    if (r->layer)
-        snprintf(name, sizeof name, "blk.%d.%s%s", layer, r->name, suffix);
-    else
-        snprintf(name, sizeof name, "%s%s", r->name, suffix);
+    clf_name_in_gguf(name, r, layer, suffix);
     CLF_CHECK(err, clf_model_file_find(f, name), CLF_BAD_FILE, "tensor %s: missing", name);
     return CLF_OK;
 }
@@ -372,6 +383,15 @@ const clf_file_tensor *clf_model_file_at(const clf_model_file *f, int64_t index)
 }
 const clf_file_tensor *clf_model_file_find(const clf_model_file *f, const char *name) {
     return clf_model_file_at(f, clf_name_index_find(&f->names, name, strlen(name)));
+}
+const clf_file_tensor *clf_model_file_stored(const clf_model_file *f, int64_t index) {
+    if (f->safetensors) return clf_safetensors_at(f->safetensors, index);
+    for (int i = 0; i < f->gguf.count; i++) {
+        const int64_t n = clf_gguf_tensor_count(f->gguf.shard[i]);
+        if (index < n) return clf_gguf_tensor(f->gguf.shard[i], index);
+        index -= n;
+    }
+    return NULL;
 }
 const clf_gguf *clf_model_file_gguf(const clf_model_file *f) {
     return f->gguf.count ? f->gguf.shard[0] : NULL;

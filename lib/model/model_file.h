@@ -6,7 +6,7 @@
 #define CLF_MODEL_FILE_H
 
 #include "../core/status.h"
-#include "config.h"
+#include "architecture.h"
 
 typedef struct clf_file_tensor {
     const char *name;
@@ -38,6 +38,12 @@ int64_t clf_model_file_count(const clf_model_file *file);
 const clf_file_tensor *clf_model_file_at(const clf_model_file *file, int64_t index);
 /* The tensor called `name`, or NULL. Hashed. */
 const clf_file_tensor *clf_model_file_find(const clf_model_file *file, const char *name);
+/* Tensors as the files have them, in their order, known to the decoder or not; NULL beyond the last. */
+const clf_file_tensor *clf_model_file_stored(const clf_model_file *file, int64_t index);
+/* What a stored tensor is to the decoder: its rule (a fused one's own), its layer (-1: the model's), and ".weight" or
+ * ".bias"; NULL: nothing. */
+const clf_tensor_rule *clf_model_file_rule(const clf_model_file *file, const clf_file_tensor *stored, int *layer,
+                                           const char **suffix);
 /* The GGUF behind it, for its tokenizer keys; NULL for a folder, whose path is clf_model_file_path(). */
 const clf_gguf *clf_model_file_gguf(const clf_model_file *file);
 const char *clf_model_file_path(const clf_model_file *file);

@@ -6,17 +6,16 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <jansson.h>
-
 #include "../core/checked.h"
 #include "../core/output_file.h"
 #include "../core/tensor.h"
+#include "json.h"
 
 typedef struct place {
     clf_file_tensor tensor; /* without name and data */
     json_t *entry;          /* its object in the header, to be filled in */
     uint64_t offset;        /* from the data's start */
-    bool written;
+    uint64_t written;       /* so many bytes */
 } place;
 
 struct clf_safetensors_writer {
@@ -129,7 +128,7 @@ static clf_status arrange(clf_safetensors_writer *w, clf_error *err) {
 
 static clf_status write_header(clf_safetensors_writer *w, clf_error *err) {
     CLF_TRY(arrange(w, err));
-    char *text = json_dumps(w->header, JSON_COMPACT);
+    char *text = clf_json_text(w->header, JSON_COMPACT);
     if (!text) return out_of_memory(err);
     const uint64_t length = strlen(text), padded = (length + 7) / 8 * 8;
     clf_status st = clf_output_file_write(&w->file, 0, &padded, 8, err);
@@ -145,18 +144,20 @@ clf_status clf_safetensors_write_data(clf_safetensors_writer *w, int64_t index, 
     CLF_CHECK(err, index >= 0 && index < w->n_tensors, CLF_INVALID_ARGUMENT,
               "tensor: expected an index below %" PRId64 ", got %" PRId64, w->n_tensors, index);
     place *p = &w->places[index];
-    CLF_CHECK(err, bytes == p->tensor.nbytes, CLF_INVALID_ARGUMENT,
-              "tensor %" PRId64 ": expected %" PRIu64 " bytes, got %" PRIu64, index, p->tensor.nbytes, bytes);
+    CLF_CHECK(err, bytes <= p->tensor.nbytes - p->written, CLF_INVALID_ARGUMENT,
+              "tensor %" PRId64 ": expected at most %" PRIu64 " bytes, got %" PRIu64, index,
+              p->tensor.nbytes - p->written, bytes);
     if (!w->data) CLF_TRY(write_header(w, err));
-    CLF_TRY(clf_output_file_write(&w->file, w->data + p->offset, data, bytes, err));
-    p->written = true;
+    CLF_TRY(clf_output_file_write(&w->file, w->data + p->offset + p->written, data, bytes, err));
+    p->written += bytes;
     return CLF_OK;
 }
 
 clf_status clf_safetensors_writer_finish(clf_safetensors_writer *w, clf_error *err) {
     for (int64_t i = 0; i < w->n_tensors; i++)
-        CLF_CHECK(err, w->places[i].written || !w->places[i].tensor.nbytes, CLF_INVALID_ARGUMENT,
-                  "tensor %" PRId64 ": its data were not written", i);
+        CLF_CHECK(err, w->places[i].written == w->places[i].tensor.nbytes, CLF_INVALID_ARGUMENT,
+                  "tensor %" PRId64 ": expected %" PRIu64 " bytes of data, %" PRIu64 " were written", i,
+                  w->places[i].tensor.nbytes, w->places[i].written);
     if (!w->data) CLF_TRY(write_header(w, err));
     return clf_output_file_finish(&w->file, w->data + w->end, err);
 }

@@ -15,7 +15,8 @@ clf_status clf_safetensors_write_metadata(clf_safetensors_writer *writer, const 
                                           clf_error *err);
 /* Describes the next tensor: name, dtype (no blocks) and shape of `t` count. */
 clf_status clf_safetensors_write_tensor(clf_safetensors_writer *writer, const clf_file_tensor *t, clf_error *err);
-/* Data of tensor `index`, all of it. No description can follow the first data. */
+/* The next `bytes` of tensor `index`, so that one may be written in pieces. No description can follow the first data.
+ */
 clf_status clf_safetensors_write_data(clf_safetensors_writer *writer, int64_t index, const void *data, uint64_t bytes,
                                       clf_error *err);
 /* Completes the file. CLF_INVALID_ARGUMENT if a tensor's data are missing. */

@@ -38,6 +38,13 @@ const char *clf_weight_name(char name[CLF_WEIGHT_NAME_SIZE], int layer, clf_weig
     return name;
 }
 
+clf_weight clf_weight_named(const char *stem, const char *suffix) {
+    const size_t n = strlen(stem);
+    int id = 0;
+    while (id < CLF_W_COUNT && (strncmp(names[id], stem, n) || strcmp(names[id] + n, suffix))) id++;
+    return (clf_weight)id;
+}
+
 const clf_file_tensor *clf_weight_find(const clf_model_file *file, int layer, clf_weight id) {
     char name[CLF_WEIGHT_NAME_SIZE];
     return clf_model_file_find(file, clf_weight_name(name, layer, id));

@@ -35,6 +35,8 @@ typedef enum clf_weight {
 enum { CLF_WEIGHT_NAME_SIZE = 64 };
 /* "blk.3.attn_q.weight", written to `name`, which is returned. */
 const char *clf_weight_name(char name[CLF_WEIGHT_NAME_SIZE], int layer, clf_weight id);
+/* The weight called so in a block ("attn_q", ".weight"); CLF_W_COUNT if none is. */
+clf_weight clf_weight_named(const char *stem, const char *suffix);
 /* Weight `id` of block `layer`; NULL where the model does without it. */
 const clf_file_tensor *clf_weight_find(const clf_model_file *file, int layer, clf_weight id);
 /* The matrix of a tied or untied output. */

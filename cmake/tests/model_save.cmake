@@ -1,0 +1,6 @@
+unit(model_save)
+find_program(CLFORMER_PYTHON python3)
+if(CLFORMER_PYTHON AND TARGET clformer-merge)
+    add_test(NAME read_adapters COMMAND ${CLFORMER_PYTHON} ${PROJECT_SOURCE_DIR}/tests/read_adapters.py $<TARGET_FILE:clformer-merge>)
+    set_tests_properties(read_adapters PROPERTIES SKIP_RETURN_CODE 77)
+endif()

@@ -1,0 +1,190 @@
+/* model_save.c: a model as it is now, into a GGUF file or a Hugging Face folder. Keys and the files beside the weights
+ * are the base's, which is opened again if it had been closed. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "../core/output_file.h"
+#include "../core/output_folder.h"
+#include "json.h"
+#include "saved_tensors.h"
+#include "source.h"
+
+enum { MAX_FILE = 1 << 30 };
+
+/* What a folder may hold besides its weights: copied as it is. */
+static const char *const folder_files[] = {"tokenizer.json",
+                                           "tokenizer.model",
+                                           "tokenizer_config.json",
+                                           "special_tokens_map.json",
+                                           "added_tokens.json",
+                                           "vocab.json",
+                                           "merges.txt",
+                                           "chat_template.jinja",
+                                           "chat_template.json",
+                                           "generation_config.json",
+                                           "preprocessor_config.json",
+                                           "processor_config.json",
+                                           "config.json",
+                                           "model.safetensors",
+                                           NULL};
+enum { COPIED = 12 }; /* of them */
+
+typedef struct saving {
+    const clf_model *model;
+    const clf_model_file *base;
+    clf_dtype dtype;
+    bool converts; /* to `dtype` */
+    clf_saved_tensors tensors;
+    clf_tensor_writer writer;
+    clf_output_folder folder;
+    clf_error *err;
+} saving;
+
+static clf_status write_tensors(saving *s) {
+    CLF_TRY(clf_saved_tensors_write(&s->tensors, s->model, &s->writer, s->err));
+    return clf_write_finish(&s->writer, s->err);
+}
+
+static clf_status write_gguf(saving *s, const char *path) {
+    static const struct {
+        clf_dtype dtype;
+        uint32_t type;
+    } file_types[] = {{CLF_F32, 0}, {CLF_F16, 1}, {CLF_BF16, 32}};
+    CLF_TRY(clf_gguf_writer_create(&s->writer.gguf, path, s->err));
+    for (int i = 0; s->converts && i < 3; i++)
+        if (file_types[i].dtype == s->dtype)
+            CLF_TRY(clf_gguf_write_u32(s->writer.gguf, "general.file_type", file_types[i].type, s->err));
+    CLF_TRY(clf_gguf_write_keys_of(s->writer.gguf, clf_model_file_gguf(s->base), s->err));
+    return write_tensors(s);
+}
+
+/* A file of the base's folder, if there is one. */
+static clf_status copy_file(const char *from, const char *to, clf_error *err) {
+    clf_source source;
+    clf_status st = clf_source_open(&source, from, false, err);
+    if (st == CLF_NOT_FOUND) return clf_error_clear(err), CLF_OK;
+    if (st == CLF_OK && source.size > MAX_FILE)
+        st = clf_fail(err, CLF_BAD_FILE, "%s: expected at most %d bytes", from, MAX_FILE);
+    if (st == CLF_OK) st = clf_source_need(&source, 0, source.size, err);
+    if (st == CLF_OK) st = clf_output_file_put(to, source.data, source.size, err);
+    clf_source_close(&source);
+    return st;
+}
+
+static clf_status copy_files(const saving *s) {
+    for (int i = 0; i < COPIED; i++) {
+        char *from = clf_path_join(s->model->path, folder_files[i]),
+             *to = clf_path_join(s->folder.temporary, folder_files[i]);
+        const clf_status st =
+            from && to ? copy_file(from, to, s->err) : clf_fail(s->err, CLF_OUT_OF_MEMORY, "out of memory for a path");
+        free(from);
+        free(to);
+        CLF_TRY(st);
+    }
+    return CLF_OK;
+}
+
+/* Where the value of a dtype begins that is said at in[i], behind its quote; 0: none is. transformers 4 calls it
+ * torch_dtype. */
+static size_t dtype_at(const char *in, size_t n, size_t i) {
+    static const char *const keys[] = {"\"dtype\"", "\"torch_dtype\""};
+    static const char space[] = " \t\r\n";
+    if (in[i] != '"' || (i && in[i - 1] == '\\')) return 0;
+    for (int k = 0; k < 2; k++) {
+        size_t at = i + strlen(keys[k]);
+        if (at >= n || memcmp(in + i, keys[k], strlen(keys[k]))) continue;
+        while (at < n && memchr(space, in[at], 4)) at++;
+        if (at == n || in[at++] != ':') return 0;
+        while (at < n && memchr(space, in[at], 4)) at++;
+        return at < n && in[at] == '"' ? at + 1 : 0;
+    }
+    return 0;
+}
+
+/* n bytes of JSON with another dtype, everything else as it was, [2n] at most. Returns their number. */
+static size_t set_dtype(char *out, const char *in, size_t n, clf_dtype dtype) {
+    const char *name = dtype == CLF_F32 ? "float32" : dtype == CLF_F16 ? "float16" : "bfloat16";
+    size_t m = 0;
+    for (size_t i = 0; i < n;) {
+        const size_t value = dtype_at(in, n, i);
+        const char *end = value ? memchr(in + value, '"', n - value) : NULL;
+        if (end) {
+            memcpy(out + m, in + i, value - i);
+            m += value - i;
+            memcpy(out + m, name, strlen(name));
+            m += strlen(name);
+            i = (size_t)(end - in);
+        }
+        out[m++] = in[i++];
+    }
+    return m;
+}
+
+static clf_status write_config(const saving *s, const char *from, const char *to) {
+    clf_source source;
+    if (!s->converts) return copy_file(from, to, s->err);
+    CLF_TRY(clf_source_open(&source, from, false, s->err));
+    clf_status st = clf_source_need(&source, 0, source.size, s->err);
+    char *text = st == CLF_OK ? malloc(2 * (size_t)source.size + 1) : NULL;
+    if (st == CLF_OK && !text) st = clf_fail(s->err, CLF_OUT_OF_MEMORY, "config.json: out of memory");
+    if (st == CLF_OK)
+        st = clf_output_file_put(to, text, set_dtype(text, (const char *)source.data, (size_t)source.size, s->dtype),
+                                 s->err);
+    free(text);
+    clf_source_close(&source);
+    return st;
+}
+
+static clf_status write_folder(saving *s, const char *path) {
+    clf_error *err = s->err;
+    CLF_TRY(clf_output_folder_create(&s->folder, path, folder_files, err));
+    CLF_TRY(copy_files(s));
+    char *weights = clf_path_join(s->folder.temporary, "model.safetensors"),
+         *from = clf_path_join(s->model->path, "config.json"), *to = clf_path_join(s->folder.temporary, "config.json");
+    clf_status st = weights && from && to ? CLF_OK : clf_fail(err, CLF_OUT_OF_MEMORY, "out of memory for a path");
+    if (st == CLF_OK) st = clf_safetensors_writer_create(&s->writer.safetensors, weights, err);
+    if (st == CLF_OK) st = clf_safetensors_write_metadata(s->writer.safetensors, "format", "pt", err);
+    if (st == CLF_OK) st = write_tensors(s);
+    if (st == CLF_OK) st = write_config(s, from, to);
+    free(weights);
+    free(from);
+    free(to);
+    return st == CLF_OK ? clf_output_folder_finish(&s->folder, err) : st;
+}
+
+static clf_status check_args(saving *s, const clf_model_save_args *args) {
+    CLF_CHECK(s->err, args && args->path && *args->path, CLF_INVALID_ARGUMENT, "model: path: expected a name");
+    s->converts = args->dtype != NULL;
+    CLF_CHECK(s->err,
+              !args->dtype || (clf_dtype_from_name(&s->dtype, args->dtype) == CLF_OK && clf_dtype_is_float(s->dtype)),
+              CLF_INVALID_ARGUMENT, "model: dtype: expected f32, f16 or bf16, got %.40s", args->dtype);
+    return CLF_OK;
+}
+
+static clf_status save(saving *s, const char *path) {
+    const bool to_gguf = clf_is_gguf_name(path), from_gguf = clf_model_file_gguf(s->base) != NULL;
+    CLF_CHECK(s->err, to_gguf == from_gguf, CLF_UNSUPPORTED, "%s: expected %s, which the model was loaded from", path,
+              from_gguf ? "NAME.gguf" : "a folder");
+    CLF_TRY(clf_saved_tensors_list(&s->tensors, s->model, s->base, to_gguf, s->converts ? &s->dtype : NULL, s->err));
+    return to_gguf ? write_gguf(s, path) : write_folder(s, path);
+}
+
+clf_status clf_model_save(const clf_model *m, const clf_model_save_args *args) {
+    if (!m) return CLF_INVALID_ARGUMENT;
+    CLF_TRY(clf_model_enter(m));
+    saving s = {.model = m, .base = m->file, .err = &m->contexts[0]->error};
+    clf_model_file *again = NULL;
+    CLF_TRY(check_args(&s, args));
+    if (!s.base) {
+        const clf_model_file_args from = {
+            .path = m->data ? NULL : m->path, .data = m->data, .data_size = m->data_size, .mmap = true};
+        CLF_TRY(clf_model_file_open(&again, &from, s.err));
+        s.base = again;
+    }
+    const clf_status st = save(&s, args->path);
+    clf_write_end(&s.writer);
+    clf_output_folder_discard(&s.folder);
+    clf_saved_tensors_free(&s.tensors);
+    clf_model_file_close(again);
+    return st;
+}

@@ -1,0 +1,530 @@
+/* model_save.c: what a model saves, loads again: adapters beside their base, in both formats and from both kinds of
+ * base, to the bit where nothing had to be folded; merged models with the adapter's logits; blocks as they were. What
+ * can't be written whole isn't there at all. */
+#include "model_case.h"
+
+#include <dirent.h>
+#include <signal.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "../lib/model/gguf_write.h"
+#include "../lib/model/model.h"
+#include "tiny_gguf.h"
+
+enum { TOKENS = 12 };
+
+static char folder[256];
+
+static const char *in_folder(char path[512], const char *name) {
+    snprintf(path, 512, "%s/%s", folder, name);
+    return path;
+}
+
+static int entries_of(const char *path) {
+    int n = -2; /* . and .. */
+    DIR *d = opendir(path);
+    if (!d) return -1;
+    while (readdir(d)) n++;
+    closedir(d);
+    return n;
+}
+
+static void remove_all(const char *path) {
+    char command[600];
+    snprintf(command, sizeof command, "rm -rf '%s'", path);
+    assert_int_equal(system(command), 0);
+}
+
+static int make_folder(void **state) {
+    (void)state;
+    const char *base = getenv("TMPDIR");
+    snprintf(folder, sizeof folder, "%s/clformer-save-XXXXXX", base ? base : "/tmp");
+    return mkdtemp(folder) ? 0 : -1;
+}
+
+static int remove_folder(void **state) {
+    (void)state;
+    remove_all(folder);
+    return 0;
+}
+
+static clf_model *load(clf_context *ctx, const char *path, const char *adapter) {
+    clf_model *m;
+    assert_ok(ctx, clf_model_load(
+                       &m, &(clf_model_args){
+                               .path = path, .adapter = adapter, .mmap = true, .contexts = &ctx, .n_contexts = 1}));
+    return m;
+}
+
+/* Logits [TOKENS, vocab] of some ids, to be freed. */
+static float *logits_of(clf_context *ctx, clf_model *m, int64_t *n) {
+    int32_t ids[TOKENS];
+    clf_model_info info;
+    make_ids(ids, TOKENS, 7);
+    assert_ok(ctx, clf_model_get_info(m, &info));
+    *n = (int64_t)TOKENS * info.vocab_size;
+    float *logits = calloc((size_t)*n, sizeof *logits);
+    clf_session *s = open_session(ctx, &(clf_session_args){.model = m, .context_length = TOKENS});
+    assert_ok(ctx, clf_session_eval(s, ids, TOKENS, CLF_LOGITS_ALL, logits));
+    clf_session_destroy(s);
+    return logits;
+}
+
+/* Loads a model and holds its logits to `want`: bits, or within `tolerance`. */
+static void same_logits(clf_context *ctx, const char *path, const char *adapter, const float *want, int64_t n,
+                        double tolerance) {
+    int64_t got_n;
+    clf_model *m = load(ctx, path, adapter);
+    float *got = logits_of(ctx, m, &got_n);
+    assert_int_equal(got_n, n);
+    const double error = difference(got, want, n);
+    const bool equal = tolerance > 0 ? error <= tolerance : !memcmp(got, want, (size_t)n * sizeof *got);
+    if (!equal) fail_msg("%s + %s: logits differ by %.2e", path, adapter ? adapter : "nothing", error);
+    free(got);
+    clf_model_destroy(m);
+}
+
+static const char *const names[] = {"llama", "phi3"};
+
+static void base_path(char path[128], int i, bool gguf) {
+    snprintf(path, 128, gguf ? "golden/gguf/%s.gguf" : "golden/models/%s", names[i]);
+}
+
+/* Saved from either base, in either format, loaded beside either base. Of the same kind of base a PEFT adapter gives
+ * the same bits; a GGUF adapter has one alpha, so that B may round differently. */
+static void test_adapters(void **state) {
+    (void)state;
+    clf_context *ctx = open_context("cpu", 0);
+    for (int i = 0; i < 2; i++)
+        for (int from = 0; from < 2; from++) {
+            char base[128], golden[128], peft[512], gguf[512];
+            int64_t n;
+            base_path(base, i, from);
+            snprintf(golden, sizeof golden, "golden/adapters/%s", names[i]);
+            clf_model *m = load(ctx, base, golden);
+            float *want = logits_of(ctx, m, &n);
+            in_folder(peft, "peft");
+            in_folder(gguf, "adapter.gguf");
+            assert_ok(ctx, clf_model_save_adapter(m, &(clf_adapter_save_args){.path = peft, .base_model = base}));
+            assert_ok(ctx, clf_model_save_adapter(m, &(clf_adapter_save_args){.path = gguf}));
+            clf_model_destroy(m);
+            for (int to = 0; to < 2; to++) {
+                base_path(base, i, to);
+                same_logits(ctx, base, peft, want, n, to == from ? 0 : 1e-6);
+                same_logits(ctx, base, gguf, want, n, 1e-6);
+            }
+            free(want);
+        }
+    clf_context_destroy(ctx);
+    assert_int_equal(entries_of(folder), 2);
+}
+
+/* Float tensors of `path` are those of `exact`, F32, rounded to `dtype`; vectors too, or not. */
+static void rounded_once(const char *path, const char *exact, clf_dtype dtype, bool vectors) {
+    clf_model_file *x, *y;
+    clf_error err = {0};
+    assert_int_equal(clf_model_file_open(&x, &(clf_model_file_args){.path = path}, &err), CLF_OK);
+    assert_int_equal(clf_model_file_open(&y, &(clf_model_file_args){.path = exact}, &err), CLF_OK);
+    assert_int_equal(clf_model_file_count(x), clf_model_file_count(y));
+    for (int64_t i = 0; i < clf_model_file_count(x); i++) {
+        const clf_file_tensor *t = clf_model_file_at(x, i), *f = clf_model_file_find(y, t->name);
+        const bool rounds = vectors || t->ndim > 1;
+        assert_non_null(f);
+        assert_int_equal(f->dtype, CLF_F32);
+        assert_int_equal(t->dtype, rounds ? dtype : CLF_F32);
+        for (uint64_t j = 0; j < f->nbytes / 4; j++) {
+            float v;
+            uint16_t got;
+            memcpy(&v, (const char *)f->data + 4 * j, 4);
+            if (rounds) memcpy(&got, (const char *)t->data + 2 * j, 2);
+            if (rounds)
+                assert_int_equal(got, dtype == CLF_F16 ? clf_f32_to_f16(v) : clf_f32_to_bf16(v));
+            else
+                assert_memory_equal((const char *)t->data + 4 * j, &v, 4);
+        }
+    }
+    clf_model_file_close(x);
+    clf_model_file_close(y);
+}
+
+/* A random adapter's products are as large as the weights, which 1e-5 allows for. */
+static void test_merged(void **state) {
+    (void)state;
+    clf_context *ctx = open_context("cpu", 0);
+    for (int i = 0; i < 2; i++)
+        for (int gguf = 0; gguf < 2; gguf++) {
+            char base[128], golden[128], path[512], rounded[512];
+            int64_t n;
+            base_path(base, i, gguf);
+            snprintf(golden, sizeof golden, "golden/adapters/%s", names[i]);
+            clf_model *m = load(ctx, base, golden);
+            float *want = logits_of(ctx, m, &n);
+            in_folder(path, gguf ? "merged.gguf" : "merged");
+            assert_ok(ctx, clf_model_save(m, &(clf_model_save_args){.path = path}));
+            same_logits(ctx, path, NULL, want, n, 1e-5);
+            in_folder(rounded, gguf ? "rounded.gguf" : "rounded");
+            assert_ok(ctx, clf_model_save(m, &(clf_model_save_args){.path = rounded, .dtype = "bf16"}));
+            rounded_once(rounded, path, CLF_BF16, !gguf);
+            assert_ok(ctx, clf_model_save(m, &(clf_model_save_args){.path = rounded, .dtype = "f16"}));
+            rounded_once(rounded, path, CLF_F16, !gguf);
+            clf_model_destroy(m);
+            clf_model_info info;
+            m = load(ctx, rounded, NULL);
+            assert_ok(ctx, clf_model_get_info(m, &info));
+            assert_int_equal(info.weight_dtype, CLF_F16);
+            clf_model_destroy(m);
+            free(want);
+        }
+    clf_context_destroy(ctx);
+}
+
+/* Every golden model, saved as it is, has the same logits to the bit. */
+static void test_unchanged(void **state) {
+    (void)state;
+    static const char *const models[] = {"llama-bias",    "llama3",       "mistral", "qwen2",  "qwen3",
+                                         "phi3-longrope", "qwen2-window", "gemma2",  "gemma3", "llama-yarn"};
+    clf_context *ctx = open_context("cpu", 0);
+    for (size_t i = 0; i < sizeof models / sizeof *models; i++)
+        for (int gguf = 0; gguf < 2; gguf++) {
+            char base[128], path[512];
+            int64_t n;
+            snprintf(base, sizeof base, gguf ? "golden/gguf/%s.gguf" : "golden/models/%s", models[i]);
+            clf_model *m = load(ctx, base, NULL);
+            float *want = logits_of(ctx, m, &n);
+            in_folder(path, gguf ? "again.gguf" : "again");
+            assert_ok(ctx, clf_model_save(m, &(clf_model_save_args){.path = path}));
+            clf_model_destroy(m);
+            same_logits(ctx, path, NULL, want, n, 0);
+            free(want);
+        }
+    clf_context_destroy(ctx);
+}
+
+/* Parts of a fused matrix that were adapted apart, one of them not at all. */
+static void test_block_diagonal(void **state) {
+    (void)state;
+    clf_context *ctx = open_context("cpu", 0);
+    for (int gguf = 0; gguf < 2; gguf++) {
+        char base[128], peft[512], file[512];
+        int64_t n;
+        base_path(base, 1, gguf);
+        clf_model *m = load(ctx, base, "golden/adapters/phi3");
+        clf_layer *l = &m->layers[1];
+        clf_lora_release(&l->lora[CLF_W_KEY]);
+        l->lora[CLF_W_KEY] = (clf_lora){0};
+        clf_lora *value = &l->lora[CLF_W_VALUE];
+        float a[1024];
+        const size_t bytes = clf_tensor_bytes(&value->a);
+        assert_true(bytes <= sizeof a);
+        assert_ok(ctx, clf_tensor_read(&value->a, a, bytes));
+        for (size_t i = 0; i < bytes / sizeof *a; i++) a[i] *= i % 3 ? 0.5f : -1.5f;
+        assert_ok(ctx, clf_tensor_write(&value->a, a, bytes));
+        value->scale *= 0.75f;
+        float *want = logits_of(ctx, m, &n);
+        in_folder(peft, "diagonal");
+        in_folder(file, "diagonal.gguf");
+        assert_ok(ctx, clf_model_save_adapter(m, &(clf_adapter_save_args){.path = peft}));
+        assert_ok(ctx, clf_model_save_adapter(m, &(clf_adapter_save_args){.path = file}));
+        clf_model_destroy(m);
+        same_logits(ctx, base, peft, want, n, 1e-6);
+        same_logits(ctx, base, file, want, n, 1e-6);
+        free(want);
+    }
+    clf_context_destroy(ctx);
+}
+
+/* The tiny model with its layers' matrices in Q8_0. */
+static void write_q8(const char *path) {
+    tiny_gguf tiny = tiny_gguf_make();
+    clf_error err = {0};
+    clf_gguf *g;
+    clf_gguf_writer *w;
+    assert_int_equal(clf_gguf_open(&g, &(clf_model_file_args){.data = tiny.data, .data_size = tiny.size}, &err), 0);
+    assert_int_equal(clf_gguf_writer_create(&w, path, &err), 0);
+    assert_int_equal(clf_gguf_write_keys_of(w, g, &err), 0);
+    for (int pass = 0; pass < 2; pass++)
+        for (int64_t i = 0; i < clf_gguf_tensor_count(g); i++) {
+            clf_file_tensor t = *clf_gguf_tensor(g, i);
+            const int64_t n = t.shape[0] * (t.ndim > 1 ? t.shape[1] : 1);
+            const bool blocks = t.ndim > 1 && !strncmp(t.name, "blk.", 4);
+            const float *x = t.data;
+            uint8_t q[TINY_HIDDEN * TINY_FFN / 32 * 34];
+            if (blocks) t.dtype = CLF_Q8_0;
+            for (int64_t b = 0; blocks && pass && b < n / 32; b++) {
+                float most = 0;
+                for (int j = 0; j < 32; j++) most = fmaxf(most, fabsf(x[32 * b + j]));
+                const uint16_t d = clf_f32_to_f16(most / 127);
+                memcpy(q + 34 * b, &d, 2);
+                for (int j = 0; j < 32; j++)
+                    q[34 * b + 2 + j] = (uint8_t)(int8_t)lrintf(x[32 * b + j] / clf_f16_to_f32(d));
+            }
+            if (!pass)
+                assert_int_equal(clf_gguf_write_tensor(w, &t, &err), 0);
+            else
+                assert_int_equal(
+                    clf_gguf_write_data(w, i, blocks ? q : t.data, blocks ? (uint64_t)n / 32 * 34 : t.nbytes, &err), 0);
+        }
+    assert_int_equal(clf_gguf_writer_finish(w, &err), 0);
+    clf_gguf_writer_destroy(w);
+    clf_gguf_close(g);
+    free(tiny.data);
+}
+
+/* A rank-2 adapter on one matrix of the tiny model, some values from a seed. */
+static void adapt(clf_context *ctx, clf_model *m, int layer, clf_weight id) {
+    const clf_tensor *w = &m->layers[layer].weight[id];
+    clf_lora *l = &m->layers[layer].lora[id];
+    const clf_tensor_args a = {.ndim = 2, .shape = {2, w->shape[1]}}, b = {.ndim = 2, .shape = {w->shape[0], 2}};
+    float values[2 * TINY_VOCAB];
+    uint32_t random = 99;
+    for (size_t i = 0; i < sizeof values / sizeof *values; i++) {
+        random = random * 1664525u + 1013904223u;
+        values[i] = ((float)(random >> 8) / 8388608.f - 1) * 0.3f;
+    }
+    assert_ok(ctx, clf_tensor_init(&l->a, ctx, &a));
+    assert_ok(ctx, clf_tensor_init(&l->b, ctx, &b));
+    assert_ok(ctx, clf_tensor_write(&l->a, values, clf_tensor_bytes(&l->a)));
+    assert_ok(ctx, clf_tensor_write(&l->b, values + 7, clf_tensor_bytes(&l->b)));
+    l->scale = 1.5f;
+    m->lora_rank = 2;
+}
+
+static void test_blocks(void **state) {
+    (void)state;
+    char q8[512], out[512];
+    clf_context *ctx = open_context("cpu", 0);
+    write_q8(in_folder(q8, "q8.gguf"));
+    clf_model *m = load(ctx, q8, NULL);
+    in_folder(out, "q8-again.gguf");
+    assert_ok(ctx, clf_model_save(m, &(clf_model_save_args){.path = out}));
+    clf_gguf *x, *y;
+    clf_error err = {0};
+    assert_int_equal(clf_gguf_open(&x, &(clf_model_file_args){.path = q8}, &err), CLF_OK);
+    assert_int_equal(clf_gguf_open(&y, &(clf_model_file_args){.path = out}, &err), CLF_OK);
+    assert_int_equal(clf_gguf_tensor_count(x), clf_gguf_tensor_count(y));
+    for (int64_t i = 0; i < clf_gguf_tensor_count(x); i++) {
+        const clf_file_tensor *s = clf_gguf_tensor(x, i), *t = clf_gguf_tensor(y, i);
+        assert_string_equal(s->name, t->name);
+        assert_int_equal(s->dtype, t->dtype);
+        assert_int_equal(s->nbytes, t->nbytes);
+        assert_memory_equal(s->data, t->data, s->nbytes);
+    }
+    clf_gguf_close(x);
+    clf_gguf_close(y);
+
+    adapt(ctx, m, 1, CLF_W_DOWN);
+    assert_int_equal(clf_model_save(m, &(clf_model_save_args){.path = out}), CLF_UNSUPPORTED);
+    assert_non_null(strstr(clf_error_message(ctx), "blk.1.ffn_down.weight"));
+    assert_non_null(strstr(clf_error_message(ctx), "q8_0"));
+    assert_ok(ctx, clf_model_save(m, &(clf_model_save_args){.path = out, .dtype = "F32"}));
+    static float w[TINY_HIDDEN * TINY_FFN], got[TINY_HIDDEN * TINY_FFN];
+    float a[2 * TINY_FFN], b[2 * TINY_HIDDEN];
+    const clf_layer *l = &m->layers[1];
+    clf_tensor decoded;
+    assert_ok(ctx, clf_tensor_init(&decoded, ctx, &(clf_tensor_args){.ndim = 2, .shape = {TINY_HIDDEN, TINY_FFN}}));
+    assert_ok(ctx, clf_convert(ctx, &(clf_convert_args){.x = &l->weight[CLF_W_DOWN], .out = &decoded}));
+    assert_ok(ctx, clf_tensor_read(&decoded, w, sizeof w));
+    assert_ok(ctx, clf_tensor_read(&l->lora[CLF_W_DOWN].a, a, sizeof a));
+    assert_ok(ctx, clf_tensor_read(&l->lora[CLF_W_DOWN].b, b, sizeof b));
+    clf_tensor_release(&decoded);
+    clf_model_destroy(m);
+    m = load(ctx, out, NULL);
+    assert_int_equal(m->layers[1].weight[CLF_W_DOWN].dtype, CLF_F32);
+    assert_ok(ctx, clf_tensor_read(&m->layers[1].weight[CLF_W_DOWN], got, sizeof got));
+    for (int i = 0; i < TINY_HIDDEN; i++)
+        for (int k = 0; k < TINY_FFN; k++) {
+            const double sum = (double)b[2 * i] * a[k] + (double)b[2 * i + 1] * a[TINY_FFN + k];
+            const double want = w[i * TINY_FFN + k] + 1.5 * sum;
+            if (fabs(got[i * TINY_FFN + k] - want) > 1e-7)
+                fail_msg("[%d, %d]: %g, expected %g", i, k, (double)got[i * TINY_FFN + k], want);
+        }
+    clf_model_destroy(m);
+    clf_context_destroy(ctx);
+}
+
+#define refused(expr, status, part)                                                                                    \
+    do {                                                                                                               \
+        assert_int_equal((expr), (status));                                                                            \
+        if (!strstr(clf_error_message(ctx), (part)))                                                                   \
+            fail_msg("expected \"%s\", got \"%s\"", (part), clf_error_message(ctx));                                   \
+    } while (0)
+
+static clf_status save(const clf_model *m, const char *path, const char *dtype) {
+    return clf_model_save(m, &(clf_model_save_args){.path = path, .dtype = dtype});
+}
+static clf_status save_adapter(const clf_model *m, const char *path, const char *base) {
+    return clf_model_save_adapter(m, &(clf_adapter_save_args){.path = path, .base_model = base});
+}
+
+static void test_misuse(void **state) {
+    (void)state;
+    char path[512], other[512];
+    clf_context *ctx = open_context("cpu", 0);
+    clf_model *plain, *m = load(ctx, "golden/models/llama", "golden/adapters/llama");
+    assert_ok(ctx,
+              clf_model_load(&plain, &(clf_model_args){.path = "golden/models/llama", /* not mapped: changed below */
+                                                       .contexts = &ctx,
+                                                       .n_contexts = 1}));
+    const int before = entries_of(folder);
+    in_folder(path, "refused");
+    assert_int_equal(clf_model_save(NULL, NULL), CLF_INVALID_ARGUMENT);
+    assert_int_equal(clf_model_save_adapter(NULL, NULL), CLF_INVALID_ARGUMENT);
+    refused(clf_model_save(m, NULL), CLF_INVALID_ARGUMENT, "path");
+    refused(clf_model_save_adapter(m, NULL), CLF_INVALID_ARGUMENT, "path");
+    refused(save(m, "", NULL), CLF_INVALID_ARGUMENT, "path");
+    refused(save(m, path, "q4_0"), CLF_INVALID_ARGUMENT, "got q4_0");
+    refused(save(m, path, "nonsense"), CLF_INVALID_ARGUMENT, "got nonsense");
+    refused(save_adapter(plain, path, NULL), CLF_INVALID_ARGUMENT, "carries none");
+    refused(save_adapter(m, path, "\xff"), CLF_INVALID_ARGUMENT, "UTF-8");
+    in_folder(other, "nowhere/adapter");
+    refused(save_adapter(m, other, NULL), CLF_NOT_FOUND, "nowhere");
+    in_folder(other, "nowhere/adapter.gguf");
+    refused(save_adapter(m, other, NULL), CLF_NOT_FOUND, "nowhere");
+    in_folder(other, "nowhere/model");
+    refused(save(m, other, NULL), CLF_NOT_FOUND, "nowhere");
+    assert_int_equal(entries_of(folder), before);
+
+    /* a folder with anything else in it, or a file, stays as it is */
+    assert_int_equal(mkdir(path, 0777), 0);
+    in_folder(other, "refused/thesis.tex");
+    fclose(fopen(other, "w"));
+    refused(save(m, path, NULL), CLF_INVALID_ARGUMENT, "holds thesis.tex");
+    refused(save_adapter(m, path, NULL), CLF_INVALID_ARGUMENT, "holds thesis.tex");
+    refused(save_adapter(m, other, NULL), CLF_INVALID_ARGUMENT, "expected a folder");
+    assert_int_equal(entries_of(path), 1);
+    unlink(other);
+    in_folder(other, "refused///");
+    assert_ok(ctx, save_adapter(m, other, NULL)); /* empty */
+    assert_ok(ctx, save_adapter(m, path, NULL));  /* its own */
+    assert_int_equal(entries_of(path), 2);
+    assert_int_equal(entries_of(folder), before + 1);
+    remove_all(path);
+
+    /* what isn't finite */
+    const float nan = NAN, huge = 1e6f;
+    clf_tensor *w = &plain->layers[1].weight[CLF_W_FFN_NORM];
+    clf_tensor element = clf_view_of(w, 1, (const int64_t[]){1}, NULL, 3);
+    assert_ok(ctx, clf_tensor_write(&element, &huge, sizeof huge));
+    refused(save(plain, path, "f16"), CLF_NOT_FINITE, "model.layers.1.post_attention_layernorm.weight");
+    assert_ok(ctx, clf_tensor_write(&element, &nan, sizeof nan));
+    refused(save(plain, path, NULL), CLF_NOT_FINITE, "model.layers.1.post_attention_layernorm.weight");
+    element = clf_view_of(&m->layers[0].lora[CLF_W_UP].b, 1, (const int64_t[]){1}, NULL, 5);
+    assert_ok(ctx, clf_tensor_write(&element, &nan, sizeof nan));
+    refused(save(m, path, NULL), CLF_NOT_FINITE, "model.layers.0.mlp.up_proj.weight");
+    refused(save_adapter(m, path, NULL), CLF_NOT_FINITE, "layers.0.mlp.up_proj.lora_B.weight");
+    in_folder(path, "refused.gguf");
+    refused(save_adapter(m, path, NULL), CLF_NOT_FINITE, "blk.0.ffn_up.weight.lora_b");
+    assert_int_equal(entries_of(folder), before);
+    clf_model_destroy(plain);
+    clf_model_destroy(m);
+    clf_context_destroy(ctx);
+}
+
+/* A weight that a trainer keeps in F32 of its own goes where the file's was. */
+static void test_trained(void **state) {
+    (void)state;
+    char path[512];
+    clf_context *ctx = open_context("cpu", 0);
+    const char *const bases[] = {"golden/models/phi3", "golden/gguf/llama.gguf"};
+    for (int i = 0; i < 2; i++) {
+        clf_model *m = load(ctx, bases[i], NULL);
+        clf_tensor *w = &m->layers[0].weight[CLF_W_UP], *e = &m->embedding, trained[2];
+        const clf_tensor *const old[] = {w, e};
+        for (int j = 0; j < 2; j++) {
+            const size_t bytes = (size_t)clf_elements(old[j]) * sizeof(float);
+            float *values = malloc(bytes);
+            assert_ok(ctx, clf_tensor_read(old[j], values, bytes));
+            for (size_t k = 0; k < bytes / sizeof *values; k++) values[k] += 0.01f * (float)(k % 7);
+            assert_ok(ctx,
+                      clf_tensor_init(&trained[j], ctx,
+                                      &(clf_tensor_args){.ndim = 2, .shape = {old[j]->shape[0], old[j]->shape[1]}}));
+            assert_ok(ctx, clf_tensor_write(&trained[j], values, bytes));
+            free(values);
+        }
+        clf_tensor_release(w);
+        clf_tensor_release(e);
+        *w = trained[0];
+        *e = trained[1];
+        int64_t n;
+        float *want = logits_of(ctx, m, &n);
+        in_folder(path, i ? "trained.gguf" : "trained");
+        assert_ok(ctx, save(m, path, NULL));
+        clf_model_destroy(m);
+        same_logits(ctx, path, NULL, want, n, 0);
+        free(want);
+    }
+    clf_context_destroy(ctx);
+}
+
+/* A model in memory; and its file gone while only its description would be read again. */
+static void test_sources(void **state) {
+    (void)state;
+    char path[512];
+    tiny_gguf tiny = tiny_gguf_make();
+    clf_context *ctx = open_context("cpu", 0);
+    clf_model *m;
+    int64_t n;
+    assert_ok(ctx,
+              clf_model_load(
+                  &m, &(clf_model_args){.data = tiny.data, .data_size = tiny.size, .contexts = &ctx, .n_contexts = 1}));
+    float *want = logits_of(ctx, m, &n);
+    assert_ok(ctx, save(m, in_folder(path, "tiny.gguf"), NULL));
+    clf_model_destroy(m);
+    free(tiny.data);
+    same_logits(ctx, path, NULL, want, n, 0);
+    m = load(ctx, path, NULL);
+    assert_non_null(clf_model_tokenizer(m)); /* its keys came along */
+    adapt(ctx, m, 0, CLF_W_QUERY);
+    assert_ok(ctx, save(m, path, NULL)); /* over the file that it is mapped from */
+    float *adapted = logits_of(ctx, m, &n);
+    same_logits(ctx, path, NULL, adapted, n, 1e-6);
+    assert_true(difference(adapted, want, n) > 1e-3);
+    clf_model_destroy(m);
+    free(want);
+    free(adapted);
+    clf_context_destroy(ctx);
+}
+
+/* The file size limit stands for a full disk: what was there before stays, and nothing else. */
+static void test_full_disk(void **state) {
+    (void)state;
+    clf_context *ctx = open_context("cpu", 0);
+    struct rlimit old;
+    assert_int_equal(getrlimit(RLIMIT_FSIZE, &old), 0);
+    signal(SIGXFSZ, SIG_IGN);
+    for (int gguf = 0; gguf < 2; gguf++) {
+        char base[128], model[512], adapter[512];
+        int64_t n;
+        base_path(base, 0, gguf);
+        clf_model *m = load(ctx, base, "golden/adapters/llama");
+        float *want = logits_of(ctx, m, &n);
+        in_folder(model, gguf ? "full.gguf" : "full");
+        in_folder(adapter, gguf ? "full-adapter.gguf" : "full-adapter");
+        assert_ok(ctx, save(m, model, NULL));
+        assert_ok(ctx, save_adapter(m, adapter, NULL));
+        const int before = entries_of(folder);
+        for (rlim_t limit = 0; limit < 20000; limit = limit ? limit * 5 : 16) {
+            assert_int_equal(setrlimit(RLIMIT_FSIZE, &(struct rlimit){limit, old.rlim_max}), 0);
+            const clf_status st = save(m, model, NULL), st_adapter = save_adapter(m, adapter, NULL);
+            assert_int_equal(setrlimit(RLIMIT_FSIZE, &old), 0);
+            assert_int_equal(st, CLF_IO_ERROR);
+            assert_int_equal(st_adapter, CLF_IO_ERROR);
+            assert_int_equal(entries_of(folder), before);
+        }
+        same_logits(ctx, model, NULL, want, n, 1e-5);
+        same_logits(ctx, base, adapter, want, n, 1e-6);
+        free(want);
+        clf_model_destroy(m);
+    }
+    clf_context_destroy(ctx);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_adapters),       cmocka_unit_test(test_merged),  cmocka_unit_test(test_unchanged),
+        cmocka_unit_test(test_block_diagonal), cmocka_unit_test(test_blocks),  cmocka_unit_test(test_misuse),
+        cmocka_unit_test(test_trained),        cmocka_unit_test(test_sources), cmocka_unit_test(test_full_disk)};
+    return cmocka_run_group_tests_name("model_save", tests, make_folder, remove_folder);
+}

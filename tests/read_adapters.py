@@ -1,0 +1,49 @@
+#!/usr/bin/env python3
+"""Reads with PEFT and transformers what clformer-merge wrote: python3 read_adapters.py CLFORMER-MERGE
+
+Adapters saved from a folder's model and from a GGUF's, and merged folders, against the golden logits. Ends with 77 where
+the packages are missing."""
+import os, subprocess, sys, tempfile
+
+try:
+    import torch
+    from peft import PeftModel
+    from safetensors.torch import load_file
+    from transformers import AutoModelForCausalLM
+except ImportError as e:
+    print("skipped:", e)
+    sys.exit(77)
+
+TOLERANCE = 1e-5
+golden = os.path.join(os.path.dirname(os.path.abspath(__file__)), "golden")
+work = tempfile.TemporaryDirectory()
+failed = 0
+
+
+def merge(*args):
+    subprocess.run([sys.argv[1], *args], check=True)
+
+
+def check(what, model, expect):
+    global failed
+    with torch.no_grad():
+        got = model.eval()(input_ids=expect["input_ids"]).logits.double()
+    want = expect["logits"].double()
+    error = ((got - want).square().sum() / want.square().sum()).sqrt().item()
+    failed += not error <= TOLERANCE
+    print(f"{what:40s} {error:.2e}", "" if error <= TOLERANCE else "FAILED")
+
+
+for name in ("llama", "phi3"):
+    base, adapter = (os.path.join(golden, d, name) for d in ("models", "adapters"))
+    gguf = os.path.join(golden, "gguf", name)
+    expect = load_file(os.path.join(adapter, "expect.safetensors"))
+    for kind, model, source in (("folder", base, adapter), ("gguf", gguf + ".gguf", gguf + "-adapter.gguf")):
+        out = os.path.join(work.name, f"{name}-{kind}")
+        merge("--adapter", model, source, out)
+        plain = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+        check(f"{name}, adapter from {kind}", PeftModel.from_pretrained(plain, out), expect)
+    out = os.path.join(work.name, f"{name}-merged")
+    merge(base, adapter, out)
+    check(f"{name}, merged", AutoModelForCausalLM.from_pretrained(out, dtype=torch.float32), expect)
+sys.exit(failed != 0)

@@ -1,0 +1,174 @@
+/* save_faults.c: every allocation and every file call of saving made to fail in turn, once alone and once with all that
+ * follow. Each time: an error with a message or a whole result, never anything between; nothing kept, nothing left
+ * over; and what stood there before still stands, to the byte. */
+#define _GNU_SOURCE
+#include "model_case.h"
+
+#include <dirent.h>
+#include <jansson.h>
+#include <unistd.h>
+
+#include "../lib/model/model.h"
+#include "fault_layer.h"
+
+/* calls that only folders need */
+int __real_renameat2(int a, const char *from, int b, const char *to, unsigned flags);
+int __wrap_renameat2(int a, const char *from, int b, const char *to, unsigned flags);
+int __real_mkdir(const char *path, mode_t mode);
+int __wrap_mkdir(const char *path, mode_t mode);
+DIR *__real_opendir(const char *path);
+DIR *__wrap_opendir(const char *path);
+
+int __wrap_renameat2(int a, const char *from, int b, const char *to, unsigned flags) {
+    return fails() ? -1 : __real_renameat2(a, from, b, to, flags);
+}
+int __wrap_mkdir(const char *path, mode_t mode) {
+    return fails() ? -1 : __real_mkdir(path, mode);
+}
+DIR *__wrap_opendir(const char *path) {
+    return fails() ? NULL : __real_opendir(path);
+}
+
+static char folder[256];
+
+/* All of a file, to be freed. */
+static char *bytes_of(const char *path, size_t *size) {
+    FILE *f = fopen(path, "rb");
+    if (!f) fail_msg("%s: isn't there", path);
+    fseek(f, 0, SEEK_END);
+    *size = (size_t)ftell(f);
+    rewind(f);
+    char *data = malloc(*size + 1);
+    assert_int_equal(fread(data, 1, *size, f), *size);
+    fclose(f);
+    return data;
+}
+
+static int entries_of(const char *path) {
+    int n = -2; /* . and .. */
+    DIR *d = opendir(path);
+    assert_non_null(d);
+    while (readdir(d)) n++;
+    closedir(d);
+    return n;
+}
+
+typedef struct saving {
+    const char *name;
+    bool adapter;
+    const char *files[4]; /* below it; "": itself */
+} saving;
+
+static clf_status save(const saving *s, const clf_model *m, const char *path) {
+    return s->adapter ? clf_model_save_adapter(m, &(clf_adapter_save_args){.path = path, .base_model = "base"})
+                      : clf_model_save(m, &(clf_model_save_args){.path = path, .dtype = "f16"});
+}
+
+/* The files of a saving that went well, and whether they are there again. */
+typedef struct result {
+    char *data[4];
+    size_t size[4];
+} result;
+
+static result read_result(const saving *s, const char *path) {
+    result r = {0};
+    for (int i = 0; i < 4 && s->files[i]; i++) {
+        char file[600];
+        snprintf(file, sizeof file, "%s%s", path, s->files[i]);
+        r.data[i] = bytes_of(file, &r.size[i]);
+    }
+    return r;
+}
+
+static void check_result(const saving *s, const char *path, const result *want, int after) {
+    result got = read_result(s, path);
+    for (int i = 0; i < 4 && s->files[i]; i++) {
+        if (got.size[i] != want->size[i] || memcmp(got.data[i], want->data[i], want->size[i]))
+            fail_msg("%s%s, failing call %d: isn't what it was", s->name, s->files[i], after);
+        free(got.data[i]);
+    }
+}
+
+static int fail_each(const saving *s, clf_context *ctx, clf_model *m) {
+    char path[512];
+    int runs = 0;
+    snprintf(path, sizeof path, "%s/%s", folder, s->name);
+    assert_ok(ctx, save(s, m, path));
+    result want = read_result(s, path);
+    const int entries = entries_of(folder);
+    for (int mode = 0; mode < 2; mode++)
+        for (int after = 0;; after++, runs++) {
+            lasting = mode;
+            clf_memory_trim(ctx);
+            const int before = atomic_load(&outstanding);
+            inject(after);
+            const clf_status st = save(s, m, path);
+            const int failures = atomic_load(&hits);
+            inject_nothing();
+            if (st != CLF_OK && !*clf_error_message(ctx)) fail_msg("%s, failing call %d: no message", s->name, after);
+            if (st != CLF_OK && !failures) fail_msg("%s, nothing failing: %s", s->name, clf_error_message(ctx));
+            clf_memory_trim(ctx);
+            if (atomic_load(&outstanding) != before)
+                fail_msg("%s, failing call %d: %d blocks kept", s->name, after, atomic_load(&outstanding) - before);
+            if (entries_of(folder) != entries) fail_msg("%s, failing call %d: something is left over", s->name, after);
+            check_result(s, path, &want, after);
+            if (!failures) break;
+        }
+    for (int i = 0; i < 4; i++) free(want.data[i]);
+    return runs;
+}
+
+static void every_failure_leaves_the_old(void **state) {
+    (void)state;
+    static const saving savings[] = {
+        {"peft", true, {"/adapter_config.json", "/adapter_model.safetensors"}},
+        {"adapter.gguf", true, {""}},
+        {"folder", false, {"/config.json", "/model.safetensors"}},
+        {"model.gguf", false, {""}},
+    };
+    inject_nothing();
+    json_set_alloc_funcs(__wrap_malloc, __wrap_free);
+    clf_context *ctx = open_context("cpu", 0);
+    int runs = 0;
+    for (int i = 0; i < 4; i++) {
+        clf_model *m;
+        const clf_model_args args = {.path = i == 3 ? "golden/gguf/llama.gguf" : "golden/models/llama",
+                                     .adapter = "golden/adapters/llama",
+                                     .mmap = true,
+                                     .contexts = &ctx,
+                                     .n_contexts = 1};
+        assert_ok(ctx, clf_model_load(&m, &args));
+        runs += fail_each(&savings[i], ctx, m);
+        if (i ==
+            3) { /* as if its file had been closed: it is opened again; jansson, which reads folders, may abort then */
+            clf_model_file *file = m->file;
+            m->file = NULL;
+            runs += fail_each(&savings[i], ctx, m);
+            m->file = file;
+        }
+        clf_model_destroy(m);
+    }
+    clf_context_destroy(ctx);
+    print_message("%d failures injected\n", runs);
+    assert_true(runs > 400);
+}
+
+static int make_folder(void **state) {
+    (void)state;
+    const char *base = getenv("TMPDIR");
+    snprintf(folder, sizeof folder, "%s/clformer-faults-XXXXXX", base ? base : "/tmp");
+    return mkdtemp(folder) ? 0 : -1;
+}
+
+static int remove_folder(void **state) {
+    (void)state;
+    char command[600];
+    snprintf(command, sizeof command, "rm -rf '%s'", folder);
+    return system(command);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {cmocka_unit_test(every_failure_leaves_the_old)};
+    inject_nothing();
+    return cmocka_run_group_tests_name("save_faults", tests, make_folder, remove_folder);
+}

@@ -8,7 +8,12 @@
 enum { FEW_ITEMS = 128, FEW_KEYS = 64, FEW_PITCH = 68, FEW_LANES = 16, FEW_ROWS = 8, MERGE_ITEMS = 64 };
 /* Queries of a sequence up to which tiles of them would be too empty; keys that a part of them has at least; groups
  * that keep a compute unit busy. */
-enum { FEW_QUERIES = 8, PART_KEYS = 256, GROUPS_A_UNIT = 4, MOST_PARTS = 128 };
+enum {
+    FEW_QUERIES = CLF_ATTENTION_DEVICE_QUERIES,
+    PART_KEYS = CLF_ATTENTION_DEVICE_PART,
+    GROUPS_A_UNIT = 4,
+    MOST_PARTS = CLF_ATTENTION_DEVICE_PARTS
+};
 
 static void set_inputs(clf_cl_call *call, const clf_cl_attention_rules *r) {
     const clf_attention_args *a = r->args;

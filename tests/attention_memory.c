@@ -1,4 +1,5 @@
-/* attention_memory.c: what clf_attention_memory() says against what the pool counts, forward and backward. */
+/* attention_memory.c: what clf_attention_memory() says against what the pool counts, forward and backward: the same on
+ * the CPU, no less on an OpenCL device, where there is one. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <string.h>
@@ -17,12 +18,16 @@ static clf_tensor *tensor(clf_context *ctx, clf_dtype dtype, int64_t a, int64_t 
     return t;
 }
 
-/* Runs attention of this shape on a fresh context and compares inputs, output and scratch. */
-static void compare(const clf_attention_memory_args *a) {
+/* Runs attention of this shape on a fresh context and compares inputs, output and scratch. False: no such device. */
+static bool compare(const clf_attention_memory_args *a, const char *device) {
     clf_attention_bytes e;
     assert_int_equal(clf_attention_memory(&e, a), CLF_OK);
     clf_context *ctx;
-    assert_int_equal(clf_context_create(&ctx, &(clf_context_args){.device = "cpu", .threads = a->threads}), CLF_OK);
+    const bool host = !strcmp(device, "cpu");
+    if (clf_context_create(&ctx, &(clf_context_args){.device = device, .threads = a->threads}) != CLF_OK) {
+        assert_false(host);
+        return false;
+    }
     const int64_t v_dim = a->v_dim ? a->v_dim : a->head_dim;
     clf_tensor *q = tensor(ctx, a->dtype, a->batch, a->heads, a->queries, a->head_dim);
     clf_tensor *k = tensor(ctx, a->dtype, a->batch, a->kv_heads, a->keys, a->head_dim);
@@ -35,10 +40,15 @@ static void compare(const clf_attention_memory_args *a) {
     assert_int_equal(e.naive_scratch,
                      2 * (uint64_t)(a->batch * a->heads * a->queries * a->keys) * clf_dtype_block_bytes(a->dtype));
     const clf_attention_args args = {.query = q, .key = k, .value = v, .lse = lse, .out = out, .causal = true};
-    assert_int_equal(clf_attention(ctx, &args), CLF_OK);
     clf_memory_stats s;
+    if (!host) assert_int_equal(clf_attention(ctx, &args), CLF_OK); /* the first call tries tensor cores out */
+    assert_int_equal(clf_memory_reset_peak(ctx), CLF_OK);
+    assert_int_equal(clf_attention(ctx, &args), CLF_OK);
     assert_int_equal(clf_memory_get_stats(ctx, &s), CLF_OK);
-    assert_int_equal(s.tag_peak[CLF_TAG_SCRATCH], e.flash_scratch);
+    if (host)
+        assert_int_equal(s.tag_peak[CLF_TAG_SCRATCH], e.flash_scratch);
+    else
+        assert_in_range(s.tag_peak[CLF_TAG_SCRATCH], e.device_scratch ? 1 : 0, e.device_scratch);
     assert_int_equal(s.tag_asked[CLF_TAG_SCRATCH], 0);
 
     clf_tensor *d_q = tensor(ctx, a->dtype, a->batch, a->heads, a->queries, a->head_dim);
@@ -49,11 +59,15 @@ static void compare(const clf_attention_memory_args *a) {
     assert_int_equal(e.naive_saved * 2, e.naive_scratch);
     const clf_attention_backward_args backward = {
         .forward = args, .d_out = d_out, .d_query = d_q, .d_key = d_k, .d_value = d_v};
+    if (!host) assert_int_equal(clf_attention_backward(ctx, &backward), CLF_OK);
     assert_int_equal(clf_memory_trim(ctx), CLF_OK);
     assert_int_equal(clf_memory_reset_peak(ctx), CLF_OK);
     assert_int_equal(clf_attention_backward(ctx, &backward), CLF_OK);
     assert_int_equal(clf_memory_get_stats(ctx, &s), CLF_OK);
-    assert_int_equal(s.tag_peak[CLF_TAG_SCRATCH], e.backward_scratch);
+    if (host)
+        assert_int_equal(s.tag_peak[CLF_TAG_SCRATCH], e.backward_scratch);
+    else
+        assert_in_range(s.tag_peak[CLF_TAG_SCRATCH], e.device_backward_scratch ? 1 : 0, e.device_backward_scratch);
     assert_int_equal(s.tag_asked[CLF_TAG_SCRATCH], 0);
     clf_tensor_destroy(d_q);
     clf_tensor_destroy(d_k);
@@ -65,6 +79,7 @@ static void compare(const clf_attention_memory_args *a) {
     clf_tensor_destroy(out);
     clf_tensor_destroy(lse);
     clf_context_destroy(ctx);
+    return true;
 }
 
 static void scratch_is_what_was_estimated(void **state) {
@@ -78,8 +93,24 @@ static void scratch_is_what_was_estimated(void **state) {
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         clf_attention_memory_args a = cases[i];
         if (!a.threads) a.threads = 1;
-        compare(&a);
+        assert_true(compare(&a, "cpu"));
     }
+}
+
+/* Keys are split for one query of one head, not for 50 queries. */
+static void a_device_keeps_to_its_bound(void **state) {
+    (void)state;
+    static const clf_attention_memory_args cases[] = {{1, 1, 1, 1, 4000, 128, 0, CLF_F32, 0, 0, 0},
+                                                      {1, 4, 2, 2, 1024, 64, 40, CLF_F32, 0, 0, 0},
+                                                      {1, 2, 1, 50, 300, 40, 24, CLF_F32, 0, 0, 0},
+                                                      {1, 4, 2, 1, 1024, 64, 64, CLF_F16, 0, 0, 0},
+                                                      {2, 1, 1, 0, 300, 16, 16, CLF_F16, 0, 0, 0}};
+    clf_attention_bytes e;
+    assert_int_equal(clf_attention_memory(&e, &cases[0]), CLF_OK);
+    assert_int_equal(e.device_scratch, 4000 / 256 * (128 + 2) * sizeof(float));
+    assert_int_equal(e.device_backward_scratch, sizeof(float));
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        if (!compare(&cases[i], "opencl")) skip();
 }
 
 static void long_contexts_need_no_more_scratch(void **state) {
@@ -90,6 +121,7 @@ static void long_contexts_need_no_more_scratch(void **state) {
     a.queries = a.keys = 131072;
     assert_int_equal(clf_attention_memory(&far, &a), CLF_OK);
     assert_int_equal(far.flash_scratch, near.flash_scratch);
+    assert_int_equal(far.device_scratch, 0);
     assert_int_equal(far.naive_scratch, near.naive_scratch * 1024);
     assert_int_equal(far.saved, near.saved * 32);
     assert_true(far.backward_scratch <= near.backward_scratch * 32);
@@ -191,6 +223,7 @@ static void refuses(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(scratch_is_what_was_estimated),
+                                       cmocka_unit_test(a_device_keeps_to_its_bound),
                                        cmocka_unit_test(long_contexts_need_no_more_scratch),
                                        cmocka_unit_test(sequences_keep_to_the_estimate), cmocka_unit_test(refuses)};
     return cmocka_run_group_tests(tests, NULL, NULL);

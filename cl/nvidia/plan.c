@@ -3,12 +3,13 @@
  * steps of 8, rows are aligned to 16 bytes. */
 #include "attention.h"
 
+#include <assert.h>
 #include <stdio.h>
 
 enum {
-    DECODE_ROWS = 16,    /* of a key/value head: up to so many, keys are split over groups */
-    GROUPS_PER_UNIT = 4, /* that keep a compute unit busy */
-    MAX_SPLITS = 64,
+    DECODE_ROWS = CLF_ATTENTION_TENSOR_ROWS, /* of a key/value head: up to so many, keys are split over groups */
+    GROUPS_PER_UNIT = 4,                     /* that keep a compute unit busy */
+    MAX_SPLITS = CLF_ATTENTION_TENSOR_PARTS,
     TRIAL_QUERIES = 80 /* two tiles of rows, three steps of keys */
 };
 
@@ -107,6 +108,7 @@ static bool make(plan *p, const clf_context *ctx, const clf_attention_args *a, b
             clGetDeviceInfo(s->device, CL_DEVICE_MAX_COMPUTE_UNITS, sizeof units, &units, NULL);
         const int64_t all = p->tiles * k->shape[1] * q->shape[0];
         const int64_t wanted = GROUPS_PER_UNIT * (int64_t)units / (all ? all : 1), most = p->keys / (2 * p->tile->keys);
+        assert(2 * p->tile->keys >= CLF_ATTENTION_TENSOR_PART);
         p->splits = wanted < most ? wanted : most;
         p->splits = p->splits < 1 ? 1 : p->splits > MAX_SPLITS ? MAX_SPLITS : p->splits;
     }

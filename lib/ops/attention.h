@@ -26,6 +26,17 @@ enum {
     CLF_ATTENTION_DIM = 256   /* largest head_dim and v_dim */
 };
 
+/* Where a device splits the keys over groups of work-items (decoding): up to so many rows, at most so many parts, of so
+ * many keys at least. The portable kernels count rows by queries of a sequence; tensor cores by those of its group. */
+enum {
+    CLF_ATTENTION_DEVICE_QUERIES = 8,
+    CLF_ATTENTION_DEVICE_PARTS = 128,
+    CLF_ATTENTION_DEVICE_PART = 256,
+    CLF_ATTENTION_TENSOR_ROWS = 16,
+    CLF_ATTENTION_TENSOR_PARTS = 64,
+    CLF_ATTENTION_TENSOR_PART = 32 /* two tiles of the fewest keys */
+};
+
 /* How many sequences a call has, and how many keys at most one of them (paged: positions that its table has room for).
  */
 static inline int64_t clf_attention_sequences(const clf_attention_args *a) {

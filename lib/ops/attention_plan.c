@@ -90,6 +90,30 @@ static bool add_bytes(uint64_t *sum, const int64_t *sizes, int n, clf_dtype dtyp
            clf_mul_u64((uint64_t)elements, clf_dtype_block_bytes(dtype), &bytes) && clf_add_u64(*sum, bytes, sum);
 }
 
+/* Parts that a device may split the keys into. */
+static int64_t device_parts(const clf_attention_shape *s, clf_dtype dtype) {
+    const int64_t sequences = s->sequences ? s->sequences : 1, group = s->kv_heads ? s->heads / s->kv_heads : 0;
+    int64_t parts = 1;
+    if (blocks_of(s->queries, sequences) <= CLF_ATTENTION_DEVICE_QUERIES)
+        parts = min64(s->keys / CLF_ATTENTION_DEVICE_PART, CLF_ATTENTION_DEVICE_PARTS);
+    if (dtype == CLF_F32 || group == 0) return parts;
+    if (s->queries / sequences > CLF_ATTENTION_TENSOR_ROWS / group) return parts;
+    const int64_t splits = min64(s->keys / CLF_ATTENTION_TENSOR_PART, CLF_ATTENTION_TENSOR_PARTS);
+    return splits > parts ? splits : parts;
+}
+
+/* Of each part and row: out, maximum, sum; both kinds of starts, with the rows of no sequence; of each row D, and on
+ * tensor cores lse beside it. */
+static bool add_device(clf_attention_bytes *e, const clf_attention_shape *s, clf_dtype dtype) {
+    const int64_t parts = device_parts(s, dtype), split[] = {s->batch, s->heads, s->queries, parts, s->v_dim + 2};
+    const int64_t rows[] = {dtype == CLF_F32 ? 1 : 2, s->batch, s->heads, s->queries};
+    uint64_t starts = 0;
+    if (s->sequences && !clf_mul_u64((uint64_t)s->sequences + 2, 2 * sizeof(int32_t), &starts)) return false;
+    e->device_scratch = e->device_backward_scratch = starts;
+    return (parts <= 1 || add_bytes(&e->device_scratch, split, 5, CLF_F32)) &&
+           add_bytes(&e->device_backward_scratch, rows, 4, CLF_F32);
+}
+
 clf_status clf_attention_memory(clf_attention_bytes *out, const clf_attention_memory_args *a) {
     if (!out || !a) return CLF_INVALID_ARGUMENT;
     *out = (clf_attention_bytes){0};
@@ -114,7 +138,7 @@ clf_status clf_attention_memory(clf_attention_bytes *out, const clf_attention_me
     const bool fits = add_bytes(&e.inputs, q, 4, a->dtype) && add_bytes(&e.inputs, k, 4, a->dtype) &&
                       add_bytes(&e.inputs, v, 4, a->dtype) && add_bytes(&e.output, o, 4, a->dtype) &&
                       add_bytes(&e.output, o, 3, CLF_F32) && add_bytes(&e.naive_scratch, scores, 5, a->dtype) &&
-                      add_bytes(&e.naive_saved, scores + 1, 4, a->dtype) &&
+                      add_bytes(&e.naive_saved, scores + 1, 4, a->dtype) && add_device(&e, &s, a->dtype) &&
                       clf_attention_plan_make(&plan, &s, threads) &&
                       clf_attention_backward_plan_make(&backward, &s, NULL, threads);
     if (!fits) return CLF_INVALID_ARGUMENT;

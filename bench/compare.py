@@ -11,7 +11,7 @@ import subprocess
 import sys
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-BARS = {"decode": 1.0, "prefill": 1.0, "context": 1.1, "first token": 1.0}
+BARS = {"decode": 1.0, "prefill": 1.0, "context": 1.1, "first token": 1.0, "cross_entropy": 1.1}
 
 
 def run(command, **env):
@@ -159,6 +159,15 @@ def compare_attention(args, results):
         print(f"{kind}: time grows as seq^{math.log(last / first) / math.log(m / n):.2f} from {n} to {m}")
 
 
+def compare_cross_entropy(args, results):
+    """A language model's head, its loss and gradients, against PyTorch's linear and cross_entropy (peers/torch_cross_entropy.py)."""
+    lib = os.path.join(os.path.dirname(args.bench), "..", "lib", "libclformer.so")
+    command = [sys.executable, f"{HERE}/peers/torch_cross_entropy.py", "--lib", lib, "--threads", str(args.threads), "--rounds", str(args.rounds)]
+    for r in json.loads(run(command)):
+        results.add(f"cross-entropy {r['name']}", "ms", True, r["ours_s"] * 1e3, r["peer_s"] * 1e3, BARS["cross_entropy"],
+                    f"{r['gflops']:.0f} GFLOP/s, {r['extra']:.1%} of the logits")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--bench", required=True)
@@ -167,8 +176,8 @@ def main():
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--types", nargs="+", default=["F16", "Q8_0", "Q4_0", "Q4_K_M"])
     parser.add_argument("--context-types", nargs="+", default=["F16", "Q8_0"])
-    parser.add_argument("--only", nargs="+", choices=["models", "context", "ops", "attention"],
-                        default=["models", "context", "ops", "attention"])
+    parser.add_argument("--only", nargs="+", choices=["models", "context", "ops", "attention", "cross_entropy"],
+                        default=["models", "context", "ops", "attention", "cross_entropy"])
     parser.add_argument("--attention", nargs="+", default=["forward", "backward", "dtypes", "decode", "sparse", "scaling"],
                         help="parts of the comparison of attention")
     parser.add_argument("--json")
@@ -185,6 +194,8 @@ def main():
         compare_ops(args, results)
     if "attention" in args.only:
         compare_attention(args, results)
+    if "cross_entropy" in args.only:
+        compare_cross_entropy(args, results)
     results.show()
     if args.json:
         from importlib.metadata import version

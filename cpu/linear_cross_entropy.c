@@ -68,20 +68,18 @@ static size_t plan(job *j, char *base) {
     return used;
 }
 
-/* The most rows that keep to MEMORY and CACHED, then evenly shared over the chunks. */
+/* The most rows that keep to MEMORY and CACHED, then evenly shared over the chunks; whole tiles of dots. */
 static void choose_rows(job *j) {
     const double allowed = (double)j->args->x->shape[0] * (double)j->vocab * sizeof(float) / MEMORY;
     const int64_t cached = CACHED / (3 * (j->pitch ? j->pitch : 1) * (int64_t)sizeof(float));
     const int64_t most = cached < MOST_ROWS ? cached : MOST_ROWS;
-    j->rows = LEAST_ROWS;
-    while (j->rows < most && j->rows < j->n_active) {
-        j->rows++;
-        if ((double)plan(j, NULL) <= allowed) continue;
-        j->rows--;
-        break;
+    for (j->rows = LEAST_ROWS; j->rows + DOT_M <= most && j->rows < j->n_active; j->rows += DOT_M) {
+        job more = *j;
+        more.rows += DOT_M;
+        if ((double)plan(&more, NULL) > allowed) break;
     }
-    const int64_t chunks = (j->n_active + j->rows - 1) / j->rows;
-    j->rows = (int)((j->n_active + chunks - 1) / chunks);
+    const int64_t chunks = (j->n_active + j->rows - 1) / j->rows, even = (j->n_active + chunks - 1) / chunks;
+    j->rows = (int)((even + DOT_M - 1) / DOT_M * DOT_M);
 }
 
 /* n values of a row as floats, zeros up to `pitch`. */

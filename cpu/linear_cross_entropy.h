@@ -79,6 +79,7 @@ INLINE void outer_of(const int R, const int V, const float *a, const int ar, con
             for (int v = 0; v < V; v++) sum[r][v] = v_fma(s, bv[v], sum[r][v]);
         }
     }
+    __asm__ volatile("" ::: "memory"); /* c isn't read before: there are no registers for it, and gcc would spill bv */
     UNROLL
     for (int r = 0; r < R; r++) UNROLL
     for (int v = 0; v < V; v++) {

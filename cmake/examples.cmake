@@ -1,4 +1,4 @@
-# examples/NAME.c makes clformer-NAME. The embedded model is in those that ask for it.
+# examples/NAME.c, with what is in examples/NAME/, makes clformer-NAME. The embedded model is in those that ask for it.
 set(default_model ${PROJECT_SOURCE_DIR}/examples/default_model/default.gguf)
 add_library(clformer_default_model STATIC examples/default_model/embed.c)
 target_link_libraries(clformer_default_model PRIVATE clformer_flags)
@@ -10,7 +10,8 @@ file(GLOB example_sources CONFIGURE_DEPENDS examples/*.c)
 set(CMAKE_INSTALL_RPATH "$ORIGIN/../${CMAKE_INSTALL_LIBDIR}")
 foreach(source IN LISTS example_sources)
     get_filename_component(name ${source} NAME_WE)
-    add_executable(clformer-${name} ${source})
+    file(GLOB parts CONFIGURE_DEPENDS examples/${name}/*.c)
+    add_executable(clformer-${name} ${source} ${parts})
     target_link_libraries(clformer-${name} PRIVATE clformer clformer_default_model clformer_flags PkgConfig::JANSSON m)
     install(TARGETS clformer-${name} RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
 endforeach()

@@ -330,8 +330,8 @@ CLF_API int64_t clf_trainer_step(const clf_trainer *trainer);
 CLF_API clf_status clf_trainer_set_loss_scale(clf_trainer *trainer, float loss_scale);
 
 /** Writes master weights, optimizer state, step, loss scale and the text `extra` (NULL: none), which is the caller's:
- * position in the data, log. Nothing is at `path` before the file is whole and synced. Gradients aren't kept: save
- * after an update. @return CLF_IO_ERROR */
+ * position in the data, log. Nothing is at `path` before the file is whole and synced. Gradients aren't kept: the state
+ * is that after the last update, and batches since then are to be given again. @return CLF_IO_ERROR */
 CLF_API clf_status clf_trainer_save(clf_trainer *trainer, const char *path, const char *extra);
 /** Goes on from what clf_trainer_save() wrote, to the bit, with a trainer made by equal arguments. `extra` receives the
  * text, at most `extra_size` bytes with its terminating 0; NULL: not wanted. The trainer is as before if the file is

@@ -106,7 +106,7 @@ clf_status clf_trainer_save(clf_trainer *t, const char *path, const char *extra)
     facts f = {.extra = extra ? extra : ""};
     snprintf(f.model, sizeof f.model, "%016" PRIx64, t->model);
     snprintf(f.step, sizeof f.step, "%" PRId64, t->step);
-    snprintf(f.micro_batch, sizeof f.micro_batch, "%" PRId64, t->micro_batch);
+    snprintf(f.micro_batch, sizeof f.micro_batch, "%" PRId64, t->settled);
     snprintf(f.loss_scale, sizeof f.loss_scale, "%a", (double)t->args.loss_scale);
     clf_status st = w.hash ? clf_safetensors_writer_create(&w.file, path, w.err)
                            : clf_fail(w.err, CLF_OUT_OF_MEMORY, "checkpoint: out of host memory");
@@ -213,7 +213,7 @@ static clf_status load(clf_trainer *t, reading *r, char *extra, size_t extra_siz
               "checkpoint %s: extra: expected room for %zu bytes, got %zu", r->path, strlen(f.extra) + 1, extra_size);
     CLF_TRY(for_parts(t, read_part, r));
     t->step = strtoll(f.step, NULL, 10);
-    t->micro_batch = strtoll(f.micro_batch, NULL, 10);
+    t->micro_batch = t->settled = strtoll(f.micro_batch, NULL, 10);
     t->args.loss_scale = strtof(f.loss_scale, NULL);
     if (extra) strcpy(extra, f.extra);
     return refresh(t);

@@ -205,6 +205,7 @@ clf_status clf_trainer_update(clf_trainer *t, float learning_rate, clf_update *r
     CLF_CHECK(&t->ctx->error, learning_rate >= 0 && learning_rate <= FLT_MAX, CLF_INVALID_ARGUMENT,
               "trainer: learning_rate: expected 0 or more, got %g", (double)learning_rate);
     CLF_TRY(gradient_norm(t, result));
+    t->settled = t->micro_batch;
     clf_parameters *ps = &t->parameters;
     if (result->skipped) return clf_trainer_clear_gradients(t);
     const double limit = (double)t->args.clip / (result->gradient_norm + 1e-6);

@@ -23,6 +23,7 @@ struct clf_trainer {
     float *host_values;                      /* [tokens or parameters]: losses, norms */
     uint64_t model;                          /* the model's fingerprint before training */
     int64_t step, micro_batch;               /* updates done; batches since the beginning */
+    int64_t settled;                         /* of which the last update took account: what a checkpoint says */
 };
 
 /* Blocks in a group. */

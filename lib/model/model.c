@@ -7,6 +7,7 @@
 #include <string.h>
 #include <xxhash.h>
 
+#include "source.h"
 #include "spread.h"
 #include "tokenizer.h"
 
@@ -71,6 +72,7 @@ static clf_status load_weight(clf_model *m, loading *l, clf_tensor *t, clf_conte
     const uint64_t sample = src->ndim > 1 && src->nbytes > 256 ? 256 : src->nbytes;
     XXH3_64bits_update(l->hash, src->shape, sizeof src->shape);
     XXH3_64bits_update(l->hash, src->data, (size_t)sample);
+    if (m->mapped && !(ctx->backend->host && clf_data(t) == src->data)) clf_source_forget(src->data, src->nbytes);
     advance(l, src->nbytes);
     return CLF_OK;
 }
@@ -132,6 +134,7 @@ static clf_status load(clf_model *m, const clf_model_args *args) {
     CLF_CHECK(err, m->path, CLF_OUT_OF_MEMORY, "model: out of host memory");
     m->data = args->data;
     m->data_size = args->data_size;
+    m->mapped = args->mmap && args->path;
     m->config = *clf_model_file_config(m->file);
     clf_model_describe(&m->info, m->file);
     CLF_TRY(load_tokenizer(m));

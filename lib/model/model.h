@@ -28,6 +28,7 @@ struct clf_model {
     int64_t lora_rank;                         /* largest; 0: no adapter */
     clf_tokenizer *tokenizer;                  /* NULL: none */
     clf_model_file *file;                      /* open where weights are used in place */
+    bool mapped;                               /* as a mapping */
     char *path;                                /* what was loaded: `path`, or `data` */
     const void *data;
     size_t data_size;

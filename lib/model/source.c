@@ -105,6 +105,12 @@ clf_status clf_source_need(clf_source *s, uint64_t begin, uint64_t end, clf_erro
     return CLF_OK;
 }
 
+void clf_source_forget(const void *data, uint64_t bytes) {
+    const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), at = (uintptr_t)data;
+    const uintptr_t begin = (at + page - 1) / page * page, end = (at + bytes) / page * page;
+    if (begin < end) madvise((void *)begin, end - begin, MADV_DONTNEED); /* a failure only leaves them there */
+}
+
 void clf_source_seal(clf_source *s) {
     if (s->reading) close(s->fd);
     s->reading = false;

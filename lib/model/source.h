@@ -23,6 +23,8 @@ clf_status clf_source_wrap(clf_source *s, const void *data, uint64_t size, clf_e
 /* Makes [begin, end) readable; CLF_BAD_FILE if the file ends before, CLF_IO_ERROR if reading fails,
  * CLF_OUT_OF_MEMORY if the machine cannot hold it. */
 clf_status clf_source_need(clf_source *s, uint64_t begin, uint64_t end, clf_error *err);
+/* Lets go of the memory under the whole pages of a range of a mapped file; they are read again if they are touched. */
+void clf_source_forget(const void *data, uint64_t bytes);
 /* Nothing more will be needed: closes the file descriptor. */
 void clf_source_seal(clf_source *s);
 /* A zeroed source is accepted. */

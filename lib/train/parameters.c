@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "../core/random.h"
+#include "../model/source.h"
 
 enum { SMALL = 4096 }; /* elements: below, state stays F32 whatever is asked for */
 
@@ -61,6 +62,7 @@ static clf_status own(clf_parameter *p, const clf_trainer_args *args) {
     } else {
         clf_buffer_retain(copy.buffer);
     }
+    if (args->model->mapped && used->buffer->size_class < 0) clf_source_forget(clf_data(used), clf_tensor_bytes(used));
     clf_tensor_release(used);
     *used = copy;
     return CLF_OK;

@@ -28,7 +28,7 @@ lint() { # SOURCE OPTIONS...
 }
 
 count=0
-for source in add glu softcap dropout rms_norm argmax rope; do
+for source in add glu softcap dropout rms_norm argmax rope sum_squares; do
     for t in $floats; do lint $source -DT="$t"; done
 done
 lint convert
@@ -37,6 +37,9 @@ for w in $blocks; do
     for source in embedding linear linear_backward convert; do lint $source -DW="$w" -DBLOCKS; done
 done
 for source in linear_backward linear_cross_entropy; do lint $source -DW=F32; done
+for rule in 0 1 2; do
+    for state in F32 U8; do lint optimizer_step -DRULE=$rule -DMOMENTUM=$state -DVARIANCE=$state; done
+done
 lint attention_starts
 tile="-DQUERIES=64 -DKEYS=32 -DITEMS=128 -DDEPTH=16"
 for chunks in 1 2 4; do lint attention $tile -DCHUNKS=$chunks; done

@@ -122,6 +122,26 @@ def compare_ops(args, results):
         print(f"{name:60s} {share:5.0%} of read+write bandwidth{'' if share >= 0.8 else ': MISSED (bar 80 %)'}")
 
 
+def compare_training(args, results):
+    """A LoRA step of a llama of 168 M weights, 512 tokens, beside PEFT; memory is the processes' peaks."""
+    model = os.path.join(args.models, "llama-168m")
+    peer = [sys.executable, f"{HERE}/peers/peft_step.py", model, "--threads", str(args.threads)]
+    if not os.path.exists(os.path.join(model, "model.safetensors")):
+        run([*peer, "--make"])
+    plain = []
+    for _ in range(args.rounds):
+        for name, ours_flags, peer_flags, bars in (("LoRA step", [], [], (1.35, 1 / 0.45)),
+                                                   ("LoRA step, checkpointing", ["--checkpointing", "1"], ["--checkpointing"], (1.25, 1 / 0.3)),
+                                                   ("QLoRA step, NF4", ["--quantize", "nf4"], None, (0.9, 1 / 0.2))):
+            a = ours(args, "--train", model, "--no-roofs", "--seconds", "6", *ours_flags)["train"]
+            b = plain[-1] if peer_flags is None else json.loads(run([*peer, *peer_flags]))
+            if name == "LoRA step":
+                plain.append(b)
+            results.add(name, "tokens/s", False, a["tokens_per_s"], b["tokens_per_s"], bars[0], "" if peer_flags is not None else "beside PEFT in f32")
+            results.add(f"{name}: peak", "MB", True, a["peak_bytes"] * 1e-6, b["peak_bytes"] * 1e-6, bars[1])
+            print(f"{name}: plan {a['plan_bytes'] / a['pool_bytes'] - 1:+.1%} of the pool's peak")
+
+
 def geometric(values):
     return statistics.geometric_mean(values) if values else float("nan")
 

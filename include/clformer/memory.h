@@ -65,12 +65,12 @@ typedef struct clf_attention_bytes {
     uint64_t naive_scratch; /**< beyond them when scores and probabilities are stored: 2 · batch·heads·queries·keys */
     uint64_t saved;         /**< kept from the forward for the backward pass besides the inputs: out and lse */
     uint64_t naive_saved;   /**< likewise where probabilities are stored: batch·heads·queries·keys */
-    /** On the CPU, what clf_attention_backward() takes beyond inputs, gradients and what is saved: it grows with the keys. A d_mask
-     * that is summed over the queries takes heads / kv_heads · keys floats a thread more */
+    /** On the CPU, what clf_attention_backward() takes beyond inputs, gradients and what is saved: it grows with the
+     * keys. A d_mask that is summed over the queries takes heads / kv_heads · keys floats a thread more */
     uint64_t backward_scratch;
     /** What clf_attention() takes on a device (OpenCL) at most: nothing but for packed sequences' starts, unless there
-     * are so few queries that keys are split; how often, the device's size decides. `threads` makes no difference. The first call on tensor cores also tries
-     * them out, with scratch of its own */
+     * are so few queries that keys are split; how often, the device's size decides. `threads` makes no difference. The
+     * first call on tensor cores also tries them out, with scratch of its own */
     uint64_t device_scratch;
     /** What clf_attention_backward() takes there at most: it grows with the queries. d_alibi_slopes takes a float a
      * query and head more */

@@ -271,9 +271,9 @@ typedef struct clf_attention_args {
 /** out = softmax(mask(softcap(scale · q·kᵀ) − alibi + mask)) · v; every field combines with every other. A query that
  * sees no key yields 0, with lse −inf (the sink's, if there are sinks). Keys and values that
  * key_lengths, starts or table leave out may hold anything; all others are finite, hidden or not. More than 256 per
- * head, and other block dtypes, are CLF_UNSUPPORTED. Scores are never stored: arXiv:2205.14135, 2112.05682. clf_attention_memory()
- * says what memory it takes. Indices that lie in device memory are checked where the
- * host can read them; elsewhere a wrong one hides keys, and nothing outside the tensors is touched.
+ * head, and other block dtypes, are CLF_UNSUPPORTED. Scores are never stored: arXiv:2205.14135, 2112.05682.
+ * clf_attention_memory() says what memory it takes. Indices that lie in device memory are checked where the host can
+ * read them; elsewhere a wrong one hides keys, and nothing outside the tensors is touched.
  */
 CLF_API clf_status clf_attention(clf_context *ctx, const clf_attention_args *args);
 

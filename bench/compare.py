@@ -196,8 +196,8 @@ def main():
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--types", nargs="+", default=["F16", "Q8_0", "Q4_0", "Q4_K_M"])
     parser.add_argument("--context-types", nargs="+", default=["F16", "Q8_0"])
-    parser.add_argument("--only", nargs="+", choices=["models", "context", "ops", "attention", "cross_entropy"],
-                        default=["models", "context", "ops", "attention", "cross_entropy"])
+    parser.add_argument("--only", nargs="+", choices=["models", "context", "ops", "attention", "cross_entropy", "training"],
+                        default=["models", "context", "ops", "attention", "cross_entropy", "training"])
     parser.add_argument("--attention", nargs="+", default=["forward", "backward", "dtypes", "decode", "sparse", "scaling"],
                         help="parts of the comparison of attention")
     parser.add_argument("--json")
@@ -216,6 +216,8 @@ def main():
         compare_attention(args, results)
     if "cross_entropy" in args.only:
         compare_cross_entropy(args, results)
+    if "training" in args.only:
+        compare_training(args, results)
     results.show()
     if args.json:
         from importlib.metadata import version

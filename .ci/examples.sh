@@ -22,6 +22,8 @@ $bin/clformer-merge --adapter $golden/gguf/llama.gguf $golden/gguf/llama-adapter
 $bin/clformer-info --model "$work/merged" | grep -q f16
 ! $bin/clformer-merge $golden/models/llama $golden/adapters/phi3 "$work/wrong" 2>/dev/null
 ! $bin/clformer-generate --model /no/such/file --prompt x --tokens 1 2>/dev/null
+$bin/clformer-finetune --dry-run | grep -q 'tokens/s'
+! $bin/clformer-finetune --data /no/such/file --output "$(mktemp -d)" 2>/dev/null
 $bin/clformer-simple_attention --length 300 --heads 4 --kv-heads 1
 ! $bin/clformer-simple_attention --kv-heads 3 2>/dev/null
 echo "Once upon a time" | $bin/clformer-tokenize --model tests/golden/tokenizers/llama3-bpe --count

@@ -190,35 +190,10 @@ static void close_all(run *r) {
 
 /* The loop */
 
-/* Names the first trained tensor with a value that isn't finite. */
-static const char *culprit(const run *r) {
-    for (int i = 0; i < clf_trainer_parameters(r->trainer); i++) {
-        clf_parameter_info p;
-        if (clf_trainer_parameter(r->trainer, i, &p) != CLF_OK) return NULL;
-        const size_t bytes = clf_tensor_bytes(p.weight);
-        float *values = malloc(bytes);
-        bool finite = true;
-        if (values && clf_tensor_read(p.weight, values, bytes) == CLF_OK)
-            for (size_t k = 0; finite && k < bytes / sizeof *values; k++) finite = isfinite(values[k]);
-        free(values);
-        if (!finite) return p.name;
-    }
-    return NULL;
-}
-
 static int fail_pass(run *r, clf_status st) {
     char good[PATH_SIZE + 64];
     if (st != CLF_NOT_FINITE) return fail_status(r, "training", st);
-    const char *name = culprit(r);
-    run_last_good(r, good, sizeof good);
-    if (name)
-        return fail(r, "training", "step %lld: the loss is not a finite number, nor is %s; %s",
-                    (long long)r->at.step + 1, name, good);
-    return fail(
-        r, "training",
-        "step %lld: the loss is not a finite number; all trained weights are finite, so the model's own aren't, "
-        "or its activations are too large; %s",
-        (long long)r->at.step + 1, good);
+    return fail(r, "training", "%s; %s", clf_error_message(r->ctx), run_last_good(r, good, sizeof good));
 }
 
 /* One batch forward and backward. Its loss and, with --dpo, its answers are added. */

@@ -133,9 +133,9 @@ rm flip/checkpoint-00000*
 says none-is-good 1 'there is no older one that is good' "${run[@]}" --output flip --resume
 
 # not a number
-says not-finite 1 'step [0-9]+: .* not (a )?finite.*the last good checkpoint is nan/checkpoint-' --data data.jsonl --steps 60 --full --context 32 --save-every 1 \
+says not-finite 1 '(is -?(nan|inf)|gradient of .* is not finite).*the last good checkpoint is nan/checkpoint-' --data data.jsonl --steps 60 --full --context 32 --save-every 1 \
     --optimizer sgd --clip 0 --learning-rate 1000 --warmup 30 --output nan
-ok not-finite-is-named grep -qE '(the gradient of|nor is) [a-z]+[._]' log
+ok not-finite-is-named grep -qE "(gradient of|is -?(nan|inf):) [a-z]+[._]" log
 
 # other ways to train: half of a run, then the rest
 way=0
@@ -242,6 +242,9 @@ ok style-before eval '! tell | grep -q arr'
 ok style-after eval 'tell --adapter style/adapter | grep -q "^Once upon a time, arr, there sailed"'
 says merged 0 'the model is in style/model.gguf' --config style/config.json --resume --merge
 says other-model 1 'of another model' "${run[@]}" --model style/model.gguf --output else --resume=whole/checkpoint-000012.safetensors
+cp style/model.gguf nan.gguf
+printf '\377\377' | dd of=nan.gguf bs=1 seek=3000000 conv=notrunc status=none
+says model-not-finite 1 "the loss of step 1 is -?nan: [a-z]+[._].* holds a value that isn't finite" "${run[@]}" --model nan.gguf --output fresh-nan
 ok merged-tells-the-same eval '[ "$(tell --adapter style/adapter | head -c 120)" = "$(tell --model style/model.gguf | head -c 120)" ]'
 
 echo "$passed passed, $failed failed"

@@ -23,11 +23,6 @@ static const char *config_path(int argc, char **argv) {
     return path;
 }
 
-typedef struct words {
-    char **all; /* NULL-terminated */
-    int count;
-} words;
-
 static void add_word(words *w, char *word) {
     char **grown = realloc(w->all, ((size_t)w->count + 2) * sizeof *grown);
     if (!word || !grown) die("options", "out of memory");
@@ -56,13 +51,12 @@ static void add_flag(words *w, const char *path, const char *name, const json_t 
     add_word(w, word);
 }
 
-char **config_expand(int *count, char **argv) {
-    const int argc = *count;
+words config_expand(int argc, char **argv) {
     words w = {0};
     json_error_t error;
     const char *path = config_path(argc, argv), *name;
     json_t *value;
-    add_word(&w, argv[0]);
+    add_word(&w, strdup(argv[0]));
     if (path) {
         json_t *root = json_load_file(path, JSON_REJECT_DUPLICATES, &error);
         if (!root) {
@@ -75,7 +69,11 @@ char **config_expand(int *count, char **argv) {
         json_decref(root);
         add_word(&w, strdup("--config-ends"));
     }
-    for (int i = 1; i < argc; i++) add_word(&w, argv[i]);
-    *count = w.count;
-    return w.all;
+    for (int i = 1; i < argc; i++) add_word(&w, strdup(argv[i]));
+    return w;
+}
+
+void config_free(words *w) {
+    for (int i = 0; i < w->count; i++) free(w->all[i]);
+    free(w->all);
 }

@@ -2,8 +2,6 @@
 #define _GNU_SOURCE
 #include "options.h"
 
-#include "config.h"
-
 #include <argp.h>
 #include <errno.h>
 #include <limits.h>
@@ -329,7 +327,6 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
 }
 
 void options_parse(options *o, int argc, char **argv) {
-    static char **all; /* options point into it */
     const struct argp argp = {flags, parse, NULL, "Fine-tunes a language model: a low-rank adapter, or every weight.",
                               NULL,  NULL,  NULL};
     *o = (options){.output = "finetune",
@@ -341,12 +338,13 @@ void options_parse(options *o, int argc, char **argv) {
                    .schedule = {.schedule = CLF_SCHEDULE_COSINE},
                    .trainer = {.clip = 1},
                    .given = json_object()};
-    all = config_expand(&argc, argv);
-    argp_parse(&argp, argc, all, 0, NULL, o);
+    o->words = config_expand(argc, argv);
+    argp_parse(&argp, o->words.count, o->words.all, 0, NULL, o);
 }
 
 void options_free(options *o) {
     json_decref(o->given);
+    config_free(&o->words);
 }
 
 /* Comparing with a checkpoint's */

@@ -5,6 +5,8 @@
 #include <clformer/clformer.h>
 #include <jansson.h>
 
+#include "config.h"
+
 enum { MAX_DATA = 64 };
 
 typedef enum resume { RESUME_NO, RESUME_NEWEST, RESUME_AUTO, RESUME_FILE } resume;
@@ -24,10 +26,11 @@ typedef struct options {
     uint64_t memory_limit;
     const char *merge_dtype; /* NULL: as the model has them */
     bool pack, skip_bad_lines, merge, dry_run, scale_given;
+    words words;   /* what the strings point into */
     json_t *given; /* every option as it was given, by name: a configuration file that gives the same run */
 } options;
 
-/* Fills `o`, or says what is wrong and exits. The strings are argv's, or owned by `o`. */
+/* Fills `o`, or says what is wrong and exits. */
 void options_parse(options *o, int argc, char **argv);
 void options_free(options *o);
 

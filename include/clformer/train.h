@@ -294,8 +294,9 @@ CLF_API void clf_trainer_destroy(clf_trainer *trainer); /**< NULL is accepted */
 
 /** Runs the batch forward and backward and adds its gradients, those of the loss's sum ÷ `targets`, to the others since
  * the last update. *loss receives the sum over the batch's targets, z-loss and smoothing included; NULL: not wanted.
- * @return CLF_INVALID_ARGUMENT (ids, labels, starts), CLF_NOT_FINITE if the loss isn't finite. After a failure of the
- * arguments everything is as before; after others the gradients of the step are cleared */
+ * @return CLF_INVALID_ARGUMENT (ids, labels, starts), CLF_NOT_FINITE if the loss isn't finite, with the first weight in
+ * the message that isn't. After a failure of the arguments everything is as before; after others the gradients of the
+ * step are cleared */
 CLF_API clf_status clf_trainer_accumulate(clf_trainer *trainer, const clf_batch *batch, int64_t targets, double *loss);
 /** The loss alone: no gradient, no dropout. */
 CLF_API clf_status clf_trainer_evaluate(clf_trainer *trainer, const clf_batch *batch, double *loss);

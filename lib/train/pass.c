@@ -158,9 +158,12 @@ clf_status clf_pass_loss(clf_trainer *t, int64_t n, double *loss) {
     double sum = 0;
     for (int64_t i = 0; i < n; i++) sum += (double)t->host_values[i];
     if (loss) *loss = sum;
-    CLF_CHECK(&t->ctx->error, isfinite(sum), CLF_NOT_FINITE, "trainer: the loss of step %lld is %g",
-              (long long)t->step + 1, sum);
-    return CLF_OK;
+    if (isfinite(sum)) return CLF_OK;
+    char name[CLF_WEIGHT_NAME_SIZE];
+    const char *culprit = clf_trainer_culprit(t, name);
+    return clf_fail(&t->ctx->error, CLF_NOT_FINITE, "trainer: the loss of step %lld is %g: %s%s",
+                    (long long)t->step + 1, sum, culprit ? culprit : "activations overflow, the weights are finite",
+                    culprit ? " holds a value that isn't finite" : "");
 }
 
 static clf_status accumulate(clf_trainer *t, const clf_batch *batch, int64_t targets, double *loss) {

@@ -30,6 +30,8 @@ struct clf_trainer {
 int clf_checkpoint_group(int checkpointing, int n_layers);
 clf_status clf_trainer_enter(const clf_trainer *trainer);
 clf_status clf_trainer_clear_gradients(clf_trainer *trainer);
+/* A weight with a value that isn't finite, perhaps written to `name`; NULL: none is found. */
+const char *clf_trainer_culprit(const clf_trainer *trainer, char name[CLF_WEIGHT_NAME_SIZE]);
 
 /* The parts of a pass over a batch. */
 clf_status clf_pass_check(const clf_trainer *trainer, const clf_batch *batch);

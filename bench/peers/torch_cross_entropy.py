@@ -46,6 +46,8 @@ def compare(lib, rows, k, vocab, frozen, rounds):
         result.backward()
         return result
 
+    lib.check(lib.lib.clf_memory_trim(lib.context))
+    lib.check(lib.lib.clf_memory_reset_peak(lib.context))
     before = peak(lib)
     ours()
     extra = (peak(lib) - before) / (4 * rows * vocab)

@@ -409,6 +409,110 @@ static void no_targets_no_gradient(void **state) {
     close_setting(&s);
 }
 
+/* Adds `step` times the gradients to the weights. */
+static void move_along(const setting *s, const float *gradients, double step) {
+    int64_t at = 0;
+    for (int i = 0; i < s->trainer->parameters.count; i++) {
+        clf_tensor *w = &s->trainer->parameters.all[i].master;
+        const int64_t n = clf_elements(w);
+        float *v = malloc((size_t)n * sizeof *v);
+        assert_ok(s->ctx, clf_tensor_read(w, v, (size_t)n * sizeof *v));
+        for (int64_t j = 0; j < n; j++) v[j] = (float)((double)v[j] + step * (double)gradients[at + j]);
+        assert_ok(s->ctx, clf_tensor_write(w, v, (size_t)n * sizeof *v));
+        free(v);
+        at += n;
+    }
+}
+
+/* Two pairs. The adapter begins as the reference, with a loss of log 2; its gradient is the slope of the loss; the
+ * chosen answers win. */
+static void preferences_are_learnt(void **state) {
+    (void)state;
+    enum { PAIRS = SEQUENCES / 2 };
+    setting s = open_setting("cpu", "golden/models/llama", (clf_trainer_args){.lora = {.rank = 4}, .seed = 2});
+    const text t = make_text(11);
+    const clf_batch b = whole(&t);
+    clf_preference p, above, below;
+    assert_ok(s.ctx, clf_trainer_accumulate_preference(s.trainer, &b, PAIRS, 0.5F, &p));
+    assert_true(p.pairs == PAIRS && p.correct == 0 && fabs(p.loss - PAIRS * log(2)) < 1e-9 && p.margin == 0);
+    assert_ok(s.ctx, clf_trainer_update(s.trainer, 1e-3F, NULL));
+
+    float *g = values();
+    assert_ok(s.ctx, clf_trainer_accumulate_preference(s.trainer, &b, PAIRS, 0.5F, &p));
+    const int64_t n = collect(&s, true, g);
+    double squares = 0;
+    for (int64_t i = 0; i < n; i++) squares += (double)g[i] * (double)g[i];
+    const double step = 1e-3 / squares; /* changes the mean loss by about 1e-3 */
+    move_along(&s, g, step);
+    assert_ok(s.ctx, clf_trainer_accumulate_preference(s.trainer, &b, PAIRS, 0.5F, &above));
+    move_along(&s, g, -2 * step);
+    assert_ok(s.ctx, clf_trainer_accumulate_preference(s.trainer, &b, PAIRS, 0.5F, &below));
+    move_along(&s, g, step);
+    const double slope = (above.loss - below.loss) / PAIRS / (2 * step);
+    print_message("slope %.6g, gradient %.6g\n", slope, squares);
+    assert_true(squares > 0 && fabs(slope / squares - 1) < 1e-2);
+    free(g);
+
+    assert_ok(s.ctx, clf_trainer_update(s.trainer, 0, NULL));
+    for (int i = 0; i < 20; i++) {
+        assert_ok(s.ctx, clf_trainer_accumulate_preference(s.trainer, &b, PAIRS, 0.5F, &p));
+        assert_ok(s.ctx, clf_trainer_update(s.trainer, 1e-2F, NULL));
+    }
+    assert_true(p.correct == PAIRS && p.loss < 0.3 * PAIRS);
+    clf_batch odd = b;
+    odd.sequences = SEQUENCES - 1;
+    odd.tokens = starts[SEQUENCES - 1];
+    assert_int_equal(clf_trainer_accumulate_preference(s.trainer, &odd, 1, 0.5F, &p), CLF_INVALID_ARGUMENT);
+    assert_int_equal(clf_trainer_accumulate_preference(s.trainer, &b, 1, 0, &p), CLF_INVALID_ARGUMENT);
+    close_setting(&s);
+}
+
+/* What was planned from the file is what the pool counts. */
+static void plans_are_kept(void **state) {
+    (void)state;
+    static const struct {
+        const char *path;
+        clf_dtype quantize;
+        clf_trainer_args args;
+    } plans[] = {
+        {"golden/models/llama", CLF_F32, {.mode = CLF_TRAIN_FULL}},
+        {"golden/models/gemma3", CLF_F32, {.mode = CLF_TRAIN_FULL, .compute = CLF_BF16, .checkpointing = 1}},
+        {"golden/models/qwen3", CLF_F32, {.lora = {.rank = 6, .dropout = 0.1F}, .checkpointing = CLF_CHECKPOINT_SQRT}},
+        {"golden/gguf/llama.gguf", CLF_F32, {.lora = {.rank = 6}, .train_output = true}},
+        {"../examples/default_model/default.gguf", CLF_F32, {.mode = CLF_TRAIN_FULL, .optimizer_8bit = true}},
+        {"../examples/default_model/default.gguf", CLF_NF4, {.lora = {.rank = 8}, .checkpointing = 1}},
+    };
+    for (size_t i = 0; i < sizeof plans / sizeof *plans; i++) {
+        clf_trainer_args args = plans[i].args;
+        clf_trainer_estimate said;
+        char message[256] = "";
+        args.tokens = TOKENS;
+        args.sequences = SEQUENCES;
+        assert_int_equal(clf_estimate_trainer(&said, &(clf_trainer_estimate_args){.path = plans[i].path,
+                                                                                  .quantize = plans[i].quantize,
+                                                                                  .trainer = args,
+                                                                                  .error = message,
+                                                                                  .error_size = sizeof message}),
+                         CLF_OK);
+        setting s = {.ctx = open_context("cpu", 0)};
+        assert_ok(s.ctx, clf_model_load(&s.model, &(clf_model_args){.path = plans[i].path,
+                                                                    .mmap = true,
+                                                                    .contexts = &s.ctx,
+                                                                    .n_contexts = 1,
+                                                                    .quantize = plans[i].quantize}));
+        args.model = s.model;
+        assert_ok(s.ctx, clf_trainer_create(&s.trainer, &args));
+        warm_up(&s, 2);
+        clf_memory_stats stats;
+        assert_ok(s.ctx, clf_memory_get_stats(s.ctx, &stats));
+        const double counted = (double)(stats.peak_asked + stats.mapped);
+        print_message("%s: planned %+.2f %% of %.0f bytes\n", plans[i].path, 100 * ((double)said.total / counted - 1),
+                      counted);
+        assert_true(fabs((double)said.total / counted - 1) < 0.1);
+        close_setting(&s);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(checkpointing_changes_no_bit),
@@ -421,6 +525,8 @@ int main(void) {
         cmocka_unit_test(overflow_skips_the_step),
         cmocka_unit_test(wrong_arguments_are_refused),
         cmocka_unit_test(no_targets_no_gradient),
+        cmocka_unit_test(preferences_are_learnt),
+        cmocka_unit_test(plans_are_kept),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -68,7 +68,7 @@ static clf_status run(clf_context *ctx, const clf_attention_args *a, const plan 
     const int64_t *q = a->query->shape, rows = q[0] * q[1] * q[2];
     const tile *t = p->tile;
     static const char *const products[] = {"-DWGMMA=0", "-DWGMMA=1", "-DWGMMA=1 -cl-nv-arch sm_90a",
-                                           "-DWGMMA=1 " CLF_NVIDIA_MARKED};
+                                           ("-DWGMMA=1 " CLF_NVIDIA_MARKED)};
     char common[96], options[384];
     clf_nvidia_options(ctx, a->query->dtype, common, sizeof common);
     snprintf(options, sizeof options,

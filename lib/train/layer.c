@@ -1,8 +1,8 @@
 /* layer.c: the formula of layer.h and its derivative, side by side. */
 #include "layer.h"
 
-#include "../core/random.h"
 #include "../model/architecture.h"
+#include "project.h"
 
 static int64_t larger(int64_t a, int64_t b) {
     return a > b ? a : b;
@@ -15,14 +15,6 @@ void clf_work_widths(int64_t width[CLF_WORK_COUNT], const clf_config *c, int64_t
     width[CLF_WORK_WIDE] = larger(c->ffn_size, attended + qkv);
     width[CLF_WORK_INNER] = width[CLF_WORK_D_INNER] = CLF_LINEAR_MAX * lora_rank;
     width[CLF_WORK_DROPPED] = dropout ? larger(c->ffn_size, larger(hidden, attended)) : 0;
-}
-
-/* [T, width] at column block `*at` of a work tensor, which moves on: blocks lie one after another, each contiguous. */
-static clf_tensor take(const clf_tensor *work, int64_t *at, int64_t width) {
-    const int64_t n = work->shape[0];
-    const clf_tensor t = clf_view_of(work, 2, (const int64_t[]){n, width}, NULL, n * *at);
-    *at += width;
-    return t;
 }
 
 /* [T, heads · dim] as [heads, T, dim], or with a batch of 1 before it. */
@@ -68,132 +60,6 @@ static clf_status norm_backward(const clf_pass *p, const clf_layer *l, const clf
                                                                        .residual = residual,
                                                                        .d_x = &d,
                                                                        .d_weight = g->weight[id]});
-}
-
-/* Products with adapters */
-
-/* Each adapter of each block drops other elements, the same ones in every pass over the micro-batch. */
-static uint64_t dropout_seed(const clf_pass *p, const clf_layer *l, clf_weight id) {
-    return clf_seed_of(p->seed, (uint64_t)(l - p->model->layers) * CLF_W_MATRICES + id);
-}
-
-static clf_status drop(const clf_pass *p, const clf_layer *l, clf_weight id, const clf_tensor *x,
-                       const clf_tensor *residual, clf_tensor *out) {
-    return clf_dropout(
-        l->ctx,
-        &(clf_dropout_args){
-            .x = x, .residual = residual, .probability = p->dropout, .seed = dropout_seed(p, l, id), .out = out});
-}
-
-/* The adapted ones among `count` products from `first`. */
-static int adapted(const clf_pass *p, const clf_layer *l, clf_weight first, int count, int at[CLF_LINEAR_MAX]) {
-    int n = 0;
-    for (int i = 0; i < count && !p->base_only; i++)
-        if (l->lora[first + (clf_weight)i].a.buffer) at[n++] = i;
-    return n;
-}
-
-/* What adapter `id` sees of x: x, or with dropout a part of it. */
-static clf_status seen(const clf_pass *p, const clf_layer *l, clf_weight id, const clf_tensor *x, clf_tensor *out) {
-    *out = *x;
-    if (p->dropout == 0) return CLF_OK;
-    int64_t at = 0;
-    *out = take(&p->work[CLF_WORK_DROPPED], &at, x->shape[1]);
-    return drop(p, l, id, x, NULL, out);
-}
-
-/* inner = seen(x)·Aᵀ */
-static clf_status shrink(const clf_pass *p, const clf_layer *l, clf_weight id, const clf_tensor *x, clf_tensor *inner) {
-    clf_tensor part;
-    int64_t at = 0;
-    *inner = take(&p->work[CLF_WORK_INNER], &at, l->lora[id].a.shape[0]);
-    CLF_TRY(seen(p, l, id, x, &part));
-    return clf_linear(l->ctx, &(clf_linear_args){.x = &part, .weight = {&l->lora[id].a}, .out = {inner}});
-}
-
-/* out[i] = x·W[first + i]ᵀ + bias (+ residual) + scale · (seen(x)·Aᵀ)·Bᵀ */
-static clf_status project(const clf_pass *p, const clf_layer *l, clf_weight first, int count, const clf_tensor *x,
-                          const clf_tensor *residual, clf_tensor *out) {
-    clf_linear_args args = {.x = x, .residual = residual, .precision = CLF_LINEAR_EXACT};
-    int at[CLF_LINEAR_MAX];
-    for (int i = 0; i < count; i++) {
-        args.weight[i] = &l->weight[first + (clf_weight)i];
-        args.bias[i] = clf_weight_of(l, CLF_W_QUERY_BIAS + first + (clf_weight)i);
-        args.out[i] = &out[i];
-    }
-    CLF_TRY(clf_linear(l->ctx, &args));
-    const int n = adapted(p, l, first, count, at);
-    for (int j = 0; j < n; j++) {
-        const clf_weight id = first + (clf_weight)at[j];
-        const clf_lora *lora = &l->lora[id];
-        clf_tensor inner;
-        CLF_TRY(shrink(p, l, id, x, &inner));
-        CLF_TRY(clf_linear(l->ctx, &(clf_linear_args){.x = &inner,
-                                                      .weight = {&lora->b},
-                                                      .residual = &out[at[j]],
-                                                      .scale = lora->scale,
-                                                      .out = {&out[at[j]]}}));
-    }
-    return CLF_OK;
-}
-
-/* Adapter `id` for d_out: with d_inner = scale · d_out·B, d_A += d_innerᵀ·seen(x) and d_B += scale · d_outᵀ·inner where
- * x is given; d_x += dropout(d_inner·A) where d_x is. */
-static clf_status adapter_backward(const clf_pass *p, const clf_layer *l, const clf_layer_gradients *g, clf_weight id,
-                                   const clf_tensor *x, const clf_tensor *d_out, clf_tensor *d_x) {
-    const clf_lora *lora = &l->lora[id];
-    int64_t at = 0;
-    clf_tensor inner, part, d_inner = take(&p->work[CLF_WORK_D_INNER], &at, lora->a.shape[0]);
-    if (x) CLF_TRY(shrink(p, l, id, x, &inner));
-    CLF_TRY(clf_linear_backward(l->ctx, &(clf_linear_backward_args){.x = x ? &inner : NULL,
-                                                                    .weight = {&lora->b},
-                                                                    .d_out = {d_out},
-                                                                    .scale = lora->scale,
-                                                                    .d_x = &d_inner,
-                                                                    .d_weight = {x ? g->b[id] : NULL}}));
-    if (x) {
-        CLF_TRY(seen(p, l, id, x, &part));
-        CLF_TRY(clf_linear_backward(
-            l->ctx, &(clf_linear_backward_args){.x = &part, .d_out = {&d_inner}, .d_weight = {g->a[id]}}));
-    }
-    if (!d_x) return CLF_OK;
-    if (p->dropout == 0)
-        return clf_linear_backward(l->ctx, &(clf_linear_backward_args){
-                                               .weight = {&lora->a}, .d_out = {&d_inner}, .residual = d_x, .d_x = d_x});
-    at = 0;
-    part = take(&p->work[CLF_WORK_DROPPED], &at, d_x->shape[1]);
-    CLF_TRY(clf_linear_backward(l->ctx,
-                                &(clf_linear_backward_args){.weight = {&lora->a}, .d_out = {&d_inner}, .d_x = &part}));
-    return drop(p, l, id, &part, d_x, d_x);
-}
-
-/* Whether anything of these products is trained, so that their x is needed. */
-static bool trained(const clf_layer_gradients *g, clf_weight first, int count) {
-    for (clf_weight id = first; id < first + (clf_weight)count; id++)
-        if (g->weight[id] || g->weight[CLF_W_QUERY_BIAS + id] || g->a[id]) return true;
-    return false;
-}
-
-/* Gradients of project(): by the weights where x is given, by x where d_x is. */
-static clf_status project_backward(const clf_pass *p, const clf_layer *l, const clf_layer_gradients *g,
-                                   clf_weight first, int count, const clf_tensor *x, const clf_tensor *d_out,
-                                   clf_tensor *d_x) {
-    clf_linear_backward_args args = {.x = x, .d_x = d_x};
-    int at[CLF_LINEAR_MAX];
-    bool any = d_x != NULL;
-    for (int i = 0; i < count; i++) {
-        const clf_weight id = first + (clf_weight)i;
-        args.weight[i] = &l->weight[id];
-        args.d_out[i] = &d_out[i];
-        if (!x) continue;
-        args.d_weight[i] = g->weight[id];
-        args.d_bias[i] = g->weight[CLF_W_QUERY_BIAS + id];
-        any |= args.d_weight[i] || args.d_bias[i];
-    }
-    if (any) CLF_TRY(clf_linear_backward(l->ctx, &args));
-    const int n = adapted(p, l, first, count, at);
-    for (int j = 0; j < n; j++) CLF_TRY(adapter_backward(p, l, g, first + (clf_weight)at[j], x, &d_out[at[j]], d_x));
-    return CLF_OK;
 }
 
 /* Attention */
@@ -245,7 +111,7 @@ static clf_status attention_forward(const clf_pass *p, int index, const clf_save
     CLF_TRY(norm(p, l, CLF_W_ATTENTION_NORM, 0, x, &s->stat[CLF_STAT_ATTENTION_NORM], h));
     clf_tensor qkv[] = {s->act[c->qk_norm ? CLF_SAVED_RAW_QUERY : CLF_SAVED_QUERY],
                         s->act[c->qk_norm ? CLF_SAVED_RAW_KEY : CLF_SAVED_KEY], s->act[CLF_SAVED_VALUE]};
-    CLF_TRY(project(p, l, CLF_W_QUERY, 3, h, NULL, qkv));
+    CLF_TRY(clf_project(p, l, CLF_W_QUERY, 3, h, NULL, qkv));
     if (c->qk_norm) {
         CLF_TRY(
             norm(p, l, CLF_W_QUERY_NORM, c->n_heads, &qkv[0], &s->stat[CLF_STAT_QUERY_NORM], &s->act[CLF_SAVED_QUERY]));
@@ -259,8 +125,8 @@ static clf_status attention_forward(const clf_pass *p, int index, const clf_save
     CLF_TRY(clf_attention(l->ctx, &a.args));
 
     clf_tensor middle = s->act[CLF_SAVED_MIDDLE], branch = s->act[CLF_SAVED_ATTENTION_BRANCH];
-    if (!c->post_norms) return project(p, l, CLF_W_OUTPUT, 1, &s->act[CLF_SAVED_ATTENDED], x, &middle);
-    CLF_TRY(project(p, l, CLF_W_OUTPUT, 1, &s->act[CLF_SAVED_ATTENDED], NULL, &branch));
+    if (!c->post_norms) return clf_project(p, l, CLF_W_OUTPUT, 1, &s->act[CLF_SAVED_ATTENDED], x, &middle);
+    CLF_TRY(clf_project(p, l, CLF_W_OUTPUT, 1, &s->act[CLF_SAVED_ATTENDED], NULL, &branch));
     CLF_TRY(norm(p, l, CLF_W_POST_ATTENTION_NORM, 0, &branch, &s->stat[CLF_STAT_POST_ATTENTION_NORM], h));
     return clf_add(l->ctx, &(clf_add_args){.a = x, .b = h, .out = &middle});
 }
@@ -277,10 +143,10 @@ static clf_status attention_backward(const clf_pass *p, int index, const clf_sav
     const clf_tensor *d_branch = c->post_norms ? &d_h : &d_x, *attended = &s->act[CLF_SAVED_ATTENDED];
     const clf_tensor *wide = &p->work[CLF_WORK_WIDE];
     int64_t at = 0;
-    clf_tensor d_attended = take(wide, &at, attended->shape[1]), d_qkv[3];
-    for (int i = 0; i < 3; i++) d_qkv[i] = take(wide, &at, s->act[CLF_SAVED_QUERY + i].shape[1]);
-    CLF_TRY(project_backward(p, l, g, CLF_W_OUTPUT, 1, trained(g, CLF_W_OUTPUT, 1) ? attended : NULL, d_branch,
-                             &d_attended));
+    clf_tensor d_attended = clf_work_take(wide, &at, attended->shape[1]), d_qkv[3];
+    for (int i = 0; i < 3; i++) d_qkv[i] = clf_work_take(wide, &at, s->act[CLF_SAVED_QUERY + i].shape[1]);
+    CLF_TRY(clf_project_backward(p, l, g, CLF_W_OUTPUT, 1, clf_trained(g, CLF_W_OUTPUT, 1) ? attended : NULL, d_branch,
+                                 &d_attended));
 
     attention a;
     prepare(&a, p, s, windowed);
@@ -300,10 +166,10 @@ static clf_status attention_backward(const clf_pass *p, int index, const clf_sav
     }
 
     const clf_tensor *x = &s->act[CLF_SAVED_INPUT];
-    const bool wanted = trained(g, CLF_W_QUERY, 3);
+    const bool wanted = clf_trained(g, CLF_W_QUERY, 3);
     if (wanted) CLF_TRY(norm(p, l, CLF_W_ATTENTION_NORM, 0, x, NULL, &h));
     if (wanted || input_wanted)
-        CLF_TRY(project_backward(p, l, g, CLF_W_QUERY, 3, wanted ? &h : NULL, d_qkv, input_wanted ? &d_h : NULL));
+        CLF_TRY(clf_project_backward(p, l, g, CLF_W_QUERY, 3, wanted ? &h : NULL, d_qkv, input_wanted ? &d_h : NULL));
     if (!input_wanted) return CLF_OK;
     return norm_backward(p, l, g, CLF_W_ATTENTION_NORM, 0, x, &s->stat[CLF_STAT_ATTENTION_NORM], &d_h, &d_x, &d_x);
 }
@@ -314,14 +180,14 @@ static clf_status ffn_forward(const clf_pass *p, int index, const clf_saved_set 
     const clf_tensor *middle = &s->act[CLF_SAVED_MIDDLE], *h = &p->work[CLF_WORK_NORMED];
     clf_tensor gate_up[] = {s->act[CLF_SAVED_GATE], s->act[CLF_SAVED_UP]}, branch = s->act[CLF_SAVED_FFN_BRANCH];
     CLF_TRY(norm(p, l, CLF_W_FFN_NORM, 0, middle, &s->stat[CLF_STAT_FFN_NORM], h));
-    CLF_TRY(project(p, l, CLF_W_GATE, 2, h, NULL, gate_up));
+    CLF_TRY(clf_project(p, l, CLF_W_GATE, 2, h, NULL, gate_up));
     if (!out && !c->post_norms) return CLF_OK;
     int64_t at = 0;
-    clf_tensor ffn = take(&p->work[CLF_WORK_WIDE], &at, c->ffn_size);
+    clf_tensor ffn = clf_work_take(&p->work[CLF_WORK_WIDE], &at, c->ffn_size);
     CLF_TRY(clf_glu(l->ctx,
                     &(clf_glu_args){.gate = &gate_up[0], .up = &gate_up[1], .activation = c->activation, .out = &ffn}));
-    if (!c->post_norms) return project(p, l, CLF_W_DOWN, 1, &ffn, middle, out);
-    CLF_TRY(project(p, l, CLF_W_DOWN, 1, &ffn, NULL, &branch));
+    if (!c->post_norms) return clf_project(p, l, CLF_W_DOWN, 1, &ffn, middle, out);
+    CLF_TRY(clf_project(p, l, CLF_W_DOWN, 1, &ffn, NULL, &branch));
     CLF_TRY(norm(p, l, CLF_W_POST_FFN_NORM, 0, &branch, &s->stat[CLF_STAT_POST_FFN_NORM], h));
     return out ? clf_add(l->ctx, &(clf_add_args){.a = middle, .b = h, .out = out}) : CLF_OK;
 }
@@ -336,10 +202,10 @@ static clf_status ffn_backward(const clf_pass *p, int index, const clf_saved_set
                               &s->stat[CLF_STAT_POST_FFN_NORM], &d_x, NULL, &d_h));
     const clf_tensor *d_branch = c->post_norms ? &d_h : &d_x;
     int64_t at = 0;
-    clf_tensor ffn = take(&p->work[CLF_WORK_WIDE], &at, c->ffn_size);
+    clf_tensor ffn = clf_work_take(&p->work[CLF_WORK_WIDE], &at, c->ffn_size);
     clf_tensor gate_up[] = {s->act[CLF_SAVED_GATE], s->act[CLF_SAVED_UP]};
-    const bool down = trained(g, CLF_W_DOWN, 1), wanted = trained(g, CLF_W_GATE, 2);
-    CLF_TRY(project_backward(p, l, g, CLF_W_DOWN, 1, NULL, d_branch, &ffn)); /* d_ffn; then ffn over it */
+    const bool down = clf_trained(g, CLF_W_DOWN, 1), wanted = clf_trained(g, CLF_W_GATE, 2);
+    CLF_TRY(clf_project_backward(p, l, g, CLF_W_DOWN, 1, NULL, d_branch, &ffn)); /* d_ffn; then ffn over it */
     CLF_TRY(clf_glu_backward(l->ctx, &(clf_glu_backward_args){.gate = &gate_up[0],
                                                               .up = &gate_up[1],
                                                               .activation = c->activation,
@@ -347,9 +213,9 @@ static clf_status ffn_backward(const clf_pass *p, int index, const clf_saved_set
                                                               .d_gate = &gate_up[0],
                                                               .d_up = &gate_up[1],
                                                               .out = down ? &ffn : NULL}));
-    if (down) CLF_TRY(project_backward(p, l, g, CLF_W_DOWN, 1, &ffn, d_branch, NULL));
+    if (down) CLF_TRY(clf_project_backward(p, l, g, CLF_W_DOWN, 1, &ffn, d_branch, NULL));
     if (wanted) CLF_TRY(norm(p, l, CLF_W_FFN_NORM, 0, middle, NULL, &h));
-    CLF_TRY(project_backward(p, l, g, CLF_W_GATE, 2, wanted ? &h : NULL, gate_up, &d_h));
+    CLF_TRY(clf_project_backward(p, l, g, CLF_W_GATE, 2, wanted ? &h : NULL, gate_up, &d_h));
     return norm_backward(p, l, g, CLF_W_FFN_NORM, 0, middle, &s->stat[CLF_STAT_FFN_NORM], &d_h, &d_x, &d_x);
 }
 

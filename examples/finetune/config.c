@@ -69,7 +69,7 @@ words config_expand(int argc, char **argv) {
         json_decref(root);
         add_word(&w, strdup("--config-ends"));
     }
-    for (int i = 1; i < argc; i++) add_word(&w, strdup(argv[i]));
+    for (int i = 1; i < argc && argv[i]; i++) add_word(&w, strdup(argv[i]));
     return w;
 }
 

@@ -139,7 +139,7 @@ static int resume_newest(run *r) {
         if (r->o.resume == RESUME_AUTO)
             metrics_say(&r->m, "%s", why);
         else if (!*refused)
-            strcpy(refused, why);
+            snprintf(refused, sizeof refused, "%s", why);
     }
     if (*refused && step >= 0) return fail(r, "resume", "%s; the one before it is good: --resume=%s", refused, path);
     if (*refused) return fail(r, "resume", "%s; there is no older one that is good", refused);

@@ -13,6 +13,10 @@ typedef struct clf_error {
 /* Formats the message and returns `status`. `err` may be NULL: the message is dropped. */
 __attribute__((format(printf, 3, 4))) clf_status clf_fail(clf_error *err, clf_status status, const char *format, ...);
 
+#ifdef __clang_analyzer__ /* which then knows that it returns `status` */
+#define clf_fail(err, status, ...) ((void)clf_fail(err, status, __VA_ARGS__), (status))
+#endif
+
 /* Puts "prefix: " before the message of a failure on its way up; returns err->status. `err` is not NULL. */
 __attribute__((format(printf, 2, 3))) clf_status clf_fail_in(clf_error *err, const char *format, ...);
 

@@ -88,14 +88,14 @@ static clf_status copy_files(const saving *s) {
  * torch_dtype. */
 static size_t dtype_at(const char *in, size_t n, size_t i) {
     static const char *const keys[] = {"\"dtype\"", "\"torch_dtype\""};
-    static const char space[] = " \t\r\n";
+    static const char space[] = {' ', '\t', '\r', '\n'};
     if (in[i] != '"' || (i && in[i - 1] == '\\')) return 0;
     for (int k = 0; k < 2; k++) {
         size_t at = i + strlen(keys[k]);
-        if (at >= n || memcmp(in + i, keys[k], strlen(keys[k]))) continue;
-        while (at < n && memchr(space, in[at], 4)) at++;
+        if (at >= n || strncmp(in + i, keys[k], strlen(keys[k]))) continue;
+        while (at < n && memchr(space, in[at], sizeof space)) at++;
         if (at == n || in[at++] != ':') return 0;
-        while (at < n && memchr(space, in[at], 4)) at++;
+        while (at < n && memchr(space, in[at], sizeof space)) at++;
         return at < n && in[at] == '"' ? at + 1 : 0;
     }
     return 0;
@@ -111,8 +111,7 @@ static size_t set_dtype(char *out, const char *in, size_t n, clf_dtype dtype) {
         if (end) {
             memcpy(out + m, in + i, value - i);
             m += value - i;
-            memcpy(out + m, name, strlen(name));
-            m += strlen(name);
+            for (const char *c = name; *c; c++) out[m++] = *c;
             i = (size_t)(end - in);
         }
         out[m++] = in[i++];

@@ -81,9 +81,9 @@ clf_status clf_nf4_quantize(void *out, const float *x, int64_t n, clf_error *err
         float largest = 0;
         for (int j = 0; j < CLF_NF4_VALUES; j++) {
             if (!isfinite(from[j])) {
+                const int64_t at = b * CLF_NF4_VALUES + j;
                 free(magnitude);
-                return clf_fail(err, CLF_NOT_FINITE, "nf4: value %lld is %g", (long long)(b * CLF_NF4_VALUES + j),
-                                (double)from[j]);
+                return clf_fail(err, CLF_NOT_FINITE, "nf4: value %lld is %g", (long long)at, (double)from[j]);
             }
             largest = fmaxf(largest, fabsf(from[j]));
         }

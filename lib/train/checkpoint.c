@@ -154,7 +154,7 @@ static clf_status copy_fact(const reading *r, const char *key, char *out, size_t
     const char *value = clf_safetensors_metadata(r->file, key);
     CLF_CHECK(r->err, value && strlen(value) < size, CLF_BAD_FILE, "checkpoint %s: %s is missing or too long", r->path,
               key);
-    strcpy(out, value);
+    snprintf(out, size, "%s", value);
     return CLF_OK;
 }
 
@@ -215,7 +215,7 @@ static clf_status load(clf_trainer *t, reading *r, char *extra, size_t extra_siz
     t->step = strtoll(f.step, NULL, 10);
     t->micro_batch = t->settled = strtoll(f.micro_batch, NULL, 10);
     t->args.loss_scale = strtof(f.loss_scale, NULL);
-    if (extra) strcpy(extra, f.extra);
+    if (extra) snprintf(extra, extra_size, "%s", f.extra);
     return refresh(t);
 }
 

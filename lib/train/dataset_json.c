@@ -174,7 +174,7 @@ clf_status clf_dataset_json(const clf_dataset_args *args, const char *line, size
                             clf_sample *sample, clf_error *err) {
     const clf_tokenizer *t = args->tokenizer;
     json_t *root;
-    record r;
+    record r = {0};
     CLF_TRY(clf_json_parse(&root, line, length, "sample", err));
     clf_status st = read_record(&r, root, args->preference, err);
     if (st == CLF_OK && json_is_array(r.sides[0]) && !clf_tokenizer_chat_family(t))

@@ -96,7 +96,7 @@ clf_status clf_tensor_create(clf_tensor **out, clf_context *ctx, const clf_tenso
 clf_tensor clf_view_of(const clf_tensor *t, int ndim, const int64_t *shape, const int64_t *stride, int64_t offset) {
     clf_tensor v = *t;
     v.ndim = ndim;
-    memcpy(v.shape, shape, (size_t)ndim * sizeof *shape);
+    if (ndim) memcpy(v.shape, shape, (size_t)ndim * sizeof *shape);
     if (stride)
         memcpy(v.stride, stride, (size_t)ndim * sizeof *stride);
     else
@@ -115,9 +115,9 @@ static clf_status view(clf_tensor **out, const clf_tensor *t, int ndim, const in
     CLF_TRY(check_shape(err, t->dtype, ndim, shape, &elements, &bytes));
     clf_tensor v = *t;
     v.ndim = ndim;
-    memcpy(v.shape, shape, (size_t)ndim * sizeof *shape);
+    if (ndim) memcpy(v.shape, shape, (size_t)ndim * sizeof *shape);
     set_contiguous(&v);
-    if (stride) memcpy(v.stride, stride, (size_t)ndim * sizeof *stride);
+    if (stride && ndim) memcpy(v.stride, stride, (size_t)ndim * sizeof *stride);
 
     const int values = clf_dtype_block_values(t->dtype);
     uint64_t last = 0; /* furthest element, from the view's first */

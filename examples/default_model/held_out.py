@@ -1,0 +1,72 @@
+#!/usr/bin/env python3
+"""The loss of a default model on stories that it was not trained on, computed
+with numpy from the GGUF file alone: an independent check of what clformer made.
+
+    python3 held_out.py default.gguf
+
+It needs numpy, tokenizers and gguf, and the seed of the tokenizer (1).
+"""
+
+import argparse
+import math
+
+import gguf
+import numpy as np
+
+from start import (BEGIN, CONTEXT, END, EPS, HEAD_SIZE, HEADS, HELD_OUT_SEED, HELD_OUT_STORIES, KV_HEADS, LAYERS,
+                   ROPE_BASE, TOKENIZER_STORIES, train_tokenizer)
+from stories import stories
+
+
+def norm(x, weight):
+    return x / np.sqrt((x * x).mean(-1, keepdims=True) + EPS) * weight
+
+
+def rotate(x):
+    """RoPE over the pairs (2i, 2i+1) of [heads, tokens, HEAD_SIZE]."""
+    angle = np.outer(np.arange(x.shape[1]), ROPE_BASE ** (-np.arange(0, HEAD_SIZE, 2) / HEAD_SIZE))
+    cos, sin, even, odd = np.cos(angle), np.sin(angle), x[..., 0::2], x[..., 1::2]
+    return np.stack((even * cos - odd * sin, even * sin + odd * cos), -1).reshape(x.shape)
+
+
+def softmax(x):
+    e = np.exp(x - x.max(-1, keepdims=True))
+    return e / e.sum(-1, keepdims=True)
+
+
+def logits(w, ids):
+    n = len(ids)
+    x = w["token_embd"][ids]
+    hidden = np.triu(np.full((n, n), -np.inf), 1)
+    heads = lambda y: y.reshape(n, -1, HEAD_SIZE).transpose(1, 0, 2)
+    for i in range(LAYERS):
+        b = lambda name: w[f"blk.{i}.{name}"]
+        h = norm(x, b("attn_norm"))
+        q, k = rotate(heads(h @ b("attn_q").T)), rotate(heads(h @ b("attn_k").T))
+        k, v = (t.repeat(HEADS // KV_HEADS, 0) for t in (k, heads(h @ b("attn_v").T)))
+        o = softmax(q @ k.transpose(0, 2, 1) / math.sqrt(HEAD_SIZE) + hidden) @ v
+        x = x + o.transpose(1, 0, 2).reshape(n, -1) @ b("attn_output").T
+        h = norm(x, b("ffn_norm"))
+        gate = h @ b("ffn_gate").T
+        x = x + (gate / (1 + np.exp(-gate)) * (h @ b("ffn_up").T)) @ b("ffn_down").T
+    return norm(x, w["output_norm"]) @ w["token_embd"].T
+
+
+def main():
+    parser = argparse.ArgumentParser(description="The loss on stories not trained on.")
+    parser.add_argument("model")
+    parser.add_argument("--seed", type=int, default=1, help="of start.py")
+    args = parser.parse_args()
+    w = {t.name.removesuffix(".weight"): t.data.astype(np.float64) for t in gguf.GGUFReader(args.model).tensors}
+    tokenizer = train_tokenizer(stories(args.seed, TOKENIZER_STORIES))
+    total = count = 0
+    for text in stories(HELD_OUT_SEED, HELD_OUT_STORIES):
+        ids = np.array([tokenizer.token_to_id(BEGIN), *tokenizer.encode(text).ids, tokenizer.token_to_id(END)][:CONTEXT + 1])
+        p = softmax(logits(w, ids[:-1]))
+        total -= np.log(p[np.arange(len(ids) - 1), ids[1:]]).sum()
+        count += len(ids) - 1
+    print(f"held-out loss {total / count:.4f}, perplexity {math.exp(total / count):.3f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -24,6 +24,10 @@ $bin/clformer-info --model "$work/merged" | grep -q f16
 ! $bin/clformer-generate --model /no/such/file --prompt x --tokens 1 2>/dev/null
 $bin/clformer-finetune --dry-run | grep -q 'tokens/s'
 ! $bin/clformer-finetune --data /no/such/file --output "$(mktemp -d)" 2>/dev/null
+model=examples/default_model/default.gguf
+$bin/clformer-finetune_loop examples/finetune.jsonl $model 3 | grep -q '^step   3'
+$bin/clformer-mixed_precision examples/finetune.jsonl $model 3 | grep -q '^f16'
+$bin/clformer-memory | grep -q 'refused: memory limit'
 $bin/clformer-simple_attention --length 300 --heads 4 --kv-heads 1
 ! $bin/clformer-simple_attention --kv-heads 3 2>/dev/null
 echo "Once upon a time" | $bin/clformer-tokenize --model tests/golden/tokenizers/llama3-bpe --count

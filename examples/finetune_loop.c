@@ -1,7 +1,7 @@
 /* finetune_loop.c: the loop of fine-tuning, visible: a low-rank adapter beside a frozen model, blocks computed again in
  * the backward pass instead of kept, packed samples, warm-up and cosine, clipping. clformer-finetune does the same with
- * evaluation, checkpoints on disk and many settings.
- * usage: clformer-finetune_loop DATA.jsonl [MODEL [STEPS]] */
+ * evaluation, checkpoints on disk and many settings. */
+#include <argp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -70,22 +70,36 @@ static void say(clf_model *model, const char *prompt) {
     clf_session_destroy(session);
 }
 
+static const char *words[3];
+
+static error_t parse(int key, char *text, struct argp_state *state) {
+    if (key == ARGP_KEY_ARG && state->arg_num < sizeof words / sizeof *words)
+        words[state->arg_num] = text;
+    else if (key == ARGP_KEY_NO_ARGS)
+        argp_error(state, "expected a file of training data");
+    else
+        return ARGP_ERR_UNKNOWN;
+    return 0;
+}
+
 int main(int argc, char **argv) {
-    if (argc < 2) return fprintf(stderr, "usage: %s DATA.jsonl [MODEL [STEPS]]\n", argv[0]), 2;
-    const int64_t steps = argc > 3 ? strtoll(argv[3], NULL, 10) : 30;
+    static const struct argp argp = {
+        NULL, parse, "DATA.jsonl [MODEL [STEPS]]", "Fine-tunes a model by the plainest loop.", NULL, NULL, NULL};
+    argp_parse(&argp, argc, argv, 0, NULL, NULL);
+    const int64_t steps = words[2] ? strtoll(words[2], NULL, 10) : 30;
     char message[512] = "";
     need(clf_context_create(&ctx, &(clf_context_args){.error = message, .error_size = sizeof message}), message);
 
     clf_model *model;
     clf_model_args model_args = {.mmap = true, .contexts = &ctx, .n_contexts = 1};
-    if (argc > 2)
-        model_args.path = argv[2];
+    if (words[1])
+        model_args.path = words[1];
     else
         model_args.data = clf_default_model, model_args.data_size = clf_default_model_size();
     need(clf_model_load(&model, &model_args), clf_error_message(ctx));
 
     clf_dataset *dataset;
-    const clf_dataset_args data = {.path = argv[1],
+    const clf_dataset_args data = {.path = words[0],
                                    .tokenizer = clf_model_tokenizer(model),
                                    .context = CONTEXT,
                                    .pack = true,

@@ -1,7 +1,7 @@
-/* memory.c: what a model takes, known before anything is loaded; the pool that counts it; and a limit that holds.
- * Prints plans of inference and of several ways to fine-tune, takes one step of each way that fits the limit, and shows
- * what the pool counted beside the plan; a way that doesn't fit is refused with a message, and nothing is lost. usage:
- * clformer-memory [MODEL [LIMIT-IN-MIB]] */
+/* memory.c: what fine-tuning takes, known before anything is loaded; the pool that counts it; and a limit that holds.
+ * Prints the plan of several ways, takes one step of each that fits the limit, and shows what the pool counted beside
+ * the plan; a way that doesn't fit is refused with a message, and nothing is lost. */
+#include <argp.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -59,9 +59,22 @@ static clf_status step(const way *w, const char *path, uint64_t limit, uint64_t 
     return st;
 }
 
+static const char *words[2];
+
+static error_t parse(int key, char *text, struct argp_state *state) {
+    if (key == ARGP_KEY_ARG && state->arg_num < sizeof words / sizeof *words)
+        words[state->arg_num] = text;
+    else
+        return ARGP_ERR_UNKNOWN;
+    return 0;
+}
+
 int main(int argc, char **argv) {
-    const char *path = argc > 1 ? argv[1] : NULL;
-    const uint64_t limit = argc > 2 ? strtoull(argv[2], NULL, 10) << 20 : 36 << 20;
+    static const struct argp argp = {
+        NULL, parse, "[MODEL [LIMIT-IN-MIB]]", "Plans of fine-tuning, and a step of each.", NULL, NULL, NULL};
+    argp_parse(&argp, argc, argv, 0, NULL, NULL);
+    const char *path = words[0];
+    const uint64_t limit = words[1] ? strtoull(words[1], NULL, 10) << 20 : 36 << 20;
     char message[512] = "", a[32], b[32], c[32], d[32];
     clf_context *ctx;
     clf_status st = clf_context_create(&ctx, &(clf_context_args){.error = message, .error_size = sizeof message});

@@ -1,7 +1,8 @@
 /* mixed_precision.c: the same training in float32, bfloat16 and float16: activations and the matrices they meet in 16
  * bits, master weights, gradients and optimizer state in 32. float16's small gradients would become zero, so its loss
  * is multiplied by a scale, which halves when a gradient overflows: that step is skipped, the first ones on purpose
- * here. usage: clformer-mixed_precision DATA.jsonl [MODEL [STEPS]] */
+ * here. */
+#include <argp.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -84,18 +85,32 @@ static outcome run(const precision *p, const char *data_path, const char *model_
     return out;
 }
 
+static const char *words[3];
+
+static error_t parse(int key, char *text, struct argp_state *state) {
+    if (key == ARGP_KEY_ARG && state->arg_num < sizeof words / sizeof *words)
+        words[state->arg_num] = text;
+    else if (key == ARGP_KEY_NO_ARGS)
+        argp_error(state, "expected a file of training data");
+    else
+        return ARGP_ERR_UNKNOWN;
+    return 0;
+}
+
 int main(int argc, char **argv) {
     static const precision all[] = {
         {"f32", CLF_F32, {.loss_scale = CLF_LOSS_SCALE_NONE}},
         {"bf16", CLF_BF16, {.loss_scale = CLF_LOSS_SCALE_NONE}},
         {"f16", CLF_F16, {.loss_scale = CLF_LOSS_SCALE_DYNAMIC, .initial = 0x1p26F, .interval = 20}},
     };
-    if (argc < 2) return fprintf(stderr, "usage: %s DATA.jsonl [MODEL [STEPS]]\n", argv[0]), 2;
-    const int64_t steps = argc > 3 ? strtoll(argv[3], NULL, 10) : 20;
+    static const struct argp argp = {NULL, parse, "DATA.jsonl [MODEL [STEPS]]", "Trains in f32, bf16 and f16.", NULL,
+                                     NULL, NULL};
+    argp_parse(&argp, argc, argv, 0, NULL, NULL);
+    const int64_t steps = words[2] ? strtoll(words[2], NULL, 10) : 20;
     outcome results[3];
     for (int i = 0; i < 3; i++) {
         printf("%s\n", all[i].name);
-        results[i] = run(&all[i], argv[1], argc > 2 ? argv[2] : NULL, steps);
+        results[i] = run(&all[i], words[0], words[1], steps);
     }
     printf("\n%-5s %8s %12s %14s %8s\n", "", "loss", "activations", "loss scale", "skipped");
     for (int i = 0; i < 3; i++) {

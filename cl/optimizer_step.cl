@@ -36,6 +36,7 @@ float load_state(global const void *t, long i, int dtype, global const float *sc
 void store_codes(global void *t, long i, global float *scale, long block, bool has_sign, float value, bool here,
                  local float *scratch) {
     const float most = group_max(fabs(value), scratch), y = value * (1 / fmax(most, FLT_MIN));
+    barrier(CLK_GLOBAL_MEM_FENCE); /* all have read the scale that is written below */
     const int c = map_nearest(has_sign ? fabs(y) : y, has_sign ? 1 : 2);
     const int code = has_sign ? y >= 0 ? ZERO + c : ZERO - min(c, ZERO) : c - 1;
     if (here) ((global uchar *)t)[i] = (uchar)code;

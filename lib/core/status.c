@@ -20,7 +20,7 @@ const char *clf_version(void) {
     return CLF_VERSION_STRING;
 }
 
-clf_status clf_fail(clf_error *err, clf_status status, const char *format, ...) {
+clf_status(clf_fail)(clf_error *err, clf_status status, const char *format, ...) {
     if (!err) return status;
     va_list list;
     va_start(list, format);

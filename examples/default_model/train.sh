@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# train.sh [DIR]: makes default.gguf again, by clformer itself: random weights, a tokenizer and stories (start.py), all weights trained on
+# train.sh [DIR]: makes a default model by clformer itself, DIR/run/model.gguf: random weights, a tokenizer and stories (start.py), all weights trained on
 # them (clformer-finetune), the loss on stories not trained on (held_out.py). DIR (default: default-model) takes what lies between.
 # BUILD is the build with the programs (default: ../../build), PYTHON an interpreter with numpy, tokenizers and gguf. A run that was
 # stopped goes on. A device and a number of threads give the same file again.
@@ -10,5 +10,4 @@ dir=${1:-default-model} build=${BUILD:-../../build} python=${PYTHON:-python3}
 "$build/bin/clformer-finetune" --model "$dir/start.gguf" --full --data "$dir/stories.jsonl" --output "$dir/run" --resume \
     --context 512 --batch 4 --accumulate 1 --steps 3200 --learning-rate 3e-3 --min-rate 0.02 --warmup 100 --schedule cosine \
     --beta2 0.97 --weight-decay 0.1 --clip 1 --seed 1 --save-every 400 --merge=f16
-cp "$dir/run/model.gguf" default.gguf
-"$python" held_out.py default.gguf
+"$python" held_out.py "$dir/run/model.gguf"

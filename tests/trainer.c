@@ -393,6 +393,37 @@ static void wrong_arguments_are_refused(void **state) {
     close_setting(&s);
 }
 
+/* A trainer that doesn't fit leaves the model as it was: a smaller one can be made of it. */
+static void refused_trainers_leave_the_model(void **state) {
+    (void)state;
+    static const clf_trainer_args tries[] = {{.lora = {.rank = 3}},
+                                             {.mode = CLF_TRAIN_FULL},
+                                             {.mode = CLF_TRAIN_FULL, .compute = CLF_BF16, .checkpointing = 1}};
+    static const char *const paths[] = {"golden/models/llama", "golden/models/gemma2"}; /* gemma2's output is tied */
+    for (size_t i = 0; i < sizeof tries / sizeof *tries * 2; i++) {
+        const char *path = paths[i % 2];
+        setting s = {.ctx = open_context("cpu", 4 << 20)};
+        s.model = load_model(&s.ctx, 1, path);
+        clf_trainer_args args = tries[i / 2];
+        args.model = s.model;
+        for (int64_t tokens = 1 << 20; tokens >= TOKENS; tokens /= 4) {
+            args.tokens = tokens;
+            args.sequences = SEQUENCES;
+            if (clf_trainer_create(&s.trainer, &args) == CLF_OK) break;
+            assert_null(s.trainer);
+            assert_non_null(strstr(clf_error_message(s.ctx), "memory limit"));
+            assert_int_equal(s.model->lora_rank, 0);
+            assert_int_equal(s.model->embedding.dtype, CLF_F32);
+            assert_int_equal(s.model->layers[1].weight[CLF_W_DOWN].dtype, CLF_F32);
+            assert_true((s.model->output.buffer == s.model->embedding.buffer) == s.model->config.tied_output);
+        }
+        assert_non_null(s.trainer);
+        assert_true(args.tokens < 1 << 20);
+        warm_up(&s, 1);
+        close_setting(&s);
+    }
+}
+
 /* Labels all masked: a loss of 0, and gradients of 0. */
 static void no_targets_no_gradient(void **state) {
     (void)state;
@@ -525,6 +556,7 @@ int main(void) {
         cmocka_unit_test(overflow_skips_the_step),
         cmocka_unit_test(wrong_arguments_are_refused),
         cmocka_unit_test(no_targets_no_gradient),
+        cmocka_unit_test(refused_trainers_leave_the_model),
         cmocka_unit_test(preferences_are_learnt),
         cmocka_unit_test(plans_are_kept),
     };

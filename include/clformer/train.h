@@ -260,7 +260,8 @@ typedef struct clf_parameter_group {
 
 /** Arguments of clf_trainer_create(). */
 typedef struct clf_trainer_args {
-    clf_model *model;     /**< on one context; must outlive the trainer, and keeps what was trained */
+    clf_model *model;     /**< on one context; must outlive the trainer, and keeps what was trained: all weights with
+                             `compute` BF16 or F16 as rounded to it */
     clf_train_mode mode;  /**< zero is CLF_TRAIN_LORA */
     clf_lora_args lora;   /**< of CLF_TRAIN_LORA */
     bool train_embedding; /**< CLF_TRAIN_LORA: the embedding too, whole */

@@ -8,9 +8,7 @@
 enum { CONTEXT = 4096, CHUNK = 512 };
 
 static void add_weight(clf_weight_bytes *sum, const clf_file_tensor *src) {
-    int64_t n = 1;
-    for (int i = 0; i < src->ndim; i++) n *= src->shape[i];
-    const uint64_t bytes = clf_dtype_bytes(src->loaded, n);
+    const uint64_t bytes = clf_dtype_bytes(src->loaded, clf_file_elements(src));
     sum->all += bytes;
     sum->held += clf_pool_block(bytes);
     if (!clf_weight_in_place(src)) sum->copied += bytes;

@@ -43,8 +43,7 @@ void clf_model_describe(clf_model_info *out, const clf_model_file *file) {
     int64_t of_dtype[CLF_DTYPE_COUNT] = {0};
     for (int64_t i = 0; i < clf_model_file_count(file); i++) {
         const clf_file_tensor *t = clf_model_file_at(file, i);
-        int64_t elements = 1;
-        for (int d = 0; d < t->ndim; d++) elements *= t->shape[d];
+        const int64_t elements = clf_file_elements(t);
         out->parameters += elements;
         out->weight_bytes += t->nbytes;
         of_dtype[t->dtype] += elements;

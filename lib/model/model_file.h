@@ -18,6 +18,12 @@ typedef struct clf_file_tensor {
     uint64_t nbytes;
 } clf_file_tensor;
 
+static inline int64_t clf_file_elements(const clf_file_tensor *t) {
+    int64_t n = 1;
+    for (int i = 0; i < t->ndim; i++) n *= t->shape[i];
+    return n;
+}
+
 typedef struct clf_model_file clf_model_file;
 typedef struct clf_gguf clf_gguf; /* gguf.h */
 

@@ -52,16 +52,23 @@ int clf_state_count(const clf_trainer_args *args) {
 static clf_status own(clf_parameter *p, const clf_trainer_args *args) {
     clf_tensor *used = p->used;
     const bool rounded = used->ndim > 1 && args->compute != CLF_F32 && args->mode == CLF_TRAIN_FULL;
-    CLF_TRY(make(&p->master, used->ctx, CLF_F32, used, CLF_TAG_WEIGHTS));
-    CLF_TRY(clf_convert(used->ctx, &(clf_convert_args){.x = used, .out = &p->master}));
-    clf_tensor copy = p->master;
-    if (rounded) {
-        CLF_TRY(make(&copy, used->ctx, args->compute, used, CLF_TAG_WEIGHTS));
-        const clf_status st = clf_convert(used->ctx, &(clf_convert_args){.x = &p->master, .out = &copy});
-        if (st != CLF_OK) return clf_tensor_release(&copy), st;
-    } else {
+    clf_tensor master = {0}, copy = {0};
+    clf_status st = make(&master, used->ctx, CLF_F32, used, CLF_TAG_WEIGHTS);
+    if (st == CLF_OK) st = clf_convert(used->ctx, &(clf_convert_args){.x = used, .out = &master});
+    if (st == CLF_OK && rounded) {
+        st = make(&copy, used->ctx, args->compute, used, CLF_TAG_WEIGHTS);
+        if (st == CLF_OK) st = clf_convert(used->ctx, &(clf_convert_args){.x = &master, .out = &copy});
+    }
+    if (st != CLF_OK) {
+        clf_tensor_release(&master);
+        clf_tensor_release(&copy);
+        return st;
+    }
+    if (!rounded) {
+        copy = master;
         clf_buffer_retain(copy.buffer);
     }
+    p->master = master;
     if (args->model->mapped && used->buffer->size_class < 0) clf_source_forget(clf_data(used), clf_tensor_bytes(used));
     clf_tensor_release(used);
     *used = copy;
@@ -129,12 +136,12 @@ static clf_status make_adapter(clf_layer *l, int layer, clf_weight id, const clf
     return fill_uniform(&made->a, clf_seed_of(args->seed, (uint64_t)layer * CLF_W_MATRICES + id));
 }
 
-static clf_status add_adapters(clf_parameters *ps, const clf_trainer_args *args, int layer, bool begin) {
+static clf_status add_adapters(clf_parameters *ps, const clf_trainer_args *args, int layer) {
     clf_layer *l = &args->model->layers[layer];
     const int targets = args->lora.targets ? args->lora.targets : (1 << CLF_W_MATRICES) - 1;
     for (int id = 0; id < CLF_W_MATRICES; id++) {
         char name[CLF_WEIGHT_NAME_SIZE];
-        if (begin && targets >> id & 1) CLF_TRY(make_adapter(l, layer, (clf_weight)id, args));
+        if (ps->begins && targets >> id & 1) CLF_TRY(make_adapter(l, layer, (clf_weight)id, args));
         if (!l->lora[id].a.buffer) continue;
         clf_weight_name(name, layer, (clf_weight)id);
         CLF_TRY(add(ps, args, name, ".lora_a", &l->lora[id].a, true, &ps->layers[layer].a[id]));
@@ -155,14 +162,18 @@ static clf_status add_weights(clf_parameters *ps, const clf_trainer_args *args, 
 }
 
 /* A tied output sees what the embedding has become. */
+static void tie(clf_model *m) {
+    clf_tensor_release(&m->output);
+    m->output = m->embedding;
+    clf_buffer_retain(m->output.buffer);
+}
+
 static clf_status add_embedding(clf_parameters *ps, const clf_trainer_args *args) {
     clf_model *m = args->model;
     const bool tied = m->output.buffer == m->embedding.buffer;
     CLF_TRY(add(ps, args, "token_embd.weight", "", &m->embedding, false, &ps->d_embedding));
     if (!tied || !ps->d_embedding) return CLF_OK;
-    clf_tensor_release(&m->output);
-    m->output = m->embedding;
-    clf_buffer_retain(m->output.buffer);
+    tie(m);
     ps->d_output = ps->d_embedding;
     return CLF_OK;
 }
@@ -172,18 +183,35 @@ clf_status clf_parameters_init(clf_parameters *ps, const clf_trainer_args *args)
     clf_error *err = &m->contexts[0]->error;
     const int n_layers = m->config.n_layers;
     const size_t most = 3 + (size_t)n_layers * (CLF_W_COUNT + 2 * CLF_W_MATRICES);
-    const bool full = args->mode == CLF_TRAIN_FULL, begin = !m->lora_rank;
+    const bool full = args->mode == CLF_TRAIN_FULL;
+    ps->begins = !full && !m->lora_rank;
     ps->all = calloc(most, sizeof *ps->all);
     ps->layers = calloc((size_t)n_layers, sizeof *ps->layers);
     CLF_CHECK(err, ps->all && ps->layers, CLF_OUT_OF_MEMORY, "trainer: out of host memory");
     if (full || args->train_embedding || (args->train_output && m->config.tied_output))
         CLF_TRY(add_embedding(ps, args));
-    for (int i = 0; i < n_layers; i++) CLF_TRY(full ? add_weights(ps, args, i) : add_adapters(ps, args, i, begin));
+    for (int i = 0; i < n_layers; i++) CLF_TRY(full ? add_weights(ps, args, i) : add_adapters(ps, args, i));
     if (full) CLF_TRY(add(ps, args, "output_norm.weight", "", &m->output_norm, false, &ps->d_output_norm));
     if ((full || args->train_output) && !m->config.tied_output)
         CLF_TRY(add(ps, args, "output.weight", "", &m->output, false, &ps->d_output));
     CLF_CHECK(err, ps->count > 0, CLF_INVALID_ARGUMENT, "trainer: nothing to train: all parameters are frozen");
     return CLF_OK;
+}
+
+void clf_parameters_undo(clf_parameters *ps, clf_model *m) {
+    const bool tied = m->output.buffer == m->embedding.buffer;
+    for (int i = 0; i < ps->count; i++) {
+        clf_parameter *p = &ps->all[i];
+        if (!p->master.buffer || p->used->buffer == p->master.buffer) continue;
+        clf_tensor_release(p->used);
+        *p->used = p->master;
+        clf_buffer_retain(p->used->buffer);
+    }
+    if (tied) tie(m);
+    if (!ps->begins) return;
+    for (int i = 0; i < m->config.n_layers; i++)
+        for (int id = 0; id < CLF_W_MATRICES; id++) clf_lora_release(&m->layers[i].lora[id]);
+    m->lora_rank = 0;
 }
 
 void clf_parameters_release(clf_parameters *ps) {

@@ -18,6 +18,7 @@ typedef struct clf_parameter {
 typedef struct clf_parameters {
     clf_parameter *all;
     int count;
+    bool begins;                                        /* adapters were made for this training */
     clf_layer_gradients *layers;                        /* [n_layers] */
     clf_tensor *d_embedding, *d_output_norm, *d_output; /* NULL: frozen. A tied output is the embedding */
 } clf_parameters;
@@ -25,6 +26,8 @@ typedef struct clf_parameters {
 /* Makes what args ask for; new adapters go into the model. On failure what was made is the caller's to release. */
 clf_status clf_parameters_init(clf_parameters *p, const clf_trainer_args *args);
 void clf_parameters_release(clf_parameters *p);
+/* Gives the model back what it was before clf_parameters_init(), whole or not: no new adapter, no rounded weight. */
+void clf_parameters_undo(clf_parameters *p, clf_model *model);
 
 /* What is decided by name and size alone, for the memory plan too: the group of a parameter, or NULL; the rank of a
  * matrix's adapter, and its scale; whether state is in 8 bits; how many state tensors there are, momentum first. */

@@ -5,11 +5,6 @@
 #include "../core/random.h"
 #include "trainer.h"
 
-static clf_tensor rows(const clf_tensor *t, int64_t n) {
-    const int64_t shape[] = {n, t->shape[1]};
-    return t->buffer ? clf_view_of(t, t->ndim, shape, NULL, 0) : (clf_tensor){0};
-}
-
 clf_status clf_pass_check(const clf_trainer *t, const clf_batch *b) {
     clf_error *err = &t->ctx->error;
     const int32_t vocab = t->args.model->config.vocab_size;
@@ -42,9 +37,9 @@ clf_status clf_pass_check(const clf_trainer *t, const clf_batch *b) {
 clf_status clf_pass_begin(clf_trainer *t, const clf_batch *b, clf_pass *p) {
     const int64_t n = b->tokens;
     *p = t->pass;
-    for (int i = 0; i < CLF_WORK_COUNT; i++) p->work[i] = rows(&t->pass.work[i], n);
-    clf_tensor ids = rows(&t->ids, n), labels = rows(&t->labels, n);
-    p->positions = rows(&t->pass.positions, n);
+    for (int i = 0; i < CLF_WORK_COUNT; i++) p->work[i] = clf_first_rows(&t->pass.work[i], n);
+    clf_tensor ids = clf_first_rows(&t->ids, n), labels = clf_first_rows(&t->labels, n);
+    p->positions = clf_first_rows(&t->pass.positions, n);
     const bool packed = b->starts && b->sequences > 1;
     for (int64_t s = 0; s < (packed ? b->sequences : 1); s++) {
         const int64_t first = packed ? b->starts[s] : 0, end = packed ? b->starts[s + 1] : n;
@@ -63,7 +58,7 @@ clf_status clf_pass_begin(clf_trainer *t, const clf_batch *b, clf_pass *p) {
 /* What block `index` saves, its input included. */
 static clf_saved_set saved_of(const clf_trainer *t, int index, int64_t n) {
     clf_saved_set s = clf_saved_rows(&t->sets[index % t->group], n);
-    if (index % t->group == 0) s.act[CLF_SAVED_INPUT] = rows(&t->inputs[index / t->group], n);
+    if (index % t->group == 0) s.act[CLF_SAVED_INPUT] = clf_first_rows(&t->inputs[index / t->group], n);
     return s;
 }
 
@@ -72,10 +67,9 @@ static clf_status run_blocks(const clf_trainer *t, const clf_pass *p, int first,
     const int64_t n = p->positions.shape[0];
     for (int i = first; i < end; i++) {
         const clf_saved_set saved = saved_of(t, i, n);
-        clf_tensor out = i + 1 < p->model->config.n_layers && (i + 1 < end || output_wanted)
-                             ? saved_of(t, i + 1, n).act[CLF_SAVED_INPUT]
-                             : rows(&t->last, n);
-        CLF_TRY(clf_layer_forward(p, i, &saved, i + 1 < end || output_wanted ? &out : NULL));
+        const bool wanted = i + 1 < end || output_wanted, is_last = i + 1 == p->model->config.n_layers;
+        clf_tensor out = is_last ? clf_first_rows(&t->last, n) : saved_of(t, i + 1, n).act[CLF_SAVED_INPUT];
+        CLF_TRY(clf_layer_forward(p, i, &saved, wanted ? &out : NULL));
     }
     return CLF_OK;
 }
@@ -83,7 +77,7 @@ static clf_status run_blocks(const clf_trainer *t, const clf_pass *p, int first,
 clf_status clf_pass_forward(const clf_trainer *t, const clf_pass *p) {
     const clf_model *m = p->model;
     const int64_t n = p->positions.shape[0];
-    const clf_tensor ids = rows(&t->ids, n);
+    const clf_tensor ids = clf_first_rows(&t->ids, n);
     clf_tensor x = saved_of(t, 0, n).act[CLF_SAVED_INPUT];
     CLF_TRY(clf_embedding(
         t->ctx,
@@ -96,9 +90,9 @@ clf_status clf_pass_head(clf_trainer *t, const clf_pass *p, float d_loss, const 
     const clf_model *m = p->model;
     const clf_parameters *ps = &t->parameters;
     const int64_t n = p->positions.shape[0];
-    const clf_tensor x = rows(&t->last, n), labels = rows(&t->labels, n);
-    clf_tensor h = p->work[CLF_WORK_NORMED], d_x = p->work[CLF_WORK_D_HIDDEN], rstd = rows(&t->last_stat, n),
-               loss = rows(&t->loss, n);
+    const clf_tensor x = clf_first_rows(&t->last, n), labels = clf_first_rows(&t->labels, n);
+    clf_tensor h = p->work[CLF_WORK_NORMED], d_x = p->work[CLF_WORK_D_HIDDEN], rstd = clf_first_rows(&t->last_stat, n),
+               loss = clf_first_rows(&t->loss, n);
     CLF_TRY(clf_rms_norm(t->ctx, &(clf_rms_norm_args){.x = &x,
                                                       .weight = &m->output_norm,
                                                       .weight_offset = m->config.norm_offset,
@@ -145,7 +139,7 @@ clf_status clf_pass_backward(clf_trainer *t, const clf_pass *p) {
         CLF_TRY(clf_layer_backward(p, i, &saved, &ps->layers[i], input_wanted(t, i)));
     }
     if (!ps->d_embedding) return CLF_OK;
-    const clf_tensor ids = rows(&t->ids, n);
+    const clf_tensor ids = clf_first_rows(&t->ids, n);
     return clf_embedding_backward(t->ctx, &(clf_embedding_backward_args){.ids = &ids,
                                                                          .scale = p->model->config.embedding_scale,
                                                                          .d_out = &p->work[CLF_WORK_D_HIDDEN],
@@ -153,7 +147,7 @@ clf_status clf_pass_backward(clf_trainer *t, const clf_pass *p) {
 }
 
 clf_status clf_pass_loss(clf_trainer *t, int64_t n, double *loss) {
-    const clf_tensor losses = rows(&t->loss, n);
+    const clf_tensor losses = clf_first_rows(&t->loss, n);
     CLF_TRY(clf_tensor_read(&losses, t->host_values, (size_t)n * sizeof(float)));
     double sum = 0;
     for (int64_t i = 0; i < n; i++) sum += (double)t->host_values[i];

@@ -13,12 +13,6 @@ typedef struct plan {
     clf_trainer_estimate *out;
 } plan;
 
-static int64_t elements_of(const clf_file_tensor *t) {
-    int64_t n = 1;
-    for (int i = 0; i < t->ndim; i++) n *= t->shape[i];
-    return n;
-}
-
 /* A parameter of n elements: master weights, gradient, state; unless its group is frozen. */
 static bool add_parameter(plan *p, const char *name, int64_t n) {
     const clf_parameter_group *group = clf_parameter_group_of(p->args, name);
@@ -35,7 +29,7 @@ static bool add_parameter(plan *p, const char *name, int64_t n) {
 
 /* A weight of the model: frozen, or a parameter that takes its place. */
 static void add_weight(plan *p, const clf_file_tensor *t, bool trained) {
-    const int64_t n = elements_of(t);
+    const int64_t n = clf_file_elements(t);
     if (!trained || !add_parameter(p, t->name, n))
         p->out->weights += clf_dtype_bytes(t->loaded, n);
     else if (t->ndim > 1 && p->args->compute != CLF_F32 && p->args->mode == CLF_TRAIN_FULL)
@@ -86,7 +80,7 @@ static int add_parameters(plan *p) {
 
 static void add_activations(plan *p, int rank) {
     const clf_trainer_args *a = p->args;
-    const int64_t n = a->tokens, sequences = a->sequences ? a->sequences : (n + 1) / 2;
+    const int64_t n = a->tokens;
     const int n_layers = p->config->n_layers, group = clf_checkpoint_group(a->checkpointing, n_layers),
               n_groups = (n_layers + group - 1) / group;
     int64_t width[CLF_WORK_COUNT], work = 0;
@@ -96,7 +90,7 @@ static void add_activations(plan *p, int rank) {
     const int64_t rows = (n_groups + group - 1 + 1) * (int64_t)p->config->hidden_size + work;
     p->out->saved = (uint64_t)group * clf_saved_bytes(p->config, n, a->compute);
     p->out->activations =
-        p->out->saved + clf_dtype_bytes(a->compute, rows * n) + clf_dtype_bytes(CLF_F32, 5 * n + sequences + 1);
+        p->out->saved + clf_dtype_bytes(a->compute, rows * n) + clf_dtype_bytes(CLF_F32, 5 * n + a->sequences + 1);
     p->out->recomputed = n_groups > 1 ? (double)(n_layers - (n_layers - 1) % group - 1) / n_layers : 0;
 }
 
@@ -108,7 +102,7 @@ static void add_flops(plan *p) {
     const bool full = p->args->mode == CLF_TRAIN_FULL;
     double block = 0;
     for (int id = 0; id < CLF_W_MATRICES; id++)
-        block += 2 * (double)elements_of(clf_weight_find(p->file, 0, (clf_weight)id));
+        block += 2 * (double)clf_file_elements(clf_weight_find(p->file, 0, (clf_weight)id));
     const double scores = (double)c->n_heads * (c->head_dim + c->v_dim) * (double)p->args->tokens;
     const double head = 2 * (double)c->hidden_size * c->vocab_size;
     const double forward = c->n_layers * (block + scores),
@@ -156,14 +150,7 @@ static clf_status estimate(clf_trainer_estimate *out, const clf_trainer_estimate
                            clf_error *err) {
     clf_trainer_args a = args->trainer;
     const clf_config *c = clf_model_file_config(file);
-    CLF_CHECK(err, (unsigned)a.mode <= CLF_TRAIN_FULL && (unsigned)a.optimizer <= CLF_OPTIMIZER_LION,
-              CLF_INVALID_ARGUMENT, "estimate: mode or optimizer is none");
-    CLF_CHECK(err, a.compute == CLF_F32 || a.compute == CLF_F16 || a.compute == CLF_BF16, CLF_INVALID_ARGUMENT,
-              "estimate: compute: expected f32, f16 or bf16, got %s", clf_dtype_name(a.compute));
-    CLF_CHECK(err, a.tokens >= 1 && a.tokens <= CLF_MAX_BATCH_TOKENS, CLF_INVALID_ARGUMENT,
-              "estimate: tokens: expected 1 to %d, got %lld", CLF_MAX_BATCH_TOKENS, (long long)a.tokens);
-    CLF_CHECK(err, a.checkpointing >= CLF_CHECKPOINT_SQRT, CLF_INVALID_ARGUMENT,
-              "estimate: checkpointing: expected -1 or more, got %d", a.checkpointing);
+    CLF_TRY(clf_trainer_check(&a, c, false, err));
     plan p = {.args = &a, .file = file, .config = c, .out = out};
     const int rank = add_parameters(&p);
     add_activations(&p, rank);

@@ -51,13 +51,14 @@ void clf_saved_release(clf_saved_set *set) {
     for (int i = 0; i < CLF_STAT_COUNT; i++) clf_tensor_release(&set->stat[i]);
 }
 
-static clf_tensor rows(const clf_tensor *t, int64_t n) {
-    return t->buffer ? clf_view_of(t, 2, (const int64_t[]){n, t->shape[1]}, NULL, 0) : (clf_tensor){0};
+clf_tensor clf_first_rows(const clf_tensor *t, int64_t n) {
+    const int64_t shape[] = {n, t->shape[1]};
+    return t->buffer ? clf_view_of(t, t->ndim, shape, NULL, 0) : (clf_tensor){0};
 }
 
 clf_saved_set clf_saved_rows(const clf_saved_set *set, int64_t tokens) {
     clf_saved_set view;
-    for (int i = 0; i < CLF_SAVED_COUNT; i++) view.act[i] = rows(&set->act[i], tokens);
-    for (int i = 0; i < CLF_STAT_COUNT; i++) view.stat[i] = rows(&set->stat[i], tokens);
+    for (int i = 0; i < CLF_SAVED_COUNT; i++) view.act[i] = clf_first_rows(&set->act[i], tokens);
+    for (int i = 0; i < CLF_STAT_COUNT; i++) view.stat[i] = clf_first_rows(&set->stat[i], tokens);
     return view;
 }

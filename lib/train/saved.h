@@ -56,6 +56,8 @@ uint64_t clf_saved_bytes(const clf_config *config, int64_t tokens, clf_dtype dty
 clf_status clf_saved_init(clf_saved_set *set, clf_context *ctx, const clf_config *config, int64_t tokens,
                           clf_dtype dtype);
 void clf_saved_release(clf_saved_set *set);
+/* The first n rows of [rows] or [rows, width], borrowed; nothing of nothing. */
+clf_tensor clf_first_rows(const clf_tensor *t, int64_t n);
 /* The set's first `tokens` rows, borrowed. */
 clf_saved_set clf_saved_rows(const clf_saved_set *set, int64_t tokens);
 

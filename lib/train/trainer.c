@@ -14,11 +14,7 @@ clf_status clf_trainer_enter(const clf_trainer *t) {
 
 /* Creation */
 
-static clf_status check_args(clf_trainer_args *a, clf_error *err) {
-    const clf_model *m = a->model;
-    const bool adapted = m->lora_rank > 0;
-    CLF_CHECK(err, m->n_contexts == 1, CLF_UNSUPPORTED, "trainer: model: expected on one context, got %d",
-              m->n_contexts);
+clf_status clf_trainer_check(clf_trainer_args *a, const clf_config *c, bool adapted, clf_error *err) {
     CLF_CHECK(err, (unsigned)a->mode <= CLF_TRAIN_FULL, CLF_INVALID_ARGUMENT, "trainer: mode: %d is none",
               (int)a->mode);
     CLF_CHECK(err, (unsigned)a->optimizer <= CLF_OPTIMIZER_LION, CLF_INVALID_ARGUMENT, "trainer: optimizer: %d is none",
@@ -38,8 +34,8 @@ static clf_status check_args(clf_trainer_args *a, clf_error *err) {
     const clf_lora_args *l = &a->lora;
     CLF_CHECK(err, !adapted || (!l->rank && l->alpha == 0 && !l->targets && !l->n_patterns && !l->rank_stabilized),
               CLF_INVALID_ARGUMENT, "trainer: lora: the model has an adapter already, which says rank and alpha");
-    CLF_CHECK(err, l->rank >= 0 && l->rank <= m->config.hidden_size, CLF_INVALID_ARGUMENT,
-              "trainer: lora: rank: expected 1 to %d, got %d", m->config.hidden_size, l->rank);
+    CLF_CHECK(err, l->rank >= 0 && l->rank <= c->hidden_size, CLF_INVALID_ARGUMENT,
+              "trainer: lora: rank: expected 1 to %d, got %d", c->hidden_size, l->rank);
     CLF_CHECK(err, l->alpha >= 0 && l->alpha <= FLT_MAX, CLF_INVALID_ARGUMENT,
               "trainer: lora: alpha: expected 0 or more, got %g", (double)l->alpha);
     CLF_CHECK(err, l->dropout >= 0 && l->dropout < 1, CLF_INVALID_ARGUMENT,
@@ -106,7 +102,9 @@ static clf_status init(clf_trainer *t, const clf_trainer_args *args) {
     t->args = *args;
     t->ctx = m->contexts[0];
     t->model = m->fingerprint;
-    CLF_TRY(check_args(&t->args, err));
+    CLF_CHECK(err, m->n_contexts == 1, CLF_UNSUPPORTED, "trainer: model: expected on one context, got %d",
+              m->n_contexts);
+    CLF_TRY(clf_trainer_check(&t->args, &m->config, m->lora_rank > 0, err));
     t->group = clf_checkpoint_group(t->args.checkpointing, m->config.n_layers);
     t->n_groups = (m->config.n_layers + t->group - 1) / t->group;
     t->sets = calloc((size_t)t->group, sizeof *t->sets);
@@ -129,10 +127,12 @@ clf_status clf_trainer_create(clf_trainer **out, const clf_trainer_args *args) {
     clf_trainer *t = calloc(1, sizeof *t);
     CLF_CHECK(&args->model->contexts[0]->error, t, CLF_OUT_OF_MEMORY, "trainer: out of host memory");
     const clf_status st = init(t, args);
-    if (st == CLF_OK)
+    if (st == CLF_OK) {
         *out = t;
-    else
+    } else {
+        clf_parameters_undo(&t->parameters, args->model);
         clf_trainer_destroy(t);
+    }
     return st;
 }
 

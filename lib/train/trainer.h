@@ -26,6 +26,8 @@ struct clf_trainer {
     int64_t settled;                         /* of which the last update took account: what a checkpoint says */
 };
 
+/* Refuses what is out of range, and fills in the defaults. `adapted`: the model has an adapter already. */
+clf_status clf_trainer_check(clf_trainer_args *args, const clf_config *config, bool adapted, clf_error *err);
 /* Blocks in a group. */
 int clf_checkpoint_group(int checkpointing, int n_layers);
 clf_status clf_trainer_enter(const clf_trainer *trainer);

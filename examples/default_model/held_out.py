@@ -52,20 +52,25 @@ def logits(w, ids):
     return norm(x, w["output_norm"]) @ w["token_embd"].T
 
 
-def main():
-    parser = argparse.ArgumentParser(description="The loss on stories not trained on.")
-    parser.add_argument("model")
-    parser.add_argument("--seed", type=int, default=1, help="of start.py")
-    args = parser.parse_args()
-    w = {t.name.removesuffix(".weight"): t.data.astype(np.float64) for t in gguf.GGUFReader(args.model).tensors}
-    tokenizer = train_tokenizer(stories(args.seed, TOKENIZER_STORIES))
+def held_out_loss(path, tokenizer):
+    """Mean cross-entropy of each token of each story given those before it."""
+    w = {t.name.removesuffix(".weight"): t.data.astype(np.float64) for t in gguf.GGUFReader(path).tensors}
     total = count = 0
     for text in stories(HELD_OUT_SEED, HELD_OUT_STORIES):
         ids = np.array([tokenizer.token_to_id(BEGIN), *tokenizer.encode(text).ids, tokenizer.token_to_id(END)][:CONTEXT + 1])
         p = softmax(logits(w, ids[:-1]))
         total -= np.log(p[np.arange(len(ids) - 1), ids[1:]]).sum()
         count += len(ids) - 1
-    print(f"held-out loss {total / count:.4f}, perplexity {math.exp(total / count):.3f}")
+    return total / count
+
+
+def main():
+    parser = argparse.ArgumentParser(description="The loss on stories not trained on.")
+    parser.add_argument("model")
+    parser.add_argument("--seed", type=int, default=1, help="of start.py")
+    args = parser.parse_args()
+    loss = held_out_loss(args.model, train_tokenizer(stories(args.seed, TOKENIZER_STORIES)))
+    print(f"held-out loss {loss:.4f}, perplexity {math.exp(loss):.3f}")
 
 
 if __name__ == "__main__":

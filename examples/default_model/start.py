@@ -62,11 +62,24 @@ def matrices():
         yield f"blk.{i}.ffn_down", EMBED, FFN
 
 
-def write_gguf(path, tokenizer, seed):
+def random_weights(seed):
+    random = np.random.default_rng(seed)
+    for name, rows, columns in matrices():
+        # The matrices that add to the residual start smaller, by its depth.
+        into_residual = name.endswith(("attn_output", "ffn_down"))
+        deviation = 0.02 / (math.sqrt(2 * LAYERS) if into_residual else 1)
+        yield f"{name}.weight", (deviation * random.standard_normal((rows, columns))).astype(np.float32)
+    for name in ["output_norm"] + [f"blk.{i}.{norm}" for i in range(LAYERS) for norm in ("attn_norm", "ffn_norm")]:
+        yield f"{name}.weight", np.ones(EMBED, np.float32)
+
+
+def write_gguf(path, tokenizer, tensors, file_type):
+    """A model file of (name, array) pairs."""
     out = gguf.GGUFWriter(path, "llama")
     out.add_name("clformer default")
     out.add_description("Writes small children's stories; trained on generated text only.")
     out.add_license("Apache-2.0")
+    out.add_file_type(file_type)
     out.add_vocab_size(VOCAB)
     out.add_context_length(CONTEXT)
     out.add_embedding_length(EMBED)
@@ -91,14 +104,8 @@ def write_gguf(path, tokenizer, seed):
     out.add_add_bos_token(True)
     out.add_add_eos_token(False)
 
-    random = np.random.default_rng(seed)
-    for name, rows, columns in matrices():
-        # The matrices that add to the residual start smaller, by its depth.
-        into_residual = name.endswith(("attn_output", "ffn_down"))
-        deviation = 0.02 / (math.sqrt(2 * LAYERS) if into_residual else 1)
-        out.add_tensor(f"{name}.weight", (deviation * random.standard_normal((rows, columns))).astype(np.float32))
-    for name in ["output_norm"] + [f"blk.{i}.{norm}" for i in range(LAYERS) for norm in ("attn_norm", "ffn_norm")]:
-        out.add_tensor(f"{name}.weight", np.ones(EMBED, np.float32))
+    for name, data in tensors:
+        out.add_tensor(name, data)
     out.write_header_to_file()
     out.write_kv_data_to_file()
     out.write_tensors_to_file()
@@ -119,7 +126,7 @@ def main():
     args = args.parse_args()
     os.makedirs(args.out, exist_ok=True)
     tokenizer = train_tokenizer(stories(args.seed, TOKENIZER_STORIES))
-    write_gguf(os.path.join(args.out, "start.gguf"), tokenizer, args.seed)
+    write_gguf(os.path.join(args.out, "start.gguf"), tokenizer, random_weights(args.seed), gguf.LlamaFileType.ALL_F32)
     write_stories(os.path.join(args.out, "stories.jsonl"), args.seed, args.stories)
     write_stories(os.path.join(args.out, "held-out.jsonl"), HELD_OUT_SEED, HELD_OUT_STORIES)
 

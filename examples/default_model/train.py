@@ -10,47 +10,18 @@ torch build give one file.
 """
 
 import argparse
-import json
 import math
 import time
 
 import gguf
-import numpy as np
-import tokenizers
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+from held_out import held_out_loss
+from start import (BEGIN, CONTEXT, EMBED, END, EPS, FFN, HEAD_SIZE, HEADS, KV_HEADS, LAYERS, ROPE_BASE, TOKENIZER_STORIES, VOCAB,
+                   train_tokenizer, write_gguf)
 from stories import stories
-
-# Every matrix's input size is a multiple of 256, so that each GGUF weight
-# format, whose blocks hold up to 256 values, can store every matrix.
-VOCAB, CONTEXT = 832, 512
-EMBED, FFN, LAYERS = 256, 512, 3
-HEADS, KV_HEADS, HEAD_SIZE = 4, 2, 64
-ROPE_BASE, EPS = 10000.0, 1e-5
-
-BEGIN, END = "<|begin|>", "<|end|>"
-TOKENIZER_STORIES = 3000
-HELD_OUT_SEED, HELD_OUT_STORIES = 987654321, 200   # never a --seed to train with
-
-# The regular expression of LLaMA 3, known to GGUF as "llama-bpe".
-SPLIT = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}|"
-         r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+")
-
-
-# --- tokenizer -------------------------------------------------------------
-
-def train_tokenizer(texts):
-    tokenizer = tokenizers.Tokenizer(tokenizers.models.BPE())
-    tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.Sequence([
-        tokenizers.pre_tokenizers.Split(tokenizers.Regex(SPLIT), "isolated"),
-        tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
-    tokenizer.decoder = tokenizers.decoders.ByteLevel()
-    tokenizer.train_from_iterator(texts, tokenizers.trainers.BpeTrainer(
-        vocab_size=VOCAB, special_tokens=[BEGIN, END], show_progress=False,
-        initial_alphabet=sorted(tokenizers.pre_tokenizers.ByteLevel.alphabet())))
-    return tokenizer
 
 
 def encode(tokenizer, text):
@@ -169,17 +140,6 @@ def train(model, tokenizer, args):
 
 
 @torch.no_grad()
-def held_out_loss(model, tokenizer):
-    """Mean cross entropy of each token of each story given those before it."""
-    total = count = 0
-    for text in stories(HELD_OUT_SEED, HELD_OUT_STORIES):
-        ids = torch.tensor([encode(tokenizer, text)[:CONTEXT + 1]])
-        total += F.cross_entropy(model(ids[:, :-1])[0], ids[0, 1:], reduction="sum").item()
-        count += ids.shape[1] - 1
-    return total / count
-
-
-@torch.no_grad()
 def sample(model, tokenizer, prompt, limit, temperature):
     ids = encode(tokenizer, prompt)[:-1]
     while len(ids) < min(limit, CONTEXT) and ids[-1] != tokenizer.token_to_id(END):
@@ -189,47 +149,6 @@ def sample(model, tokenizer, prompt, limit, temperature):
         else:
             ids.append(logits.argmax().item())
     return tokenizer.decode(ids)
-
-
-# --- file ------------------------------------------------------------------
-
-def write_gguf(path, model, tokenizer):
-    out = gguf.GGUFWriter(path, "llama")
-    out.add_name("clformer default")
-    out.add_description("Writes small children's stories; trained on generated text only.")
-    out.add_license("Apache-2.0")
-    out.add_file_type(gguf.LlamaFileType.MOSTLY_F16)
-    out.add_vocab_size(VOCAB)
-    out.add_context_length(CONTEXT)
-    out.add_embedding_length(EMBED)
-    out.add_block_count(LAYERS)
-    out.add_feed_forward_length(FFN)
-    out.add_head_count(HEADS)
-    out.add_head_count_kv(KV_HEADS)
-    out.add_rope_dimension_count(HEAD_SIZE)
-    out.add_rope_freq_base(ROPE_BASE)
-    out.add_layer_norm_rms_eps(EPS)
-
-    tokens = [tokenizer.id_to_token(i) for i in range(VOCAB)]
-    merges = [" ".join(pair) for pair in json.loads(tokenizer.to_str())["model"]["merges"]]
-    types = [gguf.TokenType.CONTROL if t in (BEGIN, END) else gguf.TokenType.NORMAL for t in tokens]
-    out.add_tokenizer_model("gpt2")
-    out.add_tokenizer_pre("llama-bpe")
-    out.add_token_list(tokens)
-    out.add_token_types(types)
-    out.add_token_merges(merges)
-    out.add_bos_token_id(tokenizer.token_to_id(BEGIN))
-    out.add_eos_token_id(tokenizer.token_to_id(END))
-    out.add_add_bos_token(True)
-    out.add_add_eos_token(False)
-
-    for name, weight in model.named_parameters():
-        data = weight.detach().numpy()
-        out.add_tensor(name, data.astype(np.float16) if data.ndim == 2 else data)
-    out.write_header_to_file()
-    out.write_kv_data_to_file()
-    out.write_tensors_to_file()
-    out.close()
 
 
 def main():
@@ -253,9 +172,10 @@ def main():
     for weight in model.parameters():
         if weight.dim() == 2:
             weight.data = weight.data.half().float()
-    loss = held_out_loss(model, tokenizer)
+    tensors = ((name, w.detach().half().numpy() if w.dim() == 2 else w.detach().numpy()) for name, w in model.named_parameters())
+    write_gguf(args.out, tokenizer, tensors, gguf.LlamaFileType.MOSTLY_F16)
+    loss = held_out_loss(args.out, tokenizer)
     print(f"held-out loss {loss:.4f}, perplexity {math.exp(loss):.3f}")
-    write_gguf(args.out, model, tokenizer)
     for temperature in (0, 0.8):
         print(f"\n--- temperature {temperature}")
         print(sample(model, tokenizer, "Once upon a time", CONTEXT, temperature))

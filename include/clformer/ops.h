@@ -307,11 +307,16 @@ CLF_API clf_status clf_add(clf_context *ctx, const clf_add_args *args);
 /** Arguments of clf_convert(). */
 typedef struct clf_convert_args {
     const clf_tensor *x; /**< any dtype, any strides (block dtypes: whole rows) */
-    clf_tensor *out;     /**< same shape, F32, F16, BF16 or I32; may not alias */
+    /** F32 [columns], finite and ≥ 0, with `out` of a block dtype: how much an error in each column weighs; NULL: as
+     * ggml's reference quantisers, which for some dtypes weigh by x² */
+    const clf_tensor *importance;
+    clf_tensor *out; /**< same shape, F32, F16, BF16, I32, or of a block dtype; may not alias */
 } clf_convert_args;
 
 /** Copies, changing dtype and layout. Float to I32 truncates towards zero and saturates; NaN becomes 0. Blocks are
- *  decoded. */
+ * decoded. Into blocks: Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, TQ1_0, TQ2_0, Q2_0, MXFP4 and IQ4_NL without importance are
+ * ggml's reference, to the byte; NF4 has a float scale for each block; values that aren't finite are CLF_NOT_FINITE,
+ * with the first one's place in the message. */
 CLF_API clf_status clf_convert(clf_context *ctx, const clf_convert_args *args);
 
 /** Arguments of clf_softcap(). */

@@ -1,66 +1,113 @@
-/* blocks.cl: the block dtypes. decode_X(block, part) gives the 16 consecutive values from 16 · part on of a block; every
- * format has one scale (and minimum) for each such run. Each product is exact in float32, so that a value is rounded
- * once at most. Blocks are two-byte aligned, but MXFP4's of 17 bytes; NF4's by four. A program that uses them is built with -DW=Q4_K
- * and -DBLOCKS. */
+/* blocks.cl: the block dtypes. Of the 16 consecutive values from 16 · part on of a block, value i is
+ *
+ *     scale · code_i − minimum
+ *
+ * codes_X(block, part) gives the codes, int8 in four words, scale_X and, where the format has one, minimum_X the rest;
+ * every format has one of each for such a run. Each product is exact in float32, so that a value is rounded once at
+ * most. NF4's codes are no integers: it has decode_NF4 alone. Blocks are two-byte aligned, but MXFP4's of 17 bytes;
+ * NF4's by four. A program that uses them is built with -DW=Q4_K and -DBLOCKS. */
 
 float half_at(global const uchar *p) {
     return vload_half(0, (global const half *)p);
 }
 
-uchar16 bytes16(global const uchar *p) {
-    return as_uchar16(vload8(0, (global const ushort *)p));
+/* 16 bytes, two-byte aligned. A program may bring its own. */
+#ifndef BYTES16
+#define BYTES16(p) as_uint4(vload8(0, (global const ushort *)(p)))
+#endif
+uint4 bytes16(global const uchar *p) {
+    return BYTES16(p);
+}
+
+/* The same at any address. */
+uint4 bytes16_anywhere(global const uchar *p) {
+    return as_uint4(vload16(0, p));
+}
+
+/* Bytes 0 … 127 less 0 … 127, each within its byte. */
+uint4 less(uint4 bytes, uint n) {
+    return (bytes + (128 - n) * 0x01010101u) ^ 0x80808080u;
 }
 
 /* Low nibbles of 16 bytes for even parts, high ones for odd parts. */
-uchar16 nibbles(uchar16 bytes, int part) {
-    return part & 1 ? bytes >> (uchar16)4 : bytes & (uchar16)15;
+uint4 nibbles(uint4 bytes, int part) {
+    return bytes >> (uint)(part % 2 * 4) & 0x0f0f0f0fu;
 }
 
-/* Bit j of `bits` at value j. */
-uchar16 bits16(uint bits) {
-    const uint16 j = (uint16)(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-    return convert_uchar16((uint16)bits >> j & (uint16)1);
+/* Bit j of `bits` at byte j. */
+uint4 bits16(uint bits) {
+    return ((uint4)(bits, bits >> 4, bits >> 8, bits >> 12) & 15u) * 0x00204081u & 0x01010101u;
 }
 
-float16 decode_Q4_0(global const uchar *b, int part) {
-    return half_at(b) * (convert_float16(nibbles(bytes16(b + 2), part)) - 8);
+/* values[index] of 16 indices, each a byte. */
+uint4 look_up(constant char *values, uint4 index) {
+    const uchar16 i = as_uchar16(index);
+    return as_uint4((char16)(values[i.s0], values[i.s1], values[i.s2], values[i.s3], values[i.s4], values[i.s5],
+                             values[i.s6], values[i.s7], values[i.s8], values[i.s9], values[i.sa], values[i.sb],
+                             values[i.sc], values[i.sd], values[i.se], values[i.sf]));
 }
 
-float16 decode_Q4_1(global const uchar *b, int part) {
-    return half_at(b) * convert_float16(nibbles(bytes16(b + 4), part)) + half_at(b + 2);
-}
+#define SCALE_HALF(X, at)                                                                                              \
+    float scale_##X(global const uchar *b, int part) {                                                                 \
+        return half_at(b + at);                                                                                        \
+    }
+#define MINIMUM_HALF(X, at)                                                                                            \
+    float minimum_##X(global const uchar *b, int part) {                                                               \
+        return -half_at(b + at);                                                                                       \
+    }
 
-float16 decode_Q5_0(global const uchar *b, int part) {
+uint4 codes_Q4_0(global const uchar *b, int part) {
+    return less(nibbles(bytes16(b + 2), part), 8);
+}
+SCALE_HALF(Q4_0, 0)
+
+uint4 codes_Q4_1(global const uchar *b, int part) {
+    return nibbles(bytes16(b + 4), part);
+}
+SCALE_HALF(Q4_1, 0)
+MINIMUM_HALF(Q4_1, 2)
+
+uint4 codes_Q5_0(global const uchar *b, int part) {
     const uint high = ((global const ushort *)(b + 2))[part];
-    return half_at(b) * (convert_float16(nibbles(bytes16(b + 6), part) | bits16(high) << (uchar16)4) - 16);
+    return less(nibbles(bytes16(b + 6), part) | bits16(high) << 4, 16);
 }
+SCALE_HALF(Q5_0, 0)
 
-float16 decode_Q5_1(global const uchar *b, int part) {
+uint4 codes_Q5_1(global const uchar *b, int part) {
     const uint high = ((global const ushort *)(b + 4))[part];
-    return half_at(b) * convert_float16(nibbles(bytes16(b + 8), part) | bits16(high) << (uchar16)4) + half_at(b + 2);
+    return nibbles(bytes16(b + 8), part) | bits16(high) << 4;
 }
+SCALE_HALF(Q5_1, 0)
+MINIMUM_HALF(Q5_1, 2)
 
-float16 decode_Q8_0(global const uchar *b, int part) {
-    return half_at(b) * convert_float16(as_char16(bytes16(b + 2 + 16 * part)));
+uint4 codes_Q8_0(global const uchar *b, int part) {
+    return bytes16(b + 2 + 16 * part);
 }
+SCALE_HALF(Q8_0, 0)
 
 /* Two bits of byte m of each half block of 32 bytes: values 32 · n + m take bits 2n and 2n + 1. */
-uchar16 pairs(global const uchar *qs, int part) {
-    const int shift = part / 2 % 4 * 2;
-    return bytes16(qs + part / 8 * 32 + part % 2 * 16) >> (uchar16)shift & (uchar16)3;
+uint4 pairs(global const uchar *qs, int part) {
+    return bytes16(qs + part / 8 * 32 + part % 2 * 16) >> (uint)(part / 2 % 4 * 2) & 0x03030303u;
 }
 
-float16 decode_Q2_K(global const uchar *b, int part) {
-    const float d = half_at(b + 80) * (b[part] & 15), m = half_at(b + 82) * (b[part] >> 4);
-    return d * convert_float16(pairs(b + 16, part)) - m;
+uint4 codes_Q2_K(global const uchar *b, int part) {
+    return pairs(b + 16, part);
+}
+float scale_Q2_K(global const uchar *b, int part) {
+    return half_at(b + 80) * (b[part] & 15);
+}
+float minimum_Q2_K(global const uchar *b, int part) {
+    return half_at(b + 82) * (b[part] >> 4);
 }
 
-float16 decode_Q3_K(global const uchar *b, int part) {
+uint4 codes_Q3_K(global const uchar *b, int part) {
+    const uint4 high = bytes16(b + part % 2 * 16) >> (uint)(part / 2) & 0x01010101u;
+    return less(pairs(b + 32, part) | high << 2, 4);
+}
+float scale_Q3_K(global const uchar *b, int part) {
     global const uchar *s = b + 96;
     const int scale = (s[part % 8] >> part / 8 * 4 & 15) | (s[8 + part % 4] >> part / 4 * 2 & 3) << 4;
-    const uchar16 high = bytes16(b + part % 2 * 16) >> (uchar16)(part / 2) & (uchar16)1;
-    const float16 q = convert_float16(pairs(b + 32, part) | high << (uchar16)2) - 4;
-    return half_at(b + 108) * (scale - 32) * q;
+    return half_at(b + 108) * (scale - 32);
 }
 
 /* Six-bit scale (minimum 0) or minimum (1) of group j of 32. */
@@ -69,95 +116,109 @@ float scale_k(global const uchar *s, int j, int minimum) {
     return (s[j + 4] >> 4 * minimum & 15) | s[j - 4 + 4 * minimum] >> 6 << 4;
 }
 
-float16 affine_k(global const uchar *b, int part, uchar16 q) {
-    const float d = half_at(b) * scale_k(b + 4, part / 2, 0), m = half_at(b + 2) * scale_k(b + 4, part / 2, 1);
-    return d * convert_float16(q) - m;
+uint4 codes_Q4_K(global const uchar *b, int part) {
+    return nibbles(bytes16(b + 16 + part / 4 * 32 + part % 2 * 16), part / 2);
+}
+float scale_Q4_K(global const uchar *b, int part) {
+    return half_at(b) * scale_k(b + 4, part / 2, 0);
+}
+float minimum_Q4_K(global const uchar *b, int part) {
+    return half_at(b + 2) * scale_k(b + 4, part / 2, 1);
 }
 
-float16 decode_Q4_K(global const uchar *b, int part) {
-    return affine_k(b, part, nibbles(bytes16(b + 16 + part / 4 * 32 + part % 2 * 16), part / 2));
+uint4 codes_Q5_K(global const uchar *b, int part) {
+    const uint4 low = nibbles(bytes16(b + 48 + part / 4 * 32 + part % 2 * 16), part / 2);
+    const uint4 high = bytes16(b + 16 + part % 2 * 16) >> (uint)(part / 2) & 0x01010101u;
+    return low | high << 4;
 }
+#define scale_Q5_K   scale_Q4_K
+#define minimum_Q5_K minimum_Q4_K
 
-float16 decode_Q5_K(global const uchar *b, int part) {
-    const uchar16 low = nibbles(bytes16(b + 48 + part / 4 * 32 + part % 2 * 16), part / 2);
-    const uchar16 high = bytes16(b + 16 + part % 2 * 16) >> (uchar16)(part / 2) & (uchar16)1;
-    return affine_k(b, part, low | high << (uchar16)4);
-}
-
-float16 decode_Q6_K(global const uchar *b, int part) {
+uint4 codes_Q6_K(global const uchar *b, int part) {
     const int half_block = part / 8, group = part / 2 % 4;
-    const uchar16 low = nibbles(bytes16(b + half_block * 64 + group % 2 * 32 + part % 2 * 16), group / 2);
-    const uchar16 high = bytes16(b + 128 + half_block * 32 + part % 2 * 16) >> (uchar16)(2 * group) & (uchar16)3;
-    const float d = half_at(b + 208) * as_char(b[192 + part]);
-    return d * (convert_float16(low | high << (uchar16)4) - 32);
+    const uint4 low = nibbles(bytes16(b + half_block * 64 + group % 2 * 32 + part % 2 * 16), group / 2);
+    const uint4 high = bytes16(b + 128 + half_block * 32 + part % 2 * 16) >> (uint)(2 * group) & 0x03030303u;
+    return less(low | high << 4, 32);
+}
+float scale_Q6_K(global const uchar *b, int part) {
+    return half_at(b + 208) * as_char(b[192 + part]);
 }
 
-constant float iq4_values[16] = {-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113};
+constant char iq4_values[16] = {-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113};
 /* E2M1, doubled */
-constant float fp4_values[16] = {0, 1, 2, 3, 4, 6, 8, 12, -0.f, -1, -2, -3, -4, -6, -8, -12};
+constant char fp4_values[16] = {0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12};
 
-float16 look_up(constant float *values, uchar16 index) {
-    return (float16)(values[index.s0], values[index.s1], values[index.s2], values[index.s3], values[index.s4],
-                     values[index.s5], values[index.s6], values[index.s7], values[index.s8], values[index.s9],
-                     values[index.sa], values[index.sb], values[index.sc], values[index.sd], values[index.se],
-                     values[index.sf]);
+uint4 codes_IQ4_NL(global const uchar *b, int part) {
+    return look_up(iq4_values, nibbles(bytes16(b + 2), part));
 }
+SCALE_HALF(IQ4_NL, 0)
 
-float16 decode_IQ4_NL(global const uchar *b, int part) {
-    return half_at(b) * look_up(iq4_values, nibbles(bytes16(b + 2), part));
+uint4 codes_IQ4_XS(global const uchar *b, int part) {
+    return look_up(iq4_values, nibbles(bytes16(b + 8 + part / 2 * 16), part));
 }
-
-float16 decode_IQ4_XS(global const uchar *b, int part) {
+float scale_IQ4_XS(global const uchar *b, int part) {
     const int group = part / 2;
     const int high = ((global const ushort *)(b + 2))[0] >> 2 * group & 3;
     const int scale = (b[4 + group / 2] >> group % 2 * 4 & 15) | high << 4;
-    return half_at(b) * (scale - 32) * look_up(iq4_values, nibbles(bytes16(b + 8 + group * 16), part));
+    return half_at(b) * (scale - 32);
 }
 
-/* Trit n (the first is the most significant) of bytes that hold ⌈v · 256 / 243⌉. */
-float16 trits(uchar16 bytes, ushort16 power) {
-    const ushort16 v = convert_ushort16(bytes) * power & (ushort16)255;
-    return convert_float16(v * (ushort16)3 >> (ushort16)8) - 1;
+/* Four trits, each the first (the most significant) of a byte that holds ⌈v · 256 / 243⌉ · 3^n, modulo 256. */
+uint trits4(uint bytes, uint power) {
+    const uint even = (bytes & 0x00ff00ffu) * power & 0x00ff00ffu,
+               odd = (bytes >> 8 & 0x00ff00ffu) * power & 0x00ff00ffu;
+    return (even * 3 >> 8 & 0x00ff00ffu) | (odd * 3 & 0xff00ff00u);
 }
 
-constant ushort powers_of_3[5] = {1, 3, 9, 27, 81};
-
-float16 decode_TQ1_0(global const uchar *b, int part) {
-    const float d = half_at(b + 52);
-    if (part < 10) return d * trits(bytes16(b + part % 2 * 16), (ushort16)powers_of_3[part / 2]);
-    if (part < 15) return d * trits(bytes16(b + 32), (ushort16)powers_of_3[part - 10]);
-    const uchar4 q = vload4(0, b + 48);
-    return d * trits((uchar16)(q, q, q, q), (ushort16)(1, 1, 1, 1, 3, 3, 3, 3, 9, 9, 9, 9, 27, 27, 27, 27));
+uint4 trits(uint4 bytes, uint4 power) {
+    return less(
+        (uint4)(trits4(bytes.x, power.x), trits4(bytes.y, power.y), trits4(bytes.z, power.z), trits4(bytes.w, power.w)),
+        1);
 }
 
-float16 decode_TQ2_0(global const uchar *b, int part) {
-    return half_at(b + 64) * (convert_float16(pairs(b, part)) - 1);
-}
+constant uchar powers_of_3[5] = {1, 3, 9, 27, 81};
 
-float16 decode_MXFP4(global const uchar *b, int part) {
+uint4 codes_TQ1_0(global const uchar *b, int part) {
+    if (part < 10) return trits(bytes16(b + part % 2 * 16), powers_of_3[part / 2]);
+    if (part < 15) return trits(bytes16(b + 32), powers_of_3[part - 10]);
+    return trits(as_uint(vload4(0, b + 48)), (uint4)(1, 3, 9, 27));
+}
+SCALE_HALF(TQ1_0, 52)
+
+uint4 codes_TQ2_0(global const uchar *b, int part) {
+    return less(pairs(b, part), 1);
+}
+SCALE_HALF(TQ2_0, 64)
+
+uint4 codes_MXFP4(global const uchar *b, int part) {
+    return look_up(fp4_values, nibbles(bytes16_anywhere(b + 1), part));
+}
+float scale_MXFP4(global const uchar *b, int part) {
     const uint e = *b; /* 2^(e − 128): half the scale, the values being doubled */
-    const float d = as_float(e < 2 ? 0x00200000u << e : (e - 1) << 23);
-    return d * look_up(fp4_values, nibbles(vload16(0, b + 1), part));
+    return as_float(e < 2 ? 0x00200000u << e : (e - 1) << 23);
 }
 
-float16 decode_NVFP4(global const uchar *b, int part) {
+uint4 codes_NVFP4(global const uchar *b, int part) {
+    const uint2 q = as_uint2(vload8(0, b + 4 + 8 * part));
+    return look_up(fp4_values, (uint4)(q, q >> 4) & 0x0f0f0f0fu);
+}
+float scale_NVFP4(global const uchar *b, int part) {
     const uint s = b[part], e = s >> 3 & 15, m = s & 7; /* UE4M3; half of it, as above */
-    const float d = s == 0x7f || s == 0 ? 0 : e ? as_float((e + 119) << 23 | m << 20) : m * 0x1p-10f;
-    const uchar8 q = vload8(0, b + 4 + 8 * part);
-    return d * look_up(fp4_values, (uchar16)(q & (uchar8)15, q >> (uchar8)4));
+    return s == 0x7f || s == 0 ? 0 : e ? as_float((e + 119) << 23 | m << 20) : m * 0x1p-10f;
 }
 
-float16 decode_Q1_0(global const uchar *b, int part) {
+uint4 codes_Q1_0(global const uchar *b, int part) {
     const uint bits = ((global const ushort *)(b + 2))[part];
-    return half_at(b) * (2 * convert_float16(bits16(bits)) - 1);
+    return less(bits16(bits) << 1, 1);
 }
+SCALE_HALF(Q1_0, 0)
 
-float16 decode_Q2_0(global const uchar *b, int part) {
-    const uchar4 q = vload4(0, b + 2 + 4 * part);
-    const uchar16 bytes = (uchar16)(q.xxxx, q.yyyy, q.zzzz, q.wwww);
-    const uchar16 shift = (uchar16)(0, 2, 4, 6, 0, 2, 4, 6, 0, 2, 4, 6, 0, 2, 4, 6);
-    return half_at(b) * (convert_float16(bytes >> shift & (uchar16)3) - 1);
+/* Bits 2j and 2j + 1 of a byte at byte j. */
+uint4 codes_Q2_0(global const uchar *b, int part) {
+    const uint4 q = convert_uint4(vload4(0, b + 2 + 4 * part));
+    return less((q | q << 6 | q << 12 | q << 18) & 0x03030303u, 1);
 }
+SCALE_HALF(Q2_0, 0)
 
 /* Quantiles of N(0, 1) as QLoRA takes them. */
 constant float nf4_values[16] = {-1.0f,
@@ -178,14 +239,42 @@ constant float nf4_values[16] = {-1.0f,
                                  1.0f};
 
 float16 decode_NF4(global const uchar *b, int part) {
-    return *(global const float *)b * look_up(nf4_values, nibbles(bytes16(b + 4 + part / 2 * 16), part));
+    const uchar16 i = as_uchar16(nibbles(bytes16(b + 4 + part / 2 * 16), part));
+    return *(global const float *)b * (float16)(nf4_values[i.s0], nf4_values[i.s1], nf4_values[i.s2], nf4_values[i.s3],
+                                                nf4_values[i.s4], nf4_values[i.s5], nf4_values[i.s6], nf4_values[i.s7],
+                                                nf4_values[i.s8], nf4_values[i.s9], nf4_values[i.sa], nf4_values[i.sb],
+                                                nf4_values[i.sc], nf4_values[i.sd], nf4_values[i.se], nf4_values[i.sf]);
 }
 
-/* Part p of a row of W that begins at byte `row`. */
+#define DECODE(X, minimum)                                                                                             \
+    float16 decode_##X(global const uchar *b, int part) {                                                              \
+        return scale_##X(b, part) * convert_float16(as_char16(codes_##X(b, part))) - (minimum);                        \
+    }
+DECODE(Q4_0, 0)
+DECODE(Q4_1, minimum_Q4_1(b, part))
+DECODE(Q5_0, 0)
+DECODE(Q5_1, minimum_Q5_1(b, part))
+DECODE(Q8_0, 0)
+DECODE(Q2_K, minimum_Q2_K(b, part))
+DECODE(Q3_K, 0)
+DECODE(Q4_K, minimum_Q4_K(b, part))
+DECODE(Q5_K, minimum_Q5_K(b, part))
+DECODE(Q6_K, 0)
+DECODE(IQ4_NL, 0)
+DECODE(IQ4_XS, 0)
+DECODE(TQ1_0, 0)
+DECODE(TQ2_0, 0)
+DECODE(MXFP4, 0)
+DECODE(NVFP4, 0)
+DECODE(Q1_0, 0)
+DECODE(Q2_0, 0)
+
+/* The block of W that has part `part` of the row that begins at byte `row`; and that part of it. */
 #ifdef BLOCKS
+#define PARTS_OF_BLOCK      (PASTE(W, _values) / 16)
+#define BLOCK_OF(row, part) ((row) + (part) / PARTS_OF_BLOCK * PASTE(W, _bytes))
+
 float16 decode_part(global const void *p, long row, long part) {
-    const int parts = PASTE(W, _values) / 16;
-    global const uchar *block = (global const uchar *)p + row + part / parts * PASTE(W, _bytes);
-    return PASTE(decode_, W)(block, (int)(part % parts));
+    return PASTE(decode_, W)((global const uchar *)p + BLOCK_OF(row, part), (int)(part % PARTS_OF_BLOCK));
 }
 #endif

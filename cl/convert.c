@@ -23,6 +23,8 @@ static clf_status convert_plain(clf_context *ctx, const clf_tensor *x, const clf
 
 clf_status clf_convert_opencl(clf_context *ctx, const clf_convert_args *args) {
     const clf_tensor *x = args->x, *out = args->out;
+    CLF_CHECK(&ctx->error, !clf_dtype_is_block(out->dtype), CLF_UNSUPPORTED,
+              "convert: out: %s is written by CPU contexts", clf_dtype_name(out->dtype));
     if (!clf_dtype_is_block(x->dtype)) return convert_plain(ctx, x, out);
     const int64_t n = clf_last(x), parts = n / 16;
     clf_cl_call call;

@@ -1,8 +1,10 @@
 /* convert.c: copies that change dtype and layout. A piece of a row is gathered if its elements aren't neighbours, then
- * copied (same dtype), or decoded to floats and stored, or, towards I32, converted without floats in between. */
+ * copied (same dtype), or decoded to floats and stored or encoded as blocks, or, towards I32, converted without floats
+ * in between. What can't be encoded ends a thread's share; the first such place is reported. */
 #include <limits.h>
 
 #include "decode.h"
+#include "encode.h"
 
 typedef uint8_t byte;
 
@@ -47,8 +49,9 @@ static void integers(clf_dtype dtype, const byte *from, int64_t n, int32_t *out)
     for (int64_t i = 0; i < n; i++) out[i] = truncate((double)values[i]);
 }
 
-/* n neighbouring elements, at most PIECE unless dtypes are the same */
-static void convert(clf_dtype dtype, const byte *from, int64_t n, clf_dtype out_dtype, char *out) {
+/* n neighbouring elements, at most PIECE unless dtypes are the same; returns how many were converted. */
+static int64_t convert(clf_dtype dtype, const byte *from, int64_t n, const float *importance, clf_dtype out_dtype,
+                       char *out) {
     float values[PIECE];
     if (dtype == out_dtype) {
         memcpy(out, from, clf_dtype_bytes(dtype, n));
@@ -56,8 +59,10 @@ static void convert(clf_dtype dtype, const byte *from, int64_t n, clf_dtype out_
         integers(dtype, from, n, (int32_t *)out);
     } else {
         cpu_decode_row(dtype, from, n, values);
+        if (clf_dtype_is_block(out_dtype)) return cpu_encode_row(out_dtype, values, n, importance, out);
         CPU_FOR_DTYPE(DTYPE, out_dtype, store(values, out, n, DTYPE));
     }
+    return n;
 }
 
 /* n ≤ PIECE elements, `stride` elements apart, as neighbours */
@@ -65,20 +70,55 @@ static void gather(const byte *from, int64_t stride, size_t size, int64_t n, byt
     for (int64_t i = 0; i < n; i++) memcpy(out + (size_t)i * size, from + (size_t)(i * stride) * size, size);
 }
 
+/* x's element `at`, counted in C order, as a float */
+static float value_at(const clf_tensor *x, int64_t at) {
+    const int values = clf_dtype_block_values(x->dtype);
+    const int64_t column = at % clf_last(x), stride = x->ndim ? x->stride[x->ndim - 1] : 1;
+    const char *row = clf_row(x, at / clf_last(x));
+    float block[256];
+    cpu_decode_row(x->dtype, row + clf_dtype_bytes(x->dtype, column / values * values * stride), values, block);
+    return block[column % values];
+}
+
+static clf_status not_encoded(clf_context *ctx, const clf_convert_args *a, int64_t at) {
+    const long long row = at / clf_last(a->x), column = at % clf_last(a->x);
+    const float value = value_at(a->x, at);
+    if (!isfinite(value))
+        return clf_fail(&ctx->error, CLF_NOT_FINITE,
+                        "convert: x: expected finite values, got %g in row %lld, column %lld", (double)value, row,
+                        column);
+    return clf_fail(&ctx->error, CLF_NOT_FINITE,
+                    "convert: x: values too large for the half scale of %s, in row %lld, columns %lld to %lld",
+                    clf_dtype_name(a->out->dtype), row, column, column + clf_dtype_block_values(a->out->dtype) - 1);
+}
+
+static clf_status check_importance(clf_context *ctx, const clf_tensor *t) {
+    const float *v = clf_data(t);
+    for (int64_t i = 0; i < clf_last(t); i++)
+        CLF_CHECK(&ctx->error, isfinite(v[i]) && v[i] >= 0, CLF_INVALID_ARGUMENT,
+                  "convert: importance: expected finite values, 0 or above, got %g in column %lld", (double)v[i],
+                  (long long)i);
+    return CLF_OK;
+}
+
 clf_status CPU_FN(convert)(clf_context *ctx, const clf_convert_args *a) {
     const clf_tensor *x = a->x, *out = a->out;
-    const cpu_pieces work = cpu_cut(out, clf_is_contiguous(x) && clf_is_contiguous(out));
+    if (a->importance) CLF_TRY(check_importance(ctx, a->importance));
+    CLF_CHECK(&ctx->error, !a->importance, CLF_UNSUPPORTED, "convert: importance: no format weighs by it yet");
+    const float *const importance = a->importance ? clf_data(a->importance) : NULL;
+    const cpu_pieces work = cpu_cut(out, clf_is_contiguous(x) && clf_is_contiguous(out) && !importance);
     const int64_t stride = work.dim > 1 && x->ndim && !clf_is_contiguous(x) ? x->stride[x->ndim - 1] : 1;
     const int threads = cpu_threads(ctx, work.count, 2 * (int64_t)clf_dtype_bytes(out->dtype, clf_elements(out)));
-#pragma omp parallel num_threads(threads) if (threads > 1)
+    int64_t failed = INT64_MAX; /* the first element that couldn't be encoded, in C order */
+#pragma omp parallel num_threads(threads) if (threads > 1) reduction(min : failed)
     {
         byte gathered[PIECE * 8];
         int64_t begin, end, row, at;
         cpu_share(work.count, omp_get_thread_num(), omp_get_num_threads(), &begin, &end);
-        for (int64_t p = begin; p < end; p++) {
+        for (int64_t p = begin; p < end && failed == INT64_MAX; p++) {
             const int64_t n = cpu_piece(&work, p, &row, &at);
             const int64_t step = stride == 1 && x->dtype == out->dtype ? n : PIECE; /* a copy needs no buffer */
-            for (int64_t i = at; i < at + n; i += step) {
+            for (int64_t i = at; i < at + n && failed == INT64_MAX; i += step) {
                 const int64_t m = at + n - i < step ? at + n - i : step;
                 const byte *from = (const byte *)clf_row(x, row) + clf_dtype_bytes(x->dtype, i * stride);
                 char *to = (char *)clf_row(out, row) + clf_dtype_bytes(out->dtype, i);
@@ -86,9 +126,10 @@ clf_status CPU_FN(convert)(clf_context *ctx, const clf_convert_args *a) {
                     gather(from, stride, clf_dtype_block_bytes(x->dtype), m, gathered);
                     from = gathered;
                 }
-                convert(x->dtype, from, m, out->dtype, to);
+                const int64_t done = convert(x->dtype, from, m, importance ? importance + i : NULL, out->dtype, to);
+                if (done < m) failed = row * work.dim + i + done;
             }
         }
     }
-    return CLF_OK;
+    return failed == INT64_MAX ? CLF_OK : not_encoded(ctx, a, failed);
 }

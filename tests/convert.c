@@ -163,7 +163,7 @@ static int rejects(clf_context *ctx) {
     failures += op_rejected(ctx, clf_convert(ctx, NULL), bad, "convert: args is NULL");
     OP_REJECT(convert, bad, "x is NULL", a.x = NULL);
     OP_REJECT(convert, bad, "out is NULL", a.out = NULL);
-    OP_REJECT(convert, bad, "out: expected dtype f32, f16, bf16, i32, got u8", a.out = t[BYTES]);
+    OP_REJECT(convert, bad, "out: expected dtype f32, f16, bf16, i32, q4_0", a.out = t[BYTES]);
     OP_REJECT(convert, bad, "out: expected shape [2, 4], got [4, 2]", a.out = t[OTHER]);
     OP_REJECT(convert, bad, "out: expected a contiguous last dimension", a.out = columns);
     OP_REJECT(convert, bad, "out overlaps x", a.out = t[X]);

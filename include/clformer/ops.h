@@ -310,13 +310,13 @@ typedef struct clf_convert_args {
     /** F32 [columns], finite and ≥ 0, with `out` of a block dtype: how much an error in each column weighs; NULL: as
      * ggml's reference quantisers, which for some dtypes weigh by x² */
     const clf_tensor *importance;
-    clf_tensor *out; /**< same shape, F32, F16, BF16, I32, or of a block dtype; may not alias */
+    clf_tensor *out; /**< same shape, F32, F16, BF16, I32, or of a block dtype but NVFP4 and Q1_0; may not alias */
 } clf_convert_args;
 
 /** Copies, changing dtype and layout. Float to I32 truncates towards zero and saturates; NaN becomes 0. Blocks are
- * decoded. Into blocks: Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, TQ1_0, TQ2_0, Q2_0, MXFP4 and IQ4_NL without importance are
- * ggml's reference, to the byte; NF4 has a float scale for each block; values that aren't finite are CLF_NOT_FINITE,
- * with the first one's place in the message. */
+ * decoded. Into blocks: Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, TQ1_0, TQ2_0 and Q2_0 without importance are ggml's reference, to
+ * the byte; NF4 has a float scale for each block. Values that aren't finite, and those too large for a scale that is a
+ * half, are CLF_NOT_FINITE, with the first one's row and column in the message. */
 CLF_API clf_status clf_convert(clf_context *ctx, const clf_convert_args *args);
 
 /** Arguments of clf_softcap(). */

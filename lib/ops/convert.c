@@ -3,13 +3,25 @@
 
 #define OP "convert"
 
+/* What can be written: these two block dtypes are only read. */
+#define WRITTEN                                                                                                        \
+    ((CLF_DTYPES_FLOAT | CLF_DTYPE_BIT(CLF_I32) | CLF_DTYPES_BLOCK) & ((1u << CLF_DTYPE_COUNT) - 1) &                  \
+     ~(CLF_DTYPE_BIT(CLF_NVFP4) | CLF_DTYPE_BIT(CLF_Q1_0) | 0x7fu << CLF_Q2_K))
+
 static clf_status check(clf_context *ctx, clf_convert_args *a) {
     CLF_CHECK(&ctx->error, a->x, CLF_INVALID_ARGUMENT, OP ": x is NULL");
     clf_tensor any = *a->x; /* any strides: the last one is none of check_tensor's business here */
     if (any.magic == CLF_TENSOR_MAGIC && any.ndim) any.stride[any.ndim - 1] = 1;
     CLF_TRY(clf_check_tensor(ctx, OP, "x", &any, CLF_DTYPES_ANY, 0, CLF_MAX_DIMS));
-    CLF_TRY(clf_check_tensor(ctx, OP, "out", a->out, CLF_DTYPES_FLOAT | CLF_DTYPE_BIT(CLF_I32), 0, CLF_MAX_DIMS));
+    CLF_TRY(clf_check_tensor(ctx, OP, "out", a->out, WRITTEN, 0, CLF_MAX_DIMS));
     CLF_TRY(clf_check_shape(ctx, OP, "out", a->out, a->x->ndim, a->x->shape));
+    if (a->importance) {
+        CLF_CHECK(&ctx->error, clf_dtype_is_block(a->out->dtype), CLF_INVALID_ARGUMENT,
+                  OP ": importance: expected out of a block dtype, got %s", clf_dtype_name(a->out->dtype));
+        CLF_TRY(clf_check_tensor(ctx, OP, "importance", a->importance, CLF_DTYPE_BIT(CLF_F32), 1, 1));
+        CLF_TRY(clf_check_shape(ctx, OP, "importance", a->importance, 1, (int64_t[]){clf_last(a->out)}));
+        CLF_TRY(clf_check_output(ctx, OP, "out", a->out, "importance", a->importance, false));
+    }
     return clf_check_output(ctx, OP, "out", a->out, "x", a->x, false);
 }
 

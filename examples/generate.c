@@ -24,7 +24,7 @@ typedef struct options {
     size_t n_stop;
     int64_t tokens, context;
     int gpu_layers, threads;
-    clf_dtype kv;
+    clf_dtype kv, compute;
     clf_sampler_args sampling;
     bool chat, json, no_mmap;
 } options;
@@ -118,6 +118,7 @@ static int load(program *p) {
     st = clf_session_create(&p->session, &(clf_session_args){.model = p->model,
                                                              .context_length = p->o.context,
                                                              .kv_dtype = p->o.kv,
+                                                             .compute = p->o.compute,
                                                              .evict = !p->o.chat,
                                                              .keep = p->o.chat ? 0 : 4});
     if (st != CLF_OK) return fail_status(p, "session", st);
@@ -292,6 +293,7 @@ enum {
     ADAPTER,
     STOP,
     KV,
+    COMPUTE,
     NO_MMAP,
     JSON
 };
@@ -316,6 +318,8 @@ static const struct argp_option flags[] = {
     {"threads", THREADS, "N", 0, "CPU threads (default: one per core)", 3},
     {"ctx", CTX, "N", 0, "positions in the cache (default: what the model was trained for, 4096 at most)", 3},
     {"kv", KV, "f16|f32", 0, "dtype of the cache (default f16)", 3},
+    {"compute", COMPUTE, "f32|f16|bf16", 0, "dtype of what flows between ops; tensor cores take 16 bits (default f32)",
+     3},
     {"adapter", ADAPTER, "PATH", 0, "LoRA: a PEFT folder or a GGUF adapter", 3},
     {"no-mmap", NO_MMAP, NULL, 0, "read the file instead of mapping it", 3},
     {0}};
@@ -368,6 +372,10 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
     case KV:
         if (clf_dtype_from_name(&o->kv, arg) != CLF_OK || (o->kv != CLF_F16 && o->kv != CLF_F32))
             argp_error(state, "--kv: expected f16 or f32, got '%s'", arg);
+        return 0;
+    case COMPUTE:
+        if (clf_dtype_from_name(&o->compute, arg) != CLF_OK || o->compute > CLF_BF16)
+            argp_error(state, "--compute: expected f32, f16 or bf16, got '%s'", arg);
         return 0;
     case ARGP_KEY_ARG: argp_error(state, "unexpected '%s'; the prompt goes after --prompt", arg); return 0;
     case ARGP_KEY_END:

@@ -9,7 +9,7 @@ static double off(uint64_t said, uint64_t counted) {
     return counted ? fabs((double)said - (double)counted) / (double)counted : said != 0;
 }
 
-static void compare(const char *path, int64_t context, clf_dtype kv, int64_t chunk) {
+static void compare(const char *path, int64_t context, clf_dtype kv, clf_dtype compute, int64_t chunk) {
     clf_context *ctx = open_context("cpu", 0);
     clf_model_estimate e;
     clf_model_info told, info;
@@ -17,6 +17,7 @@ static void compare(const char *path, int64_t context, clf_dtype kv, int64_t chu
     clf_model_estimate_args args = {.path = path,
                                     .context_length = context,
                                     .kv_dtype = kv,
+                                    .compute = compute,
                                     .chunk = chunk,
                                     .threads = clf_context_threads(ctx),
                                     .error = message,
@@ -29,7 +30,8 @@ static void compare(const char *path, int64_t context, clf_dtype kv, int64_t chu
     memset(info.layers_on, 0, sizeof info.layers_on);
     assert_memory_equal(&told, &info, sizeof info);
     clf_session *s = open_session(
-        ctx, &(clf_session_args){.model = model, .context_length = context, .kv_dtype = kv, .chunk = chunk});
+        ctx, &(clf_session_args){
+                 .model = model, .context_length = context, .kv_dtype = kv, .compute = compute, .chunk = chunk});
     const int64_t n = clf_session_capacity(s);
     int32_t *ids = calloc((size_t)n, sizeof *ids);
     float *logits = malloc((size_t)info.vocab_size * sizeof *logits);
@@ -63,10 +65,10 @@ static void golden_models(void **state) {
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         char path[64];
         snprintf(path, sizeof path, "golden/models/%s", names[i]);
-        compare(path, 0, CLF_F32, 0);
-        compare(path, 500, CLF_F16, 100);
+        compare(path, 0, CLF_F32, CLF_F32, 0);
+        compare(path, 500, CLF_F16, CLF_BF16, 100);
         snprintf(path, sizeof path, "golden/gguf/%s.gguf", names[i]);
-        compare(path, 0, CLF_F32, 0);
+        compare(path, 0, CLF_F32, CLF_F32, 0);
     }
 }
 
@@ -75,7 +77,7 @@ static void given_models(void **state) {
     for (char **m = more; *m; m++) {
         char *colon = strrchr(*m, ':');
         if (colon) *colon = 0;
-        compare(*m, colon ? atoll(colon + 1) : 2048, CLF_F16, 0);
+        compare(*m, colon ? atoll(colon + 1) : 2048, CLF_F16, CLF_F32, 0);
     }
 }
 

@@ -17,6 +17,8 @@
 
 #define LOGITS_TOLERANCE  5e-6
 #define ADAPTED_TOLERANCE 1e-5 /* a random adapter's products are as large as the weights' */
+#define F16_TOLERANCE     5e-3 /* activations rounded by each op */
+#define BF16_TOLERANCE    4e-2
 #define LOSS_TOLERANCE    5e-6
 #define GRAD_TOLERANCE    1e-5
 
@@ -101,8 +103,32 @@ static int64_t argmax(const float *x, int64_t n) {
     return best;
 }
 
-/* The whole check on one device; false, after saying why, if a call fails. */
-static bool measure(clf_context *ctx, clf_model *model, const expectation *e, double *error, double *loss,
+/* Logits of every row, each from an empty cache. */
+static clf_status eval_rows(clf_session *s, const expectation *e, float *logits) {
+    clf_status st = CLF_OK;
+    for (int64_t r = 0; st == CLF_OK && r < e->rows; r++) {
+        st = clf_session_clear(s);
+        if (st == CLF_OK)
+            st = clf_session_eval(s, e->ids + r * e->tokens, e->tokens, CLF_LOGITS_ALL,
+                                  logits + r * e->tokens * e->vocab);
+    }
+    return st;
+}
+
+/* Error of the logits with activations of 16 bits. */
+static clf_status measure_half(clf_model *model, const expectation *e, clf_dtype compute, float *logits,
+                               double *error) {
+    clf_session *s = NULL;
+    clf_status st =
+        clf_session_create(&s, &(clf_session_args){.model = model, .context_length = e->tokens, .compute = compute});
+    if (st == CLF_OK) st = eval_rows(s, e, logits);
+    if (st == CLF_OK) *error = golden_error(logits, e->logits, e->rows * e->tokens * e->vocab);
+    clf_session_destroy(s);
+    return st;
+}
+
+/* The whole check on one device, error[] of F32, F16 and BF16; false, after saying why, if a call fails. */
+static bool measure(clf_context *ctx, clf_model *model, const expectation *e, double error[3], double *loss,
                     int64_t *equal) {
     clf_session *s = NULL;
     float *logits = malloc((size_t)(e->rows * e->tokens * e->vocab) * sizeof *logits);
@@ -115,14 +141,9 @@ static bool measure(clf_context *ctx, clf_model *model, const expectation *e, do
     }
     const int64_t longest = e->tokens > e->n_greedy ? e->tokens : e->n_greedy;
     if (st == CLF_OK) st = clf_session_create(&s, &(clf_session_args){.model = model, .context_length = longest});
-    for (int64_t r = 0; st == CLF_OK && r < e->rows; r++) {
-        st = clf_session_clear(s);
-        if (st == CLF_OK)
-            st = clf_session_eval(s, e->ids + r * e->tokens, e->tokens, CLF_LOGITS_ALL,
-                                  logits + r * e->tokens * e->vocab);
-    }
+    if (st == CLF_OK) st = eval_rows(s, e, logits);
     if (st == CLF_OK) {
-        *error = golden_error(logits, e->logits, e->rows * e->tokens * e->vocab);
+        error[0] = golden_error(logits, e->logits, e->rows * e->tokens * e->vocab);
         if (e->labels) *loss = loss_of(e, logits);
         st = clf_session_clear(s);
     }
@@ -134,6 +155,8 @@ static bool measure(clf_context *ctx, clf_model *model, const expectation *e, do
         next = (int32_t)argmax(logits, e->vocab);
         *equal += next == e->greedy[i];
     }
+    if (st == CLF_OK) st = measure_half(model, e, CLF_F16, logits, &error[1]);
+    if (st == CLF_OK) st = measure_half(model, e, CLF_BF16, logits, &error[2]);
     if (st != CLF_OK) printf("%s: %s ", clf_status_string(st), clf_error_message(ctx));
     clf_session_destroy(s);
     free(logits);
@@ -157,12 +180,13 @@ static bool check(const char *device, char *path, const expectation *e) {
         if (plus) *plus = '+';
         if (st != CLF_OK) snprintf(message, sizeof message, "%s", clf_error_message(ctx));
     }
-    double error = 0, loss = 0;
+    double error[3] = {0}, loss = 0;
     int64_t equal = 0;
-    bool ok = st == CLF_OK && measure(ctx, model, e, &error, &loss, &equal);
+    bool ok = st == CLF_OK && measure(ctx, model, e, error, &loss, &equal);
     if (ok) {
-        printf("logits %.2e  ", error);
-        ok = error <= (strchr(path, '+') ? ADAPTED_TOLERANCE : LOGITS_TOLERANCE);
+        printf("logits %.2e  f16 %.1e  bf16 %.1e  ", error[0], error[1], error[2]);
+        ok = error[0] <= (strchr(path, '+') ? ADAPTED_TOLERANCE : LOGITS_TOLERANCE) && error[1] <= F16_TOLERANCE &&
+             error[2] <= BF16_TOLERANCE;
         if (e->labels) {
             printf("loss %.2e  ", fabs(loss - e->loss));
             ok &= fabs(loss - e->loss) <= LOSS_TOLERANCE;

@@ -160,13 +160,11 @@ static void wrong_arguments_are_refused(void **state) {
     clf_session_destroy(s);
     clf_session_destroy(NULL);
 
-    const clf_session_args bad[] = {{.model = f->model, .context_length = -1},
-                                    {.model = f->model, .context_length = INT64_MAX},
-                                    {.model = f->model, .chunk = -1},
-                                    {.model = f->model, .kv_dtype = CLF_BF16},
-                                    {.model = f->model, .context_length = 8, .keep = 8},
-                                    {.model = f->model, .keep = -1},
-                                    {.model = NULL}};
+    const clf_session_args bad[] = {
+        {.model = f->model, .context_length = -1}, {.model = f->model, .context_length = INT64_MAX},
+        {.model = f->model, .chunk = -1},          {.model = f->model, .kv_dtype = CLF_BF16},
+        {.model = f->model, .compute = CLF_I32},   {.model = f->model, .context_length = 8, .keep = 8},
+        {.model = f->model, .keep = -1},           {.model = NULL}};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         assert_int_equal(clf_session_create(&none, &bad[i]), CLF_INVALID_ARGUMENT);
         assert_null(none);

@@ -198,6 +198,7 @@ typedef struct clf_model_estimate_args {
     const char *path;       /**< as in clf_model_args */
     int64_t context_length; /**< positions of the session; 0: as clf_session_create() */
     clf_dtype kv_dtype;     /**< of the KV cache */
+    clf_dtype compute;      /**< as in clf_session_args */
     int64_t chunk;          /**< as in clf_session_args */
     int threads;            /**< scratch is per thread; 0: 1 */
     clf_dtype quantize;     /**< as in clf_model_args */
@@ -244,6 +245,8 @@ typedef struct clf_session_args {
     clf_model *model;       /**< must outlive the session */
     int64_t context_length; /**< positions in the KV cache; 0: the trained context, 4096 at most */
     clf_dtype kv_dtype;     /**< CLF_F32 or CLF_F16 */
+    clf_dtype compute;      /**< of what flows between ops: CLF_F32 (zero); CLF_F16 and CLF_BF16 halve its memory and
+                                 are what tensor cores take, each op rounding its result once. Logits are F32 */
     int64_t chunk;          /**< most tokens evaluated at once; 0: 512 */
     bool evict;             /**< when the cache is full, forget the oldest after `keep`; false: CLF_FULL */
     int64_t keep;           /**< first positions never evicted (attention sinks), fewer than context_length */

@@ -55,15 +55,16 @@ static clf_status create_all(clf_decoder *d) {
         const clf_layer *l = &m->layers[i];
         for (int a = 0; a < CLF_ACT_COUNT; a++)
             if (width[a] && !d->act[l->place][a].buffer)
-                CLF_TRY(create(d, &d->act[l->place][a], l->ctx, CLF_F32, d->chunk, width[a]));
+                CLF_TRY(create(d, &d->act[l->place][a], l->ctx, d->compute, d->chunk, width[a]));
     }
     CLF_TRY(create(d, &d->ids, m->layers[0].ctx, CLF_I32, 1, d->chunk));
     return clf_decoder_reserve(d, 1);
 }
 
-clf_status clf_decoder_init(clf_decoder *d, const clf_model *model, int64_t chunk, int64_t context_length) {
+clf_status clf_decoder_init(clf_decoder *d, const clf_model *model, clf_dtype compute, int64_t chunk,
+                            int64_t context_length) {
     const clf_config *c = &model->config;
-    *d = (clf_decoder){.model = model, .chunk = chunk};
+    *d = (clf_decoder){.model = model, .compute = compute, .chunk = chunk};
     clf_decoder_ropes(d->rope, c, context_length);
     const clf_status st = create_all(d);
     if (st != CLF_OK) clf_decoder_release(d);

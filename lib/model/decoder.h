@@ -5,8 +5,8 @@
  *                  x += norm(attention(q, cache)·Wo);  h = norm(x);  x += norm((act(h·Wg) · (h·Wu))·Wd)
  *     logits = softcap(norm(x)·W)
  *
- * with the inner norms where the architecture has them. Activations are F32, [tokens, width], allocated once for
- * `chunk` tokens on every context in use; a step allocates nothing. */
+ * with the inner norms where the architecture has them. Activations are F32, F16 or BF16, [tokens, width], allocated
+ * once for `chunk` tokens on every context in use; a step allocates nothing. */
 #ifndef CLF_MODEL_DECODER_H
 #define CLF_MODEL_DECODER_H
 
@@ -28,6 +28,7 @@ typedef enum clf_activations {
 
 typedef struct clf_decoder {
     const clf_model *model;
+    clf_dtype compute; /* of the activations */
     int64_t chunk;
     clf_tensor act[CLF_MAX_PLACES][CLF_ACT_COUNT]; /* [chunk, width] */
     clf_tensor ids;                                /* I32 [chunk], on the first block's context */
@@ -36,7 +37,8 @@ typedef struct clf_decoder {
 } clf_decoder;
 
 /* On failure nothing stays allocated. `context_length` as for clf_decoder_ropes(). */
-clf_status clf_decoder_init(clf_decoder *d, const clf_model *model, int64_t chunk, int64_t context_length);
+clf_status clf_decoder_init(clf_decoder *d, const clf_model *model, clf_dtype compute, int64_t chunk,
+                            int64_t context_length);
 void clf_decoder_release(clf_decoder *d);
 /* Makes room for `rows` logits at a time, at most 16 MiB of them. */
 clf_status clf_decoder_reserve(clf_decoder *d, int64_t rows);

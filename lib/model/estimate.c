@@ -30,11 +30,12 @@ void clf_estimate_ends(clf_weight_bytes *embedding, clf_weight_bytes *output, co
     add_weight(output, clf_weight_find_output(file));
 }
 
-uint64_t clf_estimate_activations(const clf_config *c, int64_t chunk) {
-    int64_t width[CLF_ACT_COUNT], sum = 1; /* 1: the ids */
+uint64_t clf_estimate_activations(const clf_config *c, clf_dtype compute, int64_t chunk) {
+    int64_t width[CLF_ACT_COUNT], sum = 0;
     clf_decoder_widths(width, c, 0);
     for (int a = 0; a < CLF_ACT_COUNT; a++) sum += width[a];
-    return sizeof(float) * (uint64_t)(sum * chunk + c->vocab_size);
+    return clf_dtype_bytes(compute, sum * chunk) + sizeof(int32_t) * (uint64_t)chunk +
+           sizeof(float) * (uint64_t)c->vocab_size;
 }
 
 /* A few rows: as floats, as int8 with scales and sums, and the results. More: those packed at a time, and each
@@ -112,6 +113,9 @@ static clf_status estimate(clf_model_estimate *out, const clf_model_file *file, 
     CLF_CHECK(err, chunk > 0, CLF_INVALID_ARGUMENT, "estimate: chunk: expected 1 or more, got %lld", (long long)chunk);
     CLF_CHECK(err, args->kv_dtype == CLF_F32 || args->kv_dtype == CLF_F16, CLF_INVALID_ARGUMENT,
               "estimate: kv_dtype: expected f32 or f16, got %s", clf_dtype_name(args->kv_dtype));
+    CLF_CHECK(err, args->compute == CLF_F32 || args->compute == CLF_F16 || args->compute == CLF_BF16,
+              CLF_INVALID_ARGUMENT, "estimate: compute: expected f32, f16 or bf16, got %s",
+              clf_dtype_name(args->compute));
     if (chunk > length) chunk = length;
     clf_weight_bytes embedding, output;
     clf_estimate_ends(&embedding, &output, file);
@@ -119,7 +123,7 @@ static clf_status estimate(clf_model_estimate *out, const clf_model_file *file, 
     for (int i = 0; i < c->n_layers; i++) out->weights += clf_estimate_block(file, i).all;
     out->kv_cache = (uint64_t)c->n_layers * (clf_kv_cache_key_bytes(c, args->kv_dtype, length) +
                                              clf_kv_cache_value_bytes(c, args->kv_dtype, length));
-    out->activations = clf_estimate_activations(c, chunk);
+    out->activations = clf_estimate_activations(c, args->compute, chunk);
     out->scratch = clf_estimate_scratch(file, chunk, length, args->threads > 0 ? args->threads : 1);
     return CLF_OK;
 }

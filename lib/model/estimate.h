@@ -13,7 +13,7 @@ typedef struct clf_weight_bytes {
 clf_weight_bytes clf_estimate_block(const clf_model_file *file, int layer);
 /* Of the embedding, and of the last norm and the output matrix; a tied one is counted with both. */
 void clf_estimate_ends(clf_weight_bytes *embedding, clf_weight_bytes *output, const clf_model_file *file);
-uint64_t clf_estimate_activations(const clf_config *config, int64_t chunk);
+uint64_t clf_estimate_activations(const clf_config *config, clf_dtype compute, int64_t chunk);
 /* What the CPU tables' clf_linear() takes for `rows` rows of width k times [n, k], n of all weights together, those of
  * block dtypes meeting x as codes. */
 uint64_t clf_estimate_linear(int64_t rows, int64_t k, int64_t n, bool gated, bool codes, int threads);

@@ -20,6 +20,8 @@ static clf_status check_args(clf_session_args *a, clf_error *err) {
               (long long)a->chunk);
     CLF_CHECK(err, a->kv_dtype == CLF_F32 || a->kv_dtype == CLF_F16, CLF_INVALID_ARGUMENT,
               "session: kv_dtype: expected f32 or f16, got %s", clf_dtype_name(a->kv_dtype));
+    CLF_CHECK(err, a->compute == CLF_F32 || a->compute == CLF_F16 || a->compute == CLF_BF16, CLF_INVALID_ARGUMENT,
+              "session: compute: expected f32, f16 or bf16, got %s", clf_dtype_name(a->compute));
     CLF_CHECK(err, a->keep >= 0 && (!a->keep || a->keep < a->context_length), CLF_INVALID_ARGUMENT,
               "session: keep: expected 0 to %lld, got %lld", (long long)a->context_length - 1, (long long)a->keep);
     if (a->chunk > a->context_length) a->chunk = a->context_length;
@@ -34,7 +36,7 @@ static clf_status init(clf_session *s, const clf_session_args *args) {
     s->logits = malloc((size_t)s->model->config.vocab_size * sizeof *s->logits);
     CLF_CHECK(err, s->logits, CLF_OUT_OF_MEMORY, "session: out of host memory");
     CLF_TRY(clf_kv_cache_init(&s->cache, s->model, s->args.kv_dtype, s->args.context_length, s->args.keep));
-    return clf_decoder_init(&s->decoder, s->model, s->args.chunk, s->args.context_length);
+    return clf_decoder_init(&s->decoder, s->model, s->args.compute, s->args.chunk, s->args.context_length);
 }
 
 clf_status clf_session_create(clf_session **out, const clf_session_args *args) {

@@ -12,7 +12,7 @@ enum { CONTEXT = 2048, CHUNK = 512 };
 static uint64_t budget(const clf_context *ctx, const clf_model_file *file, int64_t context_length) {
     const clf_memory_stats *s = &ctx->pool.stats;
     const int64_t chunk = context_length < CHUNK ? context_length : CHUNK;
-    const uint64_t fixed = clf_estimate_activations(clf_model_file_config(file), chunk) +
+    const uint64_t fixed = clf_estimate_activations(clf_model_file_config(file), CLF_F32, chunk) +
                            clf_estimate_scratch(file, chunk, context_length, ctx->threads);
     if (s->limit == UINT64_MAX) return UINT64_MAX;
     return s->limit > s->in_use + fixed ? s->limit - s->in_use - fixed : 0;

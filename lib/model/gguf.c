@@ -331,6 +331,10 @@ void clf_gguf_close(clf_gguf *g) {
     free(g);
 }
 
+bool clf_gguf_reads(const clf_gguf *g, const char *path) {
+    return clf_source_is_at(&g->source, path);
+}
+
 bool clf_is_gguf_name(const char *path) {
     const size_t n = strlen(path);
     return n > 5 && !strcasecmp(path + n - 5, ".gguf");

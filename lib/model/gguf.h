@@ -34,6 +34,8 @@ int64_t clf_gguf_tensor_count(const clf_gguf *gguf);
 const clf_file_tensor *clf_gguf_tensor(const clf_gguf *gguf, int64_t index);
 const clf_file_tensor *clf_gguf_find(const clf_gguf *gguf, const char *name);
 
+/* Whether the file at `path` is the one that it was read from. */
+bool clf_gguf_reads(const clf_gguf *gguf, const char *path);
 /* Whether a path ends in ".gguf", any case: what is to be written there is one. */
 bool clf_is_gguf_name(const char *path);
 

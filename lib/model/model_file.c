@@ -396,6 +396,11 @@ const clf_file_tensor *clf_model_file_stored(const clf_model_file *f, int64_t in
 const clf_gguf *clf_model_file_gguf(const clf_model_file *f) {
     return f->gguf.count ? f->gguf.shard[0] : NULL;
 }
+bool clf_model_file_reads(const clf_model_file *f, const char *path) {
+    for (int i = 0; i < f->gguf.count; i++)
+        if (clf_gguf_reads(f->gguf.shard[i], path)) return true;
+    return f->safetensors && clf_safetensors_reads(f->safetensors, path);
+}
 const char *clf_model_file_path(const clf_model_file *f) {
     return f->path;
 }

@@ -52,6 +52,8 @@ const clf_tensor_rule *clf_model_file_rule(const clf_model_file *file, const clf
                                            const char **suffix);
 /* The GGUF behind it, for its tokenizer keys; NULL for a folder, whose path is clf_model_file_path(). */
 const clf_gguf *clf_model_file_gguf(const clf_model_file *file);
+/* Whether the file at `path` is one that its tensors are in. */
+bool clf_model_file_reads(const clf_model_file *file, const char *path);
 const char *clf_model_file_path(const clf_model_file *file);
 
 #endif

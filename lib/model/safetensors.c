@@ -320,3 +320,9 @@ const clf_file_tensor *clf_safetensors_find(const clf_safetensors *s, const char
 const char *clf_safetensors_metadata(const clf_safetensors *s, const char *key) {
     return json_string_value(json_object_get(s->metadata, key));
 }
+
+bool clf_safetensors_reads(const clf_safetensors *st, const char *path) {
+    for (int i = 0; i < st->n_files; i++)
+        if (clf_source_is_at(&st->files[i], path)) return true;
+    return false;
+}

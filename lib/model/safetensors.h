@@ -14,6 +14,8 @@ int64_t clf_safetensors_count(const clf_safetensors *st);
 /* NULL where there is none. */
 const clf_file_tensor *clf_safetensors_at(const clf_safetensors *st, int64_t index);
 const clf_file_tensor *clf_safetensors_find(const clf_safetensors *st, const char *name);
+/* Whether the file at `path` is one of its files. */
+bool clf_safetensors_reads(const clf_safetensors *st, const char *path);
 /* A string of __metadata__, or NULL. */
 const char *clf_safetensors_metadata(const clf_safetensors *st, const char *key);
 /* "BF16" for CLF_BF16; NULL for what the format lacks. */

@@ -47,6 +47,8 @@ clf_status clf_source_open(clf_source *s, const char *path, bool map, clf_error 
         goto fail;
     }
     s->size = (uint64_t)info.st_size;
+    s->device = (uint64_t)info.st_dev;
+    s->inode = (uint64_t)info.st_ino;
     if (s->size > SIZE_MAX / 2) {
         st = clf_fail(err, CLF_UNSUPPORTED, "%s: %llu bytes do not fit in the address space", path,
                       (unsigned long long)s->size);
@@ -109,6 +111,11 @@ void clf_source_forget(const void *data, uint64_t bytes) {
     const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), at = (uintptr_t)data;
     const uintptr_t begin = (at + page - 1) / page * page, end = (at + bytes) / page * page;
     if (begin < end) madvise((void *)begin, end - begin, MADV_DONTNEED); /* a failure only leaves them there */
+}
+
+bool clf_source_is_at(const clf_source *s, const char *path) {
+    struct stat info;
+    return s->inode && !stat(path, &info) && s->device == (uint64_t)info.st_dev && s->inode == (uint64_t)info.st_ino;
 }
 
 void clf_source_seal(clf_source *s) {

@@ -13,6 +13,7 @@ typedef struct clf_source {
     uint64_t mapped; /* bytes to unmap; 0: the caller's memory */
     bool reading;    /* fd is open: what isn't there yet can be read from it */
     int fd;
+    uint64_t device, inode; /* of the file; 0: the caller's memory */
 } clf_source;
 
 /* Opens a regular file: FIFOs, devices and folders are refused without waiting. `map`: with mmap; false: for reading.
@@ -25,6 +26,8 @@ clf_status clf_source_wrap(clf_source *s, const void *data, uint64_t size, clf_e
 clf_status clf_source_need(clf_source *s, uint64_t begin, uint64_t end, clf_error *err);
 /* Lets go of the memory under the whole pages of a range of a mapped file; they are read again if they are touched. */
 void clf_source_forget(const void *data, uint64_t bytes);
+/* Whether the file at `path` is the one that is open, perhaps by another name. */
+bool clf_source_is_at(const clf_source *s, const char *path);
 /* Nothing more will be needed: closes the file descriptor. */
 void clf_source_seal(clf_source *s);
 /* A zeroed source is accepted. */

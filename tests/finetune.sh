@@ -45,7 +45,10 @@ run=("${settings[@]}" --data data.jsonl)
 # the command line
 says no-data 64 'expected a file to learn from'
 says bad-number 64 "steps: expected a whole number from 1 to" "${run[@]}" --steps many
-says full-and-lora 64 'full trains every weight' --data data.jsonl --full --lora-rank 3
+says full-and-lora 64 'full and --ternary train every weight' --data data.jsonl --full --lora-rank 3
+says ternary-and-lora 64 'full and --ternary train every weight' --data data.jsonl --ternary --lora-rank 3
+says ternary-and-nf4 64 'no --quantize' --data data.jsonl --ternary --quantize nf4
+says ternary-and-dpo 64 'no --full or --ternary' --data data.jsonl --ternary --dpo 0.1
 says dpo-odd-batch 64 'expected an even number' --data data.jsonl --dpo 0.1 --batch 3
 printf '{"steps": 1, "data": ["nothing.jsonl"], "context": 32, "pack": false}' >config.json
 says config 1 'nothing.jsonl: No such file' --config config.json --output c
@@ -149,6 +152,7 @@ while read -r -a options; do
     ok "way-$way-has-equal-metrics" diff <(metrics way-$way) <(metrics half-$way)
 done <<'WAYS'
 --full --precision bf16 --optimizer adamw8bit
+--ternary --checkpointing 1
 --precision f16 --lora-alpha 32 --rslora
 --quantize nf4 --targets q,v --weight-decay 0.1
 --optimizer lion --no-pack --batch 2 --schedule linear --min-rate 0.1

@@ -1,88 +1,8 @@
 /* trainer.c: what must be the same bits (checkpointing, resuming), what must be equal (packing, accumulating), what is
  * refused, and losses that fall. That gradients are right is golden_train.c's. */
-#include "model_case.h"
+#include "trainer_case.h"
 
 #include <unistd.h>
-
-#include "../lib/train/trainer.h"
-
-enum { TOKENS = 60, SEQUENCES = 4, MAX_VALUES = 1 << 20 };
-
-static const int32_t starts[SEQUENCES + 1] = {0, 7, 8, 33, TOKENS};
-
-typedef struct setting {
-    clf_context *ctx;
-    clf_model *model;
-    clf_trainer *trainer;
-} setting;
-
-static void close_setting(setting *s) {
-    clf_trainer_destroy(s->trainer);
-    clf_model_destroy(s->model);
-    clf_context_destroy(s->ctx);
-}
-
-/* A trainer of `args` on a model of its own. */
-static setting open_setting(const char *device, const char *path, clf_trainer_args args) {
-    setting s = {.ctx = open_context(device, 0)};
-    s.model = load_model(&s.ctx, 1, path);
-    args.model = s.model;
-    if (!args.tokens) args.tokens = TOKENS;
-    assert_ok(s.ctx, clf_trainer_create(&s.trainer, &args));
-    return s;
-}
-
-/* Tokens [first, first + n) of a text, each the label of the one before it in its sequence; every fifth is no target.
- */
-typedef struct text {
-    int32_t ids[TOKENS], labels[TOKENS];
-    int64_t targets;
-} text;
-
-static text make_text(uint32_t seed) {
-    text t = {.targets = 0};
-    make_ids(t.ids, TOKENS, seed);
-    for (int s = 0; s < SEQUENCES; s++)
-        for (int i = starts[s]; i < starts[s + 1]; i++) {
-            t.labels[i] = i + 1 < starts[s + 1] && i % 5 ? t.ids[i + 1] : CLF_LABEL_NONE;
-            t.targets += t.labels[i] != CLF_LABEL_NONE;
-        }
-    return t;
-}
-
-static clf_batch whole(const text *t) {
-    return (clf_batch){.ids = t->ids, .labels = t->labels, .tokens = TOKENS, .starts = starts, .sequences = SEQUENCES};
-}
-
-/* All gradients, or weights, one after another; how many. */
-static int64_t collect(const setting *s, bool gradients, float *out) {
-    int64_t n = 0;
-    for (int i = 0; i < clf_trainer_parameters(s->trainer); i++) {
-        clf_parameter_info p;
-        assert_int_equal(clf_trainer_parameter(s->trainer, i, &p), CLF_OK);
-        const clf_tensor *t = gradients ? p.gradient : p.weight;
-        assert_true(n + clf_tensor_elements(t) <= MAX_VALUES);
-        assert_ok(s->ctx, clf_tensor_read(t, out + n, clf_tensor_bytes(t)));
-        n += clf_tensor_elements(t);
-    }
-    return n;
-}
-
-static float *values(void) {
-    float *v = malloc(MAX_VALUES * sizeof *v);
-    assert_non_null(v);
-    return v;
-}
-
-/* B of a new adapter is zero, and so would be half of the gradients: some steps first. */
-static void warm_up(const setting *s, int steps) {
-    for (int i = 0; i < steps; i++) {
-        const text t = make_text(100 + (uint32_t)i);
-        const clf_batch b = whole(&t);
-        assert_ok(s->ctx, clf_trainer_accumulate(s->trainer, &b, t.targets, NULL));
-        assert_ok(s->ctx, clf_trainer_update(s->trainer, 1e-2F, NULL));
-    }
-}
 
 static void same_bits(const char *device, const char *path, clf_trainer_args args) {
     float *want = values(), *got = values();
@@ -113,6 +33,7 @@ static void checkpointing_changes_no_bit(void **state) {
     same_bits("cpu", "golden/models/qwen3", (clf_trainer_args){.lora = {.rank = 3}});
     same_bits("cpu", "golden/models/qwen2", (clf_trainer_args){.lora = {.rank = 5, .dropout = 0.2F}, .seed = 3});
     same_bits("cpu", "golden/models/llama", (clf_trainer_args){.mode = CLF_TRAIN_FULL, .compute = CLF_BF16});
+    same_bits("cpu", "golden/models/gemma2", (clf_trainer_args){.mode = CLF_TRAIN_FULL, .ternary = true});
 }
 
 /* Sequences in one batch, or one batch each: the same gradients but for the order of sums. */
@@ -180,6 +101,7 @@ static void checkpoints_resume(void **state) {
     resuming_changes_no_bit(&(clf_trainer_args){.mode = CLF_TRAIN_FULL, .optimizer_8bit = true});
     resuming_changes_no_bit(
         &(clf_trainer_args){.mode = CLF_TRAIN_FULL, .compute = CLF_BF16, .optimizer = CLF_OPTIMIZER_LION});
+    resuming_changes_no_bit(&(clf_trainer_args){.mode = CLF_TRAIN_FULL, .ternary = true});
 }
 
 /* Every byte that is changed, and every shorter file, is noticed, and nothing of it taken. */
@@ -257,6 +179,9 @@ static void losses_fall(void **state) {
         {"cpu", "golden/models/phi3", {.mode = CLF_TRAIN_FULL, .optimizer = CLF_OPTIMIZER_SGD, .beta1 = 0.9F}, 0.1F, 3},
         {"cpu", "golden/models/llama", {.mode = CLF_TRAIN_FULL, .compute = CLF_BF16}, 1e-2F, 0.6},
         {"cpu", "golden/models/llama", {.mode = CLF_TRAIN_FULL, .compute = CLF_F16, .loss_scale = 1024}, 1e-2F, 0.6},
+        {"cpu", "golden/models/llama", {.mode = CLF_TRAIN_FULL, .ternary = true}, 1e-2F, 1},
+        {"cpu", "golden/models/qwen3", {.mode = CLF_TRAIN_FULL, .ternary = true, .compute = CLF_BF16}, 1e-2F, 1},
+        {"opencl", "golden/models/llama", {.mode = CLF_TRAIN_FULL, .ternary = true}, 1e-2F, 1},
         {"cpu", "golden/gguf/llama.gguf", {.lora = {.rank = 8, .alpha = 16}}, 3e-2F, 1.5},
         {"opencl", "golden/models/llama", {.lora = {.rank = 8, .alpha = 16}}, 3e-2F, 1.5},
     };
@@ -377,6 +302,7 @@ static void wrong_arguments_are_refused(void **state) {
         {.model = s.model},
         {.model = s.model, .tokens = 8, .lora = {.rank = 2}}, /* it has an adapter now */
         {.model = s.model, .tokens = 8, .mode = CLF_TRAIN_FULL},
+        {.model = s.model, .tokens = 8, .ternary = true}, /* an adapter alone is trained */
         {.model = s.model, .tokens = 8, .compute = CLF_I32},
         {.model = s.model, .tokens = 8, .checkpointing = -2},
         {.model = s.model, .tokens = 8, .lora = {.dropout = 1}},
@@ -398,6 +324,7 @@ static void refused_trainers_leave_the_model(void **state) {
     (void)state;
     static const clf_trainer_args tries[] = {{.lora = {.rank = 3}},
                                              {.mode = CLF_TRAIN_FULL},
+                                             {.mode = CLF_TRAIN_FULL, .ternary = true},
                                              {.mode = CLF_TRAIN_FULL, .compute = CLF_BF16, .checkpointing = 1}};
     static const char *const paths[] = {"golden/models/llama", "golden/models/gemma2"}; /* gemma2's output is tied */
     for (size_t i = 0; i < sizeof tries / sizeof *tries * 2; i++) {
@@ -511,6 +438,8 @@ static void plans_are_kept(void **state) {
         {"golden/models/qwen3", CLF_F32, {.lora = {.rank = 6, .dropout = 0.1F}, .checkpointing = CLF_CHECKPOINT_SQRT}},
         {"golden/gguf/llama.gguf", CLF_F32, {.lora = {.rank = 6}, .train_output = true}},
         {"../examples/default_model/default.gguf", CLF_F32, {.mode = CLF_TRAIN_FULL, .optimizer_8bit = true}},
+        {"golden/models/llama", CLF_F32, {.mode = CLF_TRAIN_FULL, .ternary = true}},
+        {"../examples/default_model/default.gguf", CLF_F32, {.mode = CLF_TRAIN_FULL, .ternary = true}},
         {"../examples/default_model/default.gguf", CLF_NF4, {.lora = {.rank = 8}, .checkpointing = 1}},
     };
     for (size_t i = 0; i < sizeof plans / sizeof *plans; i++) {

@@ -36,6 +36,7 @@ enum {
     RSLORA,
     ADAPTER,
     FULL,
+    TERNARY,
     QUANTIZE,
     DPO,
     CHECKPOINTING,
@@ -78,6 +79,8 @@ static const struct argp_option flags[] = {
     {"targets", TARGETS, "LIST", 0, "matrices with an adapter (default q,k,v,o,gate,up,down)", 2},
     {"adapter", ADAPTER, "PATH", 0, "go on with this adapter: a PEFT folder or a GGUF adapter", 2},
     {"full", FULL, NULL, 0, "train every weight instead of an adapter", 2},
+    {"ternary", TERNARY, NULL, 0,
+     "train every weight, the blocks' matrices for use as -1, 0 or 1 times a scale of each, their inputs as int8", 2},
     {"quantize", QUANTIZE, "nf4", 0, "keep the frozen matrices in 4 bits (QLoRA; default: as they are)", 2},
     {"merge", MERGE, "DTYPE", OPTION_ARG_OPTIONAL,
      "write the merged model too, all weights in f32, f16 or bf16 (default: each as the model has it)", 2},
@@ -226,14 +229,14 @@ static void settle(options *o, struct argp_state *state) {
     const bool lora = t->lora.rank || t->lora.alpha > 0 || t->lora.targets || t->lora.rank_stabilized;
     if (!o->n_data && !o->dry_run) argp_error(state, "--data: expected a file to learn from");
     if (t->mode == CLF_TRAIN_FULL && (lora || t->lora.dropout > 0 || o->adapter))
-        argp_error(state, "--full trains every weight: no --lora-…, --targets, --rslora or --adapter");
+        argp_error(state, "--full and --ternary train every weight: no --lora-…, --targets, --rslora or --adapter");
     if (t->mode == CLF_TRAIN_FULL && o->quantize == CLF_NF4)
-        argp_error(state, "--full: weights of 4 bits can't be trained: no --quantize");
+        argp_error(state, "--full and --ternary: weights of 4 bits can't be trained: no --quantize");
     if (o->adapter && lora)
         argp_error(state, "--adapter says its rank, scale and targets itself: no --lora-rank, --lora-alpha, --targets, "
                           "--rslora");
     if (o->dpo > 0 && t->mode == CLF_TRAIN_FULL)
-        argp_error(state, "--dpo: the model without its adapter is the reference: no --full");
+        argp_error(state, "--dpo: the model without its adapter is the reference: no --full or --ternary");
     if (o->dpo > 0 && o->eval > 0) argp_error(state, "--dpo: pairs can't be evaluated: no --eval");
     if (!o->batch) o->batch = o->dpo > 0 ? 2 : 1;
     if (o->dpo > 0 && o->batch % 2) argp_error(state, "--batch: with --dpo expected an even number");
@@ -286,6 +289,10 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
     case TARGETS: t->lora.targets = targets(state, arg); return 0;
     case ADAPTER: o->adapter = arg; return 0;
     case FULL: t->mode = CLF_TRAIN_FULL; return 0;
+    case TERNARY:
+        t->mode = CLF_TRAIN_FULL;
+        t->ternary = true;
+        return 0;
     case QUANTIZE:
         choice(state, "quantize", arg, quantized, 1);
         o->quantize = CLF_NF4;
@@ -354,11 +361,12 @@ json_t *options_decisive(const options *o) {
     static const char *const optimizers[] = {
         [CLF_OPTIMIZER_ADAMW] = "adamw", [CLF_OPTIMIZER_SGD] = "sgd", [CLF_OPTIMIZER_LION] = "lion"};
     static const char *const schedules[] = {"constant", "linear", "cosine"};
-    json_t *j = json_pack(
-        "{s:b, s:I, s:I, s:I, s:b, s:f, s:I, s:f, s:s, s:f, s:I}", "full", t->mode == CLF_TRAIN_FULL, "context",
-        (json_int_t)o->context, "batch", (json_int_t)o->batch, "accumulate", (json_int_t)o->accumulate, "pack", o->pack,
-        "dpo", (double)o->dpo, "seed", (json_int_t)t->seed, "learning-rate", o->learning_rate, "schedule",
-        schedules[o->schedule.schedule], "min-rate", o->schedule.minimum, "warmup", (json_int_t)o->warmup);
+    json_t *j =
+        json_pack("{s:b, s:b, s:I, s:I, s:I, s:b, s:f, s:I, s:f, s:s, s:f, s:I}", "full", t->mode == CLF_TRAIN_FULL,
+                  "ternary", t->ternary, "context", (json_int_t)o->context, "batch", (json_int_t)o->batch, "accumulate",
+                  (json_int_t)o->accumulate, "pack", o->pack, "dpo", (double)o->dpo, "seed", (json_int_t)t->seed,
+                  "learning-rate", o->learning_rate, "schedule", schedules[o->schedule.schedule], "min-rate",
+                  o->schedule.minimum, "warmup", (json_int_t)o->warmup);
     json_t *more =
         json_pack("{s:s, s:f, s:f, s:f, s:f, s:s, s:i, s:f, s:f}", "optimizer",
                   t->optimizer_8bit ? "adamw8bit" : optimizers[t->optimizer], "weight-decay", (double)t->weight_decay,

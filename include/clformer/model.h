@@ -131,7 +131,8 @@ typedef struct clf_model_save_args {
     const char *path;  /**< NAME.gguf: a GGUF file; any other name: a Hugging Face folder. The format must be the one
                           that  the model was loaded from */
     const char *dtype; /**< "f32", "f16" or "bf16" for all weights (vectors of a GGUF stay F32); NULL: each as the file
-                            had it that the model was loaded from */
+                            had it that the model was loaded from, but in a GGUF ternary matrices of a training as
+                            TQ2_0 */
 } clf_model_save_args;
 
 /** Writes the model as it is now: its weights, and the adapter it carries merged into them, W + scale · B · A, in F32

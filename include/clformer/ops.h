@@ -404,4 +404,26 @@ typedef struct clf_optimizer_step_args {
  * rounded to codes. The caller sees to it that gradients are finite (clf_sum_squares()). */
 CLF_API clf_status clf_optimizer_step(clf_context *ctx, const clf_optimizer_step_args *args);
 
+/** Arguments of clf_ternarize(). Tensors are contiguous. */
+typedef struct clf_ternarize_args {
+    const clf_tensor *x; /**< F32 [...] */
+    clf_tensor *out;     /**< as x, float or TQ2_0 */
+} clf_ternarize_args;
+
+/** out = γ · clip(round(x / γ), −1, 1), γ = mean|x| over all of x, rounded to f16 (BitNet b1.58, arXiv:2402.17764): so
+ * TQ2_0 and F16 hold it exactly, BF16 with γ rounded again. |x| = γ/2 becomes 0. Nothing in out is finite where x isn't
+ * everywhere, or its mean is beyond f16. */
+CLF_API clf_status clf_ternarize(clf_context *ctx, const clf_ternarize_args *args);
+
+/** Arguments of clf_fake_quantize(). */
+typedef struct clf_fake_quantize_args {
+    const clf_tensor *x; /**< [..., dim] float */
+    clf_tensor *out;     /**< as x; may alias x */
+} clf_fake_quantize_args;
+
+/** Rounds each row to int8 and back: out = d · round(x / d), d = max|x| / 127 over the last dimension, to nearest even.
+ * Rows below 2^−100 become 0; one that isn't finite becomes NaN. For training that is to know of the rounding: the
+ * gradient is passed straight through. */
+CLF_API clf_status clf_fake_quantize(clf_context *ctx, const clf_fake_quantize_args *args);
+
 #endif

@@ -261,7 +261,8 @@ typedef struct clf_parameter_group {
 /** Arguments of clf_trainer_create(). */
 typedef struct clf_trainer_args {
     clf_model *model;     /**< on one context; must outlive the trainer, and keeps what was trained: all weights with
-                             `compute` BF16 or F16 as rounded to it */
+                             `compute` BF16 or F16 as rounded to it; with `ternary` the blocks' matrices in TQ2_0, or
+                             F16 where rows aren't whole blocks of 256, either being exact */
     clf_train_mode mode;  /**< zero is CLF_TRAIN_LORA */
     clf_lora_args lora;   /**< of CLF_TRAIN_LORA */
     bool train_embedding; /**< CLF_TRAIN_LORA: the embedding too, whole */
@@ -272,7 +273,11 @@ typedef struct clf_trainer_args {
                                n, CLF_CHECKPOINT_SQRT; zero is CLF_CHECKPOINT_NONE. Gradients are the same bits */
     clf_dtype compute;    /**< of activations and, in CLF_TRAIN_FULL, of the matrices they meet: F32 (zero), BF16, F16;
                                master weights, gradients and optimizer state are F32 */
-    float loss_scale;     /**< gradients are computed of so many times the loss; 0: 1 */
+    /** CLF_TRAIN_FULL: the seven matrices of each block are used as clf_ternarize() of their master weights, and their
+     * inputs as clf_fake_quantize() of them, a token at a time; the gradient goes straight through both
+     * (arXiv:2402.17764). Frozen matrices stay as they are */
+    bool ternary;
+    float loss_scale;        /**< gradients are computed of so many times the loss; 0: 1 */
     clf_optimizer optimizer; /**< zero is AdamW */
     bool optimizer_8bit;     /**< state of tensors of 4096 elements and more in 8 bits */
     float beta1;             /**< 0: 0.9 */
@@ -344,7 +349,7 @@ CLF_API clf_status clf_trainer_load(clf_trainer *trainer, const char *path, char
 /** What training takes, before anything is loaded. Bytes unless said. */
 typedef struct clf_trainer_estimate {
     uint64_t weights;     /**< frozen ones of the model, as loaded: mapped on the CPU, or held */
-    uint64_t parameters;  /**< what is trained: master weights, 16-bit copies */
+    uint64_t parameters;  /**< what is trained: master weights, 16-bit and ternary copies */
     uint64_t gradients;   /**< of them */
     uint64_t optimizer;   /**< its state */
     uint64_t activations; /**< kept for the backward pass, and at work */

@@ -9,7 +9,7 @@
 #include "saved_tensors.h"
 #include "source.h"
 
-enum { MAX_FILE = 1 << 30 };
+enum { MAX_FILE = 1 << 30, MOSTLY_TQ2_0 = 37 /* of general.file_type */ };
 
 /* What a folder may hold besides its weights: copied as it is. */
 static const char *const folder_files[] = {"tokenizer.json",
@@ -51,6 +51,11 @@ static clf_status write_gguf(saving *s, const char *path) {
         uint32_t type;
     } file_types[] = {{CLF_F32, 0}, {CLF_F16, 1}, {CLF_BF16, 32}};
     CLF_TRY(clf_gguf_writer_create(&s->writer.gguf, path, s->err));
+    for (int64_t i = 0; i < s->tensors.count && !s->converts; i++)
+        if (s->tensors.tensor[i].out.dtype == CLF_TQ2_0) {
+            CLF_TRY(clf_gguf_write_u32(s->writer.gguf, "general.file_type", MOSTLY_TQ2_0, s->err));
+            break;
+        }
     for (int i = 0; s->converts && i < 3; i++)
         if (file_types[i].dtype == s->dtype)
             CLF_TRY(clf_gguf_write_u32(s->writer.gguf, "general.file_type", file_types[i].type, s->err));

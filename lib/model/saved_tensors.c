@@ -34,6 +34,13 @@ static void find(const clf_model *m, const clf_tensor_rule *r, int layer, const 
     if (id < CLF_W_MATRICES && l->lora[id].a.buffer) *lora = &l->lora[id];
 }
 
+/* All parts are in TQ2_0, as ternary training leaves them. */
+static bool is_ternary(const clf_saved_tensor *s) {
+    for (int i = 0; i < 3 && s->weight[i]; i++)
+        if (s->weight[i]->dtype != CLF_TQ2_0 || s->lora[i]) return false;
+    return true;
+}
+
 static clf_status choose_dtype(clf_saved_tensor *s, bool to_gguf, bool converts, const clf_dtype *dtype,
                                clf_error *err) {
     clf_file_tensor *t = &s->out;
@@ -41,6 +48,8 @@ static clf_status choose_dtype(clf_saved_tensor *s, bool to_gguf, bool converts,
         t->dtype = CLF_F32;
     else if (dtype)
         t->dtype = *dtype;
+    else if (to_gguf && is_ternary(s))
+        t->dtype = CLF_TQ2_0;
     if (!clf_dtype_is_block(t->dtype)) return CLF_OK;
     CLF_CHECK(err, to_gguf, CLF_UNSUPPORTED, "%s: a folder has no %s: expected a dtype to be asked for", t->name,
               clf_dtype_name(t->dtype));

@@ -198,8 +198,7 @@ static clf_status verify(const clf_trainer *t, reading *r, facts *f) {
 static clf_status refresh(const clf_trainer *t) {
     for (int i = 0; i < t->parameters.count; i++) {
         clf_parameter *p = &t->parameters.all[i];
-        if (p->used->buffer != p->master.buffer)
-            CLF_TRY(clf_convert(t->ctx, &(clf_convert_args){.x = &p->master, .out = p->used}));
+        CLF_TRY(clf_parameter_refresh(p));
         CLF_TRY(clf_tensor_clear(&p->gradient));
     }
     return CLF_OK;

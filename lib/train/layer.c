@@ -8,13 +8,13 @@ static int64_t larger(int64_t a, int64_t b) {
     return a > b ? a : b;
 }
 
-void clf_work_widths(int64_t width[CLF_WORK_COUNT], const clf_config *c, int64_t lora_rank, bool dropout) {
+void clf_work_widths(int64_t width[CLF_WORK_COUNT], const clf_config *c, int64_t lora_rank, bool seen) {
     const int64_t hidden = c->hidden_size, attended = clf_extent_of(CLF_EXTENT_ATTENTION, c),
                   qkv = clf_extent_of(CLF_EXTENT_QKV, c);
     width[CLF_WORK_NORMED] = width[CLF_WORK_D_NORMED] = width[CLF_WORK_D_HIDDEN] = hidden;
     width[CLF_WORK_WIDE] = larger(c->ffn_size, attended + qkv);
     width[CLF_WORK_INNER] = width[CLF_WORK_D_INNER] = CLF_LINEAR_MAX * lora_rank;
-    width[CLF_WORK_DROPPED] = dropout ? larger(c->ffn_size, larger(hidden, attended)) : 0;
+    width[CLF_WORK_SEEN] = seen ? larger(c->ffn_size, larger(hidden, attended)) : 0;
 }
 
 /* [T, heads · dim] as [heads, T, dim], or with a batch of 1 before it. */

@@ -24,11 +24,11 @@ typedef enum clf_work {
     CLF_WORK_WIDE,     /* act(g)·u and its gradient; or the gradients of o, q, k, v */
     CLF_WORK_INNER,    /* x·Aᵀ of the products of one x; no width without adapters */
     CLF_WORK_D_INNER,  /* its gradient */
-    CLF_WORK_DROPPED,  /* dropout(x), or the gradient by it; no width without dropout */
+    CLF_WORK_SEEN,     /* x as products see it: dropped or rounded, or the gradient by it; no width otherwise */
     CLF_WORK_COUNT
 } clf_work;
 
-void clf_work_widths(int64_t width[CLF_WORK_COUNT], const clf_config *config, int64_t lora_rank, bool dropout);
+void clf_work_widths(int64_t width[CLF_WORK_COUNT], const clf_config *config, int64_t lora_rank, bool seen);
 
 /* One pass over a micro-batch. */
 typedef struct clf_pass {
@@ -39,6 +39,7 @@ typedef struct clf_pass {
     clf_rope_args rope[2];           /* of full layers; of window layers */
     bool base_only;                  /* adapters are passed over */
     float dropout;                   /* of adapters' inputs */
+    bool ternary;                    /* inputs of matrices are rounded to int8, each token's */
     uint64_t seed;                   /* of this micro-batch */
 } clf_pass;
 

@@ -48,16 +48,32 @@ int clf_state_count(const clf_trainer_args *args) {
     return momentum + (args->optimizer == CLF_OPTIMIZER_ADAMW);
 }
 
+clf_dtype clf_ternary_dtype(int64_t columns) {
+    return columns % clf_dtype_block_values(CLF_TQ2_0) ? CLF_F16 : CLF_TQ2_0;
+}
+
+static clf_status copy_master(clf_tensor *copy, const clf_tensor *master, bool ternary) {
+    if (ternary) return clf_ternarize(copy->ctx, &(clf_ternarize_args){.x = master, .out = copy});
+    return clf_convert(copy->ctx, &(clf_convert_args){.x = master, .out = copy});
+}
+
+clf_status clf_parameter_refresh(const clf_parameter *p) {
+    return p->used->buffer == p->master.buffer ? CLF_OK : copy_master(p->used, &p->master, p->ternary);
+}
+
 /* Master weights in memory of our own: the model's may lie in its file, or be of another dtype. */
 static clf_status own(clf_parameter *p, const clf_trainer_args *args) {
     clf_tensor *used = p->used;
-    const bool rounded = used->ndim > 1 && args->compute != CLF_F32 && args->mode == CLF_TRAIN_FULL;
+    const clf_dtype dtype = p->ternary                                       ? clf_ternary_dtype(clf_last(used))
+                            : used->ndim > 1 && args->mode == CLF_TRAIN_FULL ? args->compute
+                                                                             : CLF_F32;
+    const bool rounded = dtype != CLF_F32;
     clf_tensor master = {0}, copy = {0};
     clf_status st = make(&master, used->ctx, CLF_F32, used, CLF_TAG_WEIGHTS);
     if (st == CLF_OK) st = clf_convert(used->ctx, &(clf_convert_args){.x = used, .out = &master});
     if (st == CLF_OK && rounded) {
-        st = make(&copy, used->ctx, args->compute, used, CLF_TAG_WEIGHTS);
-        if (st == CLF_OK) st = clf_convert(used->ctx, &(clf_convert_args){.x = &master, .out = &copy});
+        st = make(&copy, used->ctx, dtype, used, CLF_TAG_WEIGHTS);
+        if (st == CLF_OK) st = copy_master(&copy, &master, p->ternary);
     }
     if (st != CLF_OK) {
         clf_tensor_release(&master);
@@ -87,9 +103,15 @@ static clf_status make_state(clf_tensor *state, clf_tensor *scale, const clf_ten
     return make(scale, ctx, CLF_F32, &blocks, CLF_TAG_OPTIMIZER);
 }
 
-/* Adds the tensor `used`; *gradient tells where its gradient is. `owned`: it is F32 of this trainer's own already. */
+typedef enum parameter_kind {
+    ADAPTER, /* F32, of this trainer's own already */
+    WEIGHT,
+    TERNARY
+} parameter_kind;
+
+/* Adds the tensor `used`; *gradient tells where its gradient is. */
 static clf_status add(clf_parameters *ps, const clf_trainer_args *args, const char *name, const char *suffix,
-                      clf_tensor *used, bool owned, clf_tensor **gradient) {
+                      clf_tensor *used, parameter_kind kind, clf_tensor **gradient) {
     clf_parameter *p = &ps->all[ps->count];
     snprintf(p->name, sizeof p->name, "%s%s", name, suffix);
     const clf_parameter_group *group = clf_parameter_group_of(args, p->name);
@@ -98,7 +120,8 @@ static clf_status add(clf_parameters *ps, const clf_trainer_args *args, const ch
     p->used = used;
     p->learning_rate_scale = group && group->learning_rate_scale != 0 ? group->learning_rate_scale : 1;
     p->weight_decay = group ? group->weight_decay : used->ndim > 1 ? args->weight_decay : 0;
-    if (owned) {
+    p->ternary = kind == TERNARY;
+    if (kind == ADAPTER) {
         p->master = *used;
         clf_buffer_retain(p->master.buffer);
     } else {
@@ -144,8 +167,8 @@ static clf_status add_adapters(clf_parameters *ps, const clf_trainer_args *args,
         if (ps->begins && targets >> id & 1) CLF_TRY(make_adapter(l, layer, (clf_weight)id, args));
         if (!l->lora[id].a.buffer) continue;
         clf_weight_name(name, layer, (clf_weight)id);
-        CLF_TRY(add(ps, args, name, ".lora_a", &l->lora[id].a, true, &ps->layers[layer].a[id]));
-        CLF_TRY(add(ps, args, name, ".lora_b", &l->lora[id].b, true, &ps->layers[layer].b[id]));
+        CLF_TRY(add(ps, args, name, ".lora_a", &l->lora[id].a, ADAPTER, &ps->layers[layer].a[id]));
+        CLF_TRY(add(ps, args, name, ".lora_b", &l->lora[id].b, ADAPTER, &ps->layers[layer].b[id]));
     }
     return CLF_OK;
 }
@@ -156,7 +179,8 @@ static clf_status add_weights(clf_parameters *ps, const clf_trainer_args *args, 
         char name[CLF_WEIGHT_NAME_SIZE];
         if (!l->weight[id].buffer) continue;
         clf_weight_name(name, layer, (clf_weight)id);
-        CLF_TRY(add(ps, args, name, "", &l->weight[id], false, &ps->layers[layer].weight[id]));
+        const parameter_kind kind = args->ternary && id < CLF_W_MATRICES ? TERNARY : WEIGHT;
+        CLF_TRY(add(ps, args, name, "", &l->weight[id], kind, &ps->layers[layer].weight[id]));
     }
     return CLF_OK;
 }
@@ -171,7 +195,7 @@ static void tie(clf_model *m) {
 static clf_status add_embedding(clf_parameters *ps, const clf_trainer_args *args) {
     clf_model *m = args->model;
     const bool tied = m->output.buffer == m->embedding.buffer;
-    CLF_TRY(add(ps, args, "token_embd.weight", "", &m->embedding, false, &ps->d_embedding));
+    CLF_TRY(add(ps, args, "token_embd.weight", "", &m->embedding, WEIGHT, &ps->d_embedding));
     if (!tied || !ps->d_embedding) return CLF_OK;
     tie(m);
     ps->d_output = ps->d_embedding;
@@ -191,9 +215,9 @@ clf_status clf_parameters_init(clf_parameters *ps, const clf_trainer_args *args)
     if (full || args->train_embedding || (args->train_output && m->config.tied_output))
         CLF_TRY(add_embedding(ps, args));
     for (int i = 0; i < n_layers; i++) CLF_TRY(full ? add_weights(ps, args, i) : add_adapters(ps, args, i));
-    if (full) CLF_TRY(add(ps, args, "output_norm.weight", "", &m->output_norm, false, &ps->d_output_norm));
+    if (full) CLF_TRY(add(ps, args, "output_norm.weight", "", &m->output_norm, WEIGHT, &ps->d_output_norm));
     if ((full || args->train_output) && !m->config.tied_output)
-        CLF_TRY(add(ps, args, "output.weight", "", &m->output, false, &ps->d_output));
+        CLF_TRY(add(ps, args, "output.weight", "", &m->output, WEIGHT, &ps->d_output));
     CLF_CHECK(err, ps->count > 0, CLF_INVALID_ARGUMENT, "trainer: nothing to train: all parameters are frozen");
     return CLF_OK;
 }

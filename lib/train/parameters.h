@@ -1,5 +1,6 @@
 /* parameters.h: the tensors being trained: master weights in F32, gradients, optimizer state, and which group each is
- * in. The model's forward pass finds a parameter where it always is; with 16-bit matrices that is a rounded copy. */
+ * in. The model's forward pass finds a parameter where it always is; with 16-bit or ternary matrices that is a rounded
+ * copy. */
 #ifndef CLF_TRAIN_PARAMETERS_H
 #define CLF_TRAIN_PARAMETERS_H
 
@@ -10,7 +11,8 @@
 typedef struct clf_parameter {
     char name[CLF_WEIGHT_NAME_SIZE + 8];
     clf_tensor *used;  /* in the model */
-    clf_tensor master; /* F32: the same storage as *used, unless that is 16-bit */
+    clf_tensor master; /* F32: the same storage as *used, unless that is a copy */
+    bool ternary;      /* *used is clf_ternarize() of it */
     clf_tensor gradient, momentum, variance, momentum_scale, variance_scale; /* buffer NULL: not needed */
     float learning_rate_scale, weight_decay;
 } clf_parameter;
@@ -26,6 +28,8 @@ typedef struct clf_parameters {
 /* Makes what args ask for; new adapters go into the model. On failure what was made is the caller's to release. */
 clf_status clf_parameters_init(clf_parameters *p, const clf_trainer_args *args);
 void clf_parameters_release(clf_parameters *p);
+/* Makes *used, where it is a copy, from the master anew. */
+clf_status clf_parameter_refresh(const clf_parameter *p);
 /* Gives the model back what it was before clf_parameters_init(), whole or not: no new adapter, no rounded weight. */
 void clf_parameters_undo(clf_parameters *p, clf_model *model);
 
@@ -35,5 +39,7 @@ const clf_parameter_group *clf_parameter_group_of(const clf_trainer_args *args, 
 int clf_lora_rank(const clf_lora_args *lora, const char *name, float *scale);
 bool clf_state_is_codes(const clf_trainer_args *args, int64_t elements);
 int clf_state_count(const clf_trainer_args *args);
+/* What a ternary matrix is used as: TQ2_0, or F16 where rows aren't whole blocks; both hold it exactly. */
+clf_dtype clf_ternary_dtype(int64_t columns);
 
 #endif

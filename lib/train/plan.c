@@ -27,11 +27,14 @@ static bool add_parameter(plan *p, const char *name, int64_t n) {
     return true;
 }
 
-/* A weight of the model: frozen, or a parameter that takes its place. */
-static void add_weight(plan *p, const clf_file_tensor *t, bool trained) {
+/* A weight of the model: frozen, or a parameter that takes its place, with the copy that is used; `matrix`: one of a
+ * block's seven. */
+static void add_weight(plan *p, const clf_file_tensor *t, bool trained, bool matrix) {
     const int64_t n = clf_file_elements(t);
     if (!trained || !add_parameter(p, t->name, n))
         p->out->weights += clf_dtype_bytes(t->loaded, n);
+    else if (matrix && p->args->ternary)
+        p->out->parameters += clf_dtype_bytes(clf_ternary_dtype(t->shape[t->ndim - 1]), n);
     else if (t->ndim > 1 && p->args->compute != CLF_F32 && p->args->mode == CLF_TRAIN_FULL)
         p->out->parameters += clf_dtype_bytes(p->args->compute, n);
 }
@@ -63,13 +66,13 @@ static int add_parameters(plan *p) {
     const bool full = a->mode == CLF_TRAIN_FULL, tied = p->config->tied_output;
     int rank = 0;
     add_weight(p, clf_model_file_find(p->file, "token_embd.weight"),
-               full || a->train_embedding || (tied && a->train_output));
-    add_weight(p, clf_model_file_find(p->file, "output_norm.weight"), full);
-    if (!tied) add_weight(p, clf_weight_find_output(p->file), full || a->train_output);
+               full || a->train_embedding || (tied && a->train_output), false);
+    add_weight(p, clf_model_file_find(p->file, "output_norm.weight"), full, false);
+    if (!tied) add_weight(p, clf_weight_find_output(p->file), full || a->train_output, false);
     for (int i = 0; i < p->config->n_layers; i++) {
         for (int id = 0; id < CLF_W_COUNT; id++) {
             const clf_file_tensor *t = clf_weight_find(p->file, i, (clf_weight)id);
-            if (t) add_weight(p, t, full);
+            if (t) add_weight(p, t, full, id < CLF_W_MATRICES);
         }
         if (full) continue;
         const int largest = add_adapters(p, i);
@@ -84,7 +87,7 @@ static void add_activations(plan *p, int rank) {
     const int n_layers = p->config->n_layers, group = clf_checkpoint_group(a->checkpointing, n_layers),
               n_groups = (n_layers + group - 1) / group;
     int64_t width[CLF_WORK_COUNT], work = 0;
-    clf_work_widths(width, p->config, rank, a->lora.dropout > 0);
+    clf_work_widths(width, p->config, rank, a->lora.dropout > 0 || a->ternary);
     for (int i = 0; i < CLF_WORK_COUNT; i++) work += width[i];
     /* inputs of groups, of the other blocks in a group, the last output */
     const int64_t rows = (n_groups + group - 1 + 1) * (int64_t)p->config->hidden_size + work;

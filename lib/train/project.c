@@ -28,8 +28,19 @@ static clf_status seen(const clf_pass *p, const clf_layer *l, clf_weight id, con
     *out = *x;
     if (p->dropout == 0) return CLF_OK;
     int64_t at = 0;
-    *out = clf_work_take(&p->work[CLF_WORK_DROPPED], &at, x->shape[1]);
+    *out = clf_work_take(&p->work[CLF_WORK_SEEN], &at, x->shape[1]);
     return drop(p, l, id, x, NULL, out);
+}
+
+/* Puts in place of x what the matrices see of it: with ternary weights x rounded, in `rounded`. The gradient by that is
+ * taken for the gradient by x. */
+static clf_status round_input(const clf_pass *p, const clf_layer *l, const clf_tensor **x, clf_tensor *rounded) {
+    if (!p->ternary || !*x) return CLF_OK;
+    int64_t at = 0;
+    *rounded = clf_work_take(&p->work[CLF_WORK_SEEN], &at, (*x)->shape[1]);
+    CLF_TRY(clf_fake_quantize(l->ctx, &(clf_fake_quantize_args){.x = *x, .out = rounded}));
+    *x = rounded;
+    return CLF_OK;
 }
 
 /* Adapters of the products of one x: numbers at[0 … n − 1] from `first`. */
@@ -75,6 +86,8 @@ static clf_status shrink(const clf_pass *p, const clf_layer *l, const adapters *
 
 clf_status clf_project(const clf_pass *p, const clf_layer *l, clf_weight first, int count, const clf_tensor *x,
                        const clf_tensor *residual, clf_tensor *out) {
+    clf_tensor rounded;
+    CLF_TRY(round_input(p, l, &x, &rounded));
     clf_linear_args args = {.x = x, .residual = residual, .precision = CLF_LINEAR_EXACT};
     for (int i = 0; i < count; i++) {
         args.weight[i] = &l->weight[first + (clf_weight)i];
@@ -109,7 +122,7 @@ static clf_status dropped_backward(const clf_pass *p, const clf_layer *l, const 
         }
         if (!d_x) continue;
         int64_t column = 0;
-        part = clf_work_take(&p->work[CLF_WORK_DROPPED], &column, d_x->shape[1]);
+        part = clf_work_take(&p->work[CLF_WORK_SEEN], &column, d_x->shape[1]);
         CLF_TRY(clf_linear_backward(
             l->ctx, &(clf_linear_backward_args){.weight = {&l->lora[id].a}, .d_out = {&d_inner[j]}, .d_x = &part}));
         CLF_TRY(drop(p, l, id, &part, d_x, d_x));
@@ -150,6 +163,8 @@ bool clf_trained(const clf_layer_gradients *g, clf_weight first, int count) {
 
 clf_status clf_project_backward(const clf_pass *p, const clf_layer *l, const clf_layer_gradients *g, clf_weight first,
                                 int count, const clf_tensor *x, const clf_tensor *d_out, clf_tensor *d_x) {
+    clf_tensor rounded;
+    CLF_TRY(round_input(p, l, &x, &rounded));
     clf_linear_backward_args args = {.x = x, .d_x = d_x};
     bool any = d_x != NULL;
     for (int i = 0; i < count; i++) {

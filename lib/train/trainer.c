@@ -31,6 +31,8 @@ clf_status clf_trainer_check(clf_trainer_args *a, const clf_config *c, bool adap
     if (a->mode == CLF_TRAIN_FULL)
         CLF_CHECK(err, !adapted, CLF_INVALID_ARGUMENT,
                   "trainer: mode: a model with an adapter can't be trained as a whole");
+    CLF_CHECK(err, !a->ternary || a->mode == CLF_TRAIN_FULL, CLF_INVALID_ARGUMENT,
+              "trainer: ternary: expected CLF_TRAIN_FULL: beside an adapter the matrices aren't trained");
     const clf_lora_args *l = &a->lora;
     CLF_CHECK(err, !adapted || (!l->rank && l->alpha == 0 && !l->targets && !l->n_patterns && !l->rank_stabilized),
               CLF_INVALID_ARGUMENT, "trainer: lora: the model has an adapter already, which says rank and alpha");
@@ -83,7 +85,7 @@ static clf_status make_activations(clf_trainer *t) {
         if (i) CLF_TRY(make(&t->sets[i].act[CLF_SAVED_INPUT], t->ctx, a->compute, 2, n, c->hidden_size));
         CLF_TRY(clf_saved_init(&t->sets[i], t->ctx, c, n, a->compute));
     }
-    clf_work_widths(width, c, a->model->lora_rank, a->lora.dropout > 0);
+    clf_work_widths(width, c, a->model->lora_rank, a->lora.dropout > 0 || a->ternary);
     for (int i = 0; i < CLF_WORK_COUNT; i++)
         if (width[i]) CLF_TRY(make(&t->pass.work[i], t->ctx, a->compute, 2, n, width[i]));
     CLF_TRY(make(&t->last, t->ctx, a->compute, 2, n, c->hidden_size));
@@ -116,6 +118,7 @@ static clf_status init(clf_trainer *t, const clf_trainer_args *args) {
     t->host_values = malloc((size_t)most * sizeof *t->host_values);
     CLF_CHECK(err, t->host_ids && t->host_values, CLF_OUT_OF_MEMORY, "trainer: out of host memory");
     t->pass.model = m;
+    t->pass.ternary = t->args.ternary;
     clf_decoder_ropes(t->pass.rope, &m->config, t->args.tokens);
     return make_activations(t);
 }
@@ -178,8 +181,8 @@ static clf_status gradient_norm(clf_trainer *t, clf_update *result) {
 
 static clf_status step_parameter(const clf_trainer *t, clf_parameter *p, float learning_rate, float scale) {
     const clf_trainer_args *a = &t->args;
-    clf_tensor *const copy = p->used->buffer == p->master.buffer ? NULL : p->used;
-    return clf_optimizer_step(
+    clf_tensor *const copy = p->used->buffer == p->master.buffer || p->ternary ? NULL : p->used;
+    CLF_TRY(clf_optimizer_step(
         t->ctx, &(clf_optimizer_step_args){.optimizer = a->optimizer,
                                            .weight = &p->master,
                                            .gradient = &p->gradient,
@@ -194,7 +197,8 @@ static clf_status step_parameter(const clf_trainer *t, clf_parameter *p, float l
                                            .beta2 = a->beta2,
                                            .eps = a->eps,
                                            .weight_decay = p->weight_decay,
-                                           .step = t->step});
+                                           .step = t->step}));
+    return p->ternary ? clf_parameter_refresh(p) : CLF_OK;
 }
 
 clf_status clf_trainer_update(clf_trainer *t, float learning_rate, clf_update *result) {

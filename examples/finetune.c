@@ -225,7 +225,8 @@ typedef struct step_result {
     double rate, seconds;
 } step_result;
 
-/* Overflow under a dynamic loss scale skips the step; any other gradient that isn't finite ends the run. */
+/* Overflow under a dynamic loss scale halves the scale, and the step is taken again; any other gradient that isn't
+ * finite ends the run. */
 static int judge_update(run *r, const clf_update *u) {
     char good[PATH_SIZE + 64];
     const bool dynamic = r->o.loss_scale.loss_scale == CLF_LOSS_SCALE_DYNAMIC;
@@ -235,7 +236,7 @@ static int judge_update(run *r, const clf_update *u) {
         return fail(r, "training", "step %lld: the gradient of %s is not finite%s; %s", (long long)r->at.step + 1,
                     u->culprit, dynamic ? ", whatever the loss scale" : "", run_last_good(r, good, sizeof good));
     if (u->skipped)
-        metrics_say(&r->m, "step %lld: the gradient of %s overflows: skipped, loss scale %g → %g",
+        metrics_say(&r->m, "step %lld: the gradient of %s overflows: loss scale %g → %g, and again",
                     (long long)r->at.step + 1, u->culprit, (double)before, (double)r->at.scale.scale);
     if (r->at.scale.scale == before) return 0;
     const clf_status st = clf_trainer_set_loss_scale(r->trainer, r->at.scale.scale);
@@ -247,9 +248,8 @@ static int note_step(run *r, const step_result *s) {
     clf_memory_get_stats(r->ctx, &memory);
     const double loss = s->sum.loss / (double)s->targets, speed = (double)s->tokens / (s->seconds + 1e-9);
     const double epoch = (double)r->at.data.epoch + (double)r->at.data.sample / (double)r->stats.samples;
-    json_t *line = json_pack("{s:I, s:f, s:f, s:f, s:o, s:I, s:I}", "step", (json_int_t)r->at.step, "epoch", epoch,
-                             "loss", loss, "learning_rate", s->rate, "gradient_norm",
-                             s->update.skipped ? json_null() : json_real(s->update.gradient_norm), "tokens",
+    json_t *line = json_pack("{s:I, s:f, s:f, s:f, s:f, s:I, s:I}", "step", (json_int_t)r->at.step, "epoch", epoch,
+                             "loss", loss, "learning_rate", s->rate, "gradient_norm", s->update.gradient_norm, "tokens",
                              (json_int_t)s->tokens, r->o.dpo > 0 ? "pairs" : "targets", (json_int_t)s->targets);
     if (line && r->o.dpo > 0) {
         json_object_set_new(line, "margin", json_real(s->sum.margin / (double)s->targets));
@@ -257,7 +257,6 @@ static int note_step(run *r, const step_result *s) {
     }
     if (line && r->o.loss_scale.loss_scale != CLF_LOSS_SCALE_NONE)
         json_object_set_new(line, "loss_scale", json_real((double)r->at.scale.scale));
-    if (line && s->update.skipped) json_object_set_new(line, "skipped", json_string(s->update.culprit));
     if (line) {
         json_object_set_new(line, "tokens_per_second", json_real(speed));
         json_object_set_new(line, "memory", json_integer((json_int_t)memory.peak_held));
@@ -274,7 +273,8 @@ static int note_step(run *r, const step_result *s) {
 }
 
 /* An update from --accumulate batches. A batch is the dataset's until the next one, so targets are counted first, then
- * the same batches are taken again. An interrupt leaves the step undone. */
+ * the same batches are taken again. An interrupt leaves the step undone, and so does an overflow, but for the loss
+ * scale: the next call takes the same batches. */
 static int take_step(run *r) {
     step_result s = {.targets = 0};
     clf_batch b;
@@ -299,6 +299,8 @@ static int take_step(run *r) {
     if (st != CLF_OK) return fail_status(r, "training", st);
     const int code = judge_update(r, &s.update);
     if (code) return code;
+    if (s.update.skipped)
+        return clf_dataset_seek(r->data, &r->at.data) == CLF_OK ? 0 : fail(r, "data", "%s", clf_dataset_error(r->data));
     r->at.step++;
     r->at.data = end;
     s.seconds = seconds_now() - began;

@@ -8,6 +8,6 @@ cd "$(dirname "$0")"
 dir=${1:-default-model} build=${BUILD:-../../build} python=${PYTHON:-python3}
 [ -e "$dir/start.gguf" ] || "$python" start.py --out "$dir"
 "$build/bin/clformer-finetune" --model "$dir/start.gguf" --full --data "$dir/stories.jsonl" --output "$dir/run" --resume \
-    --context 512 --batch 4 --accumulate 1 --steps 3200 --learning-rate 3e-3 --min-rate 0.02 --warmup 100 --schedule cosine \
-    --beta2 0.97 --weight-decay 0.1 --clip 1 --seed 1 --save-every 400 --merge=f16
+    --context 512 --batch 4 --accumulate 1 --steps 3740 --learning-rate 3e-3 --min-rate 0.02 --warmup 100 --schedule cosine \
+    --beta2 0.97 --weight-decay 0.1 --clip 1 --seed 1 --threads 2 --save-every 400 --merge=f16
 "$python" held_out.py "$dir/run/model.gguf"

@@ -53,15 +53,20 @@ static int entries_of(const char *path) {
     return n;
 }
 
+typedef enum kind { MODEL, ADAPTER, QUANTIZED } kind;
+
 typedef struct saving {
     const char *name;
-    bool adapter;
+    kind kind;
     const char *files[4]; /* below it; "": itself */
+    const char *source;   /* of what is quantised */
 } saving;
 
-static clf_status save(const saving *s, const clf_model *m, const char *path) {
-    return s->adapter ? clf_model_save_adapter(m, &(clf_adapter_save_args){.path = path, .base_model = "base"})
-                      : clf_model_save(m, &(clf_model_save_args){.path = path, .dtype = "f16"});
+static clf_status save(const saving *s, clf_context *ctx, const clf_model *m, const char *path) {
+    if (s->kind == QUANTIZED)
+        return clf_quantize(ctx, &(clf_quantize_args){.input = s->source, .output = path, .type = "q8_0"}, NULL);
+    return s->kind == ADAPTER ? clf_model_save_adapter(m, &(clf_adapter_save_args){.path = path, .base_model = "base"})
+                              : clf_model_save(m, &(clf_model_save_args){.path = path, .dtype = "f16"});
 }
 
 /* The files of a saving that went well, and whether they are there again. */
@@ -93,7 +98,7 @@ static int fail_each(const saving *s, clf_context *ctx, clf_model *m) {
     char path[512];
     int runs = 0;
     snprintf(path, sizeof path, "%s/%s", folder, s->name);
-    assert_ok(ctx, save(s, m, path));
+    assert_ok(ctx, save(s, ctx, m, path));
     result want = read_result(s, path);
     const int entries = entries_of(folder);
     for (int mode = 0; mode < 2; mode++)
@@ -102,7 +107,7 @@ static int fail_each(const saving *s, clf_context *ctx, clf_model *m) {
             clf_memory_trim(ctx);
             const int before = atomic_load(&outstanding);
             inject(after);
-            const clf_status st = save(s, m, path);
+            const clf_status st = save(s, ctx, m, path);
             const int failures = atomic_load(&hits);
             inject_nothing();
             if (st != CLF_OK && !*clf_error_message(ctx)) fail_msg("%s, failing call %d: no message", s->name, after);
@@ -121,10 +126,10 @@ static int fail_each(const saving *s, clf_context *ctx, clf_model *m) {
 static void every_failure_leaves_the_old(void **state) {
     (void)state;
     static const saving savings[] = {
-        {"peft", true, {"/adapter_config.json", "/adapter_model.safetensors"}},
-        {"adapter.gguf", true, {""}},
-        {"folder", false, {"/config.json", "/model.safetensors"}},
-        {"model.gguf", false, {""}},
+        {"peft", ADAPTER, {"/adapter_config.json", "/adapter_model.safetensors"}, NULL},
+        {"adapter.gguf", ADAPTER, {""}, NULL},
+        {"folder", MODEL, {"/config.json", "/model.safetensors"}, NULL},
+        {"model.gguf", MODEL, {""}, NULL},
     };
     inject_nothing();
     json_set_alloc_funcs(__wrap_malloc, __wrap_free);
@@ -148,6 +153,10 @@ static void every_failure_leaves_the_old(void **state) {
         }
         clf_model_destroy(m);
     }
+    static const saving quantized[] = {{"quantized.gguf", QUANTIZED, {""}, "golden/gguf/llama3.gguf"},
+                                       {"converted.gguf", QUANTIZED, {""}, "golden/models/llama3"}};
+    json_set_alloc_funcs(__real_malloc, __real_free); /* without memory jansson reads wrong numbers and says nothing */
+    for (int i = 0; i < 2; i++) runs += fail_each(&quantized[i], ctx, NULL);
     clf_context_destroy(ctx);
     print_message("%d failures injected\n", runs);
     assert_true(runs > 400);

@@ -225,14 +225,28 @@ clf_status clf_gguf_write_tensor(clf_gguf_writer *w, const clf_file_tensor *t, c
     return CLF_OK;
 }
 
+static clf_status append_head(bytes *head, int64_t n_tensors, uint64_t n_pairs, clf_error *err) {
+    CLF_TRY(append(head, "GGUF", 4, err));
+    CLF_TRY(append_u32(head, 3, err));
+    CLF_TRY(append_u64(head, (uint64_t)n_tensors, err));
+    return append_u64(head, n_pairs, err);
+}
+
+clf_status clf_gguf_writer_keys(const clf_gguf_writer *w, void **data, size_t *size, clf_error *err) {
+    bytes all = {0};
+    clf_status st = append_head(&all, 0, w->n_pairs, err);
+    if (st == CLF_OK) st = append(&all, w->pairs.data, w->pairs.size, err);
+    if (st != CLF_OK) return free(all.data), st;
+    *data = all.data;
+    *size = (size_t)all.size;
+    return CLF_OK;
+}
+
 static clf_status write_header(clf_gguf_writer *w, clf_error *err) {
     bytes head = {0};
     clf_status st;
     CLF_CHECK(err, !w->pairs.broken && !w->infos.broken, CLF_OUT_OF_MEMORY, "gguf: a key or description is missing");
-    CLF_TRY_GOTO(st, append(&head, "GGUF", 4, err));
-    CLF_TRY_GOTO(st, append_u32(&head, 3, err));
-    CLF_TRY_GOTO(st, append_u64(&head, (uint64_t)w->n_tensors, err));
-    CLF_TRY_GOTO(st, append_u64(&head, w->n_pairs, err));
+    CLF_TRY_GOTO(st, append_head(&head, w->n_tensors, w->n_pairs, err));
     CLF_TRY_GOTO(st, clf_output_file_write(&w->file, 0, head.data, head.size, err));
     CLF_TRY_GOTO(st, clf_output_file_write(&w->file, head.size, w->pairs.data, w->pairs.size, err));
     CLF_TRY_GOTO(st, clf_output_file_write(&w->file, head.size + w->pairs.size, w->infos.data, w->infos.size, err));

@@ -25,6 +25,9 @@ clf_status clf_gguf_write_strings(clf_gguf_writer *writer, const char *key, cons
  * to differ is written first. */
 clf_status clf_gguf_write_keys_of(clf_gguf_writer *writer, const clf_gguf *from, clf_error *err);
 
+/* A GGUF in memory of the keys so far and no tensors, to be freed: to read what was written. */
+clf_status clf_gguf_writer_keys(const clf_gguf_writer *writer, void **data, size_t *size, clf_error *err);
+
 /* Describes the next tensor: name, dtype and shape of `t` count. */
 clf_status clf_gguf_write_tensor(clf_gguf_writer *writer, const clf_file_tensor *t, clf_error *err);
 /* The next `bytes` of tensor `index`, so that one may be written in pieces. No key or description can follow the first

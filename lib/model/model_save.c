@@ -1,10 +1,11 @@
 /* model_save.c: a model as it is now, into a GGUF file or a Hugging Face folder. Keys and the files beside the weights
- * are the base's, which is opened again if it had been closed. */
+ * are the base's, which is opened again if it had been closed; a folder becomes a GGUF, but not the other way. */
 #include <stdlib.h>
 #include <string.h>
 
 #include "../core/output_file.h"
 #include "../core/output_folder.h"
+#include "gguf_from_folder.h"
 #include "json.h"
 #include "saved_tensors.h"
 #include "source.h"
@@ -59,7 +60,9 @@ static clf_status write_gguf(saving *s, const char *path) {
     for (int i = 0; s->converts && i < 3; i++)
         if (file_types[i].dtype == s->dtype)
             CLF_TRY(clf_gguf_write_u32(s->writer.gguf, "general.file_type", file_types[i].type, s->err));
-    CLF_TRY(clf_gguf_write_keys_of(s->writer.gguf, clf_model_file_gguf(s->base), s->err));
+    const clf_gguf *base = clf_model_file_gguf(s->base);
+    CLF_TRY(base ? clf_gguf_write_keys_of(s->writer.gguf, base, s->err)
+                 : clf_gguf_write_keys_of_folder(s->writer.gguf, s->base, s->err));
     return write_tensors(s);
 }
 
@@ -167,8 +170,8 @@ static clf_status check_args(saving *s, const clf_model_save_args *args) {
 
 static clf_status save(saving *s, const char *path) {
     const bool to_gguf = clf_is_gguf_name(path), from_gguf = clf_model_file_gguf(s->base) != NULL;
-    CLF_CHECK(s->err, to_gguf == from_gguf, CLF_UNSUPPORTED, "%s: expected %s, which the model was loaded from", path,
-              from_gguf ? "NAME.gguf" : "a folder");
+    CLF_CHECK(s->err, to_gguf || !from_gguf, CLF_UNSUPPORTED,
+              "%s: expected NAME.gguf: the model was loaded from a GGUF, which does not become a folder", path);
     CLF_TRY(clf_saved_tensors_list(&s->tensors, s->model, s->base, to_gguf, s->converts ? &s->dtype : NULL, s->err));
     return to_gguf ? write_gguf(s, path) : write_folder(s, path);
 }

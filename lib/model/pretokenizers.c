@@ -174,3 +174,7 @@ const clf_pretokenizer *clf_pretokenizer_find(const char *name, size_t length) {
         if (strlen(table[i].name) == length && memcmp(table[i].name, name, length) == 0) return table[i].pretokenizer;
     return NULL;
 }
+
+const char *clf_pretokenizer_name(int index) {
+    return index >= 0 && (size_t)index < sizeof table / sizeof *table ? table[index].name : NULL;
+}

@@ -15,6 +15,8 @@ typedef struct clf_pretokenizer {
 } clf_pretokenizer;
 
 /* NULL: an unknown name. `name` isn't terminated. */
+/* The names, in the order of preference where several stand for the same; NULL beyond the last. */
+const char *clf_pretokenizer_name(int index);
 const clf_pretokenizer *clf_pretokenizer_find(const char *name, size_t length);
 
 #endif

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "../core/context.h"
+#include "gguf_from_folder.h"
 #include "quantize_mix.h"
 
 #define MOST_TERNARY_ERROR 0.1 /* more, and the weights weren't ternary: nothing of the model is left */
@@ -19,6 +20,7 @@ typedef struct job {
     const clf_quantize_type *type;
     clf_model_file *file;
     clf_importance_file *importance;
+    clf_gguf_factors factors;
     clf_quantize_item *items;
     int64_t count;
     bool *matched; /* [n_overrides] */
@@ -72,30 +74,54 @@ static const clf_importance_entry *importance_of(const job *j, const char *name,
                                     clf_name_in_gguf(part, clf_tensor_rule_named(r->parts[0]), layer, ".weight"));
 }
 
+/* A folder's tensors have other names, another order of rows in a llama's queries and keys, and Gemma's norms are less
+ * one there. */
+static void convert(const job *j, clf_quantize_item *item, const clf_tensor_rule *r, int layer, const char *suffix) {
+    const clf_config *c = clf_model_file_config(j->file);
+    const clf_architecture *a = clf_architecture_named(c->architecture);
+    clf_name_in_gguf(item->name, r, layer, suffix);
+    if (clf_tensor_rule_is_rotated(r) && c->rope.pairing != clf_architecture_in_gguf(a)->pairing)
+        item->head_dim = c->head_dim;
+    if (a->gemma && item->out.ndim < 2) item->offset = 1;
+}
+
 static clf_status add(job *j, const clf_file_tensor *t) {
     int layer;
     const char *suffix;
     const clf_tensor_rule *r = clf_model_file_rule(j->file, t, &layer, &suffix);
-    clf_quantize_item *item = &j->items[j->count];
+    const bool folder = !clf_model_file_gguf(j->file);
+    if (folder && !r) return CLF_OK; /* no part of a decoder */
+    clf_quantize_item *item = &j->items[j->count++];
     *item = (clf_quantize_item){.source = t, .out = *t};
     strncpy(item->name, t->name, sizeof item->name - 1);
     item->out.name = item->name;
-    j->count++;
+    if (folder) convert(j, item, r, layer, suffix);
     if (t->ndim < 2) item->out.dtype = CLF_F32;
     if (!r || t->ndim != 2) return CLF_OK;
     item->importance = importance_of(j, item->name, r, layer);
     return choose(j, item, r->name, layer);
 }
 
+static void add_factors(job *j) {
+    clf_gguf_factors_of(&j->factors, clf_model_file_config(j->file));
+    for (int i = 0; i < j->factors.count; i++) {
+        clf_quantize_item *item = &j->items[j->count++];
+        *item = (clf_quantize_item){.source = &j->factors.tensor[i], .out = j->factors.tensor[i]};
+        strncpy(item->name, item->source->name, sizeof item->name - 1);
+        item->out.name = item->name;
+    }
+}
+
 static clf_status plan(job *j) {
     const clf_file_tensor *t;
     int64_t n = 0;
     while (clf_model_file_stored(j->file, n)) n++;
-    j->items = calloc((size_t)n + 1, sizeof *j->items);
+    j->items = calloc((size_t)n + 2, sizeof *j->items);
     j->matched = calloc((size_t)j->args->n_overrides + 1, sizeof *j->matched);
     CLF_CHECK(error_of(j), j->items && j->matched, CLF_OUT_OF_MEMORY, "quantize: out of memory for %" PRId64 " tensors",
               n);
     for (int64_t i = 0; (t = clf_model_file_stored(j->file, i)); i++) CLF_TRY(add(j, t));
+    if (!clf_model_file_gguf(j->file)) add_factors(j);
     for (int i = 0; i < j->args->n_overrides; i++)
         CLF_CHECK(error_of(j), j->matched[i], CLF_INVALID_ARGUMENT, "quantize: overrides: %.80s: matches no matrix",
                   j->args->overrides[i].name);
@@ -110,7 +136,9 @@ static clf_status describe(job *j) {
     CLF_TRY(clf_gguf_writer_create(&j->writer, j->args->output, err));
     CLF_TRY(clf_gguf_write_u32(j->writer, "general.file_type", j->type->file_type, err));
     if (blocks) CLF_TRY(clf_gguf_write_u32(j->writer, "general.quantization_version", 2, err));
-    CLF_TRY(clf_gguf_write_keys_of(j->writer, clf_model_file_gguf(j->file), err));
+    const clf_gguf *gguf = clf_model_file_gguf(j->file);
+    CLF_TRY(gguf ? clf_gguf_write_keys_of(j->writer, gguf, err)
+                 : clf_gguf_write_keys_of_folder(j->writer, j->file, err));
     for (int64_t i = 0; i < j->count; i++) CLF_TRY(clf_gguf_write_tensor(j->writer, &j->items[i].out, err));
     return CLF_OK;
 }

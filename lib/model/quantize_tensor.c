@@ -15,7 +15,8 @@ static int64_t rows_together(const clf_quantize_item *item) {
     return item->head_dim ? item->head_dim : 1;
 }
 static int64_t columns_of(const clf_quantize_item *item) {
-    return item->out.ndim > 1 ? item->out.shape[item->out.ndim - 1] : clf_file_elements(&item->out);
+    if (item->out.ndim > 1) return item->out.shape[item->out.ndim - 1];
+    return item->head_dim ? 1 : clf_file_elements(&item->out); /* a bias has rows of its matrix */
 }
 
 static clf_status make(clf_tensor *t, clf_context *ctx, int64_t n) {

@@ -83,7 +83,7 @@ clf_status clf_saved_tensors_list(clf_saved_tensors *out, const clf_model *m, co
     const clf_file_tensor *t;
     int64_t n = 0;
     while (clf_model_file_stored(base, n)) n++;
-    *out = (clf_saved_tensors){.tensor = calloc((size_t)n + 1, sizeof *out->tensor)};
+    *out = (clf_saved_tensors){.tensor = calloc((size_t)n + 2, sizeof *out->tensor)};
     CLF_CHECK(err, out->tensor, CLF_OUT_OF_MEMORY, "out of memory for %" PRId64 " tensors", n);
     for (int64_t i = 0; (t = clf_model_file_stored(base, i)); i++) {
         int layer;
@@ -98,6 +98,8 @@ clf_status clf_saved_tensors_list(clf_saved_tensors *out, const clf_model *m, co
         const clf_status st = choose_dtype(s, to_gguf, converts, dtype, err);
         if (st != CLF_OK) return clf_saved_tensors_free(out), st;
     }
+    if (to_gguf && converts) clf_gguf_factors_of(&out->factors, &m->config);
+    for (int i = 0; i < out->factors.count; i++) out->tensor[out->count++].out = out->factors.tensor[i];
     return CLF_OK;
 }
 

@@ -3,6 +3,7 @@
 #define CLF_MODEL_SAVED_TENSORS_H
 
 #include "model.h"
+#include "gguf_from_folder.h"
 #include "tensor_writer.h"
 
 typedef struct clf_saved_tensor {
@@ -17,9 +18,10 @@ typedef struct clf_saved_tensor {
 typedef struct clf_saved_tensors {
     int64_t count;
     clf_saved_tensor *tensor;
+    clf_gguf_factors factors; /* data of two of them, where a folder becomes a GGUF */
 } clf_saved_tensors;
 
-/* Lists what a model is made of, in the order of `base`, its file, for a file of the one format or the other. Float
+/* Fills `out`, which must not be moved: lists what a model is made of, in the order of `base`, its file, for a file of the one format or the other. Float
  * tensors are written as `dtype` where one is given (not NULL), otherwise as the base has them; but vectors that come
  * into a GGUF in F32, and ternary matrices, which are TQ2_0 there as in the model. CLF_UNSUPPORTED for a matrix of
  * blocks that isn't the base's any more. Names and bytes are the base's. */

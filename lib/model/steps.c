@@ -30,7 +30,7 @@ void clf_steps_clear(clf_steps *steps) {
 }
 
 clf_status clf_step_set_pattern(clf_step *step, const char *pattern, size_t length, bool is_regex, clf_error *err) {
-    if (is_regex) return clf_regex_create(&step->regex, pattern, length, err);
+    if (is_regex) CLF_TRY(clf_regex_create(&step->regex, pattern, length, err));
     step->pattern = clf_copy(pattern, length);
     step->pattern_length = length;
     return step->pattern ? CLF_OK : clf_fail(err, CLF_OUT_OF_MEMORY, "pattern: out of memory");

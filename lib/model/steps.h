@@ -44,7 +44,7 @@ typedef struct clf_step {
     size_t left, right;      /* STRIP: whether; STRIP_EACH, STRIP_BEGINNING: how many */
     char *pattern, *content; /* owned */
     size_t pattern_length, content_length;
-    clf_regex *regex;       /* owned; NULL: `pattern` */
+    clf_regex *regex;       /* owned: `pattern` compiled; NULL: it is literal */
     clf_charsmap *charsmap; /* owned */
 } clf_step;
 

@@ -79,16 +79,23 @@ CLF_API clf_status clf_quantize(clf_context *ctx, const clf_quantize_args *args,
 
 typedef struct clf_importance clf_importance; /**< sums of squares for each matrix of a model */
 
-/** Starts with zeros. The model must outlive it, and has at least one CPU or OpenCL context. */
-CLF_API clf_status clf_importance_create(clf_importance **out, clf_model *model);
+/** Starts with zeros, and opens a session of `context` positions (0: 512), an F32 cache. The model must outlive it.
+ * Messages of all these calls are in clf_error_message() of the model's first context. */
+CLF_API clf_status clf_importance_create(clf_importance **out, clf_model *model, int64_t context);
 CLF_API void clf_importance_destroy(clf_importance *importance); /**< NULL is accepted */
-/** Evaluates `n` ids in chunks of `context` tokens (0: 512), each from an empty cache, the beginning-of-sequence id in
- * the place of each chunk's first where the model wants one, and adds what the matrices met. An incomplete last chunk
- * is left out. @return CLF_INVALID_ARGUMENT if there is no whole chunk or an id is out of range; as clf_session_eval()
- */
-CLF_API clf_status clf_importance_add(clf_importance *importance, const int32_t *ids, int64_t n, int64_t context);
-/** Writes it as llama.cpp's imatrix in GGUF. Nothing is at `path` before the file is whole. */
-CLF_API clf_status clf_importance_save(const clf_importance *importance, const char *path);
+/** Evaluates `n` ids in chunks of `context` tokens, each from an empty cache, the beginning-of-sequence id in the place
+ * of each chunk's first where the model wants one, and adds what the matrices of the blocks met. The output matrix is
+ * left out, as llama-imatrix does. An incomplete last chunk is left out: to say how far one is, add a chunk at a time.
+ *
+ * A failure leaves what was added, a part of a chunk too; each matrix counts the rows it met.
+ *  @return CLF_INVALID_ARGUMENT if there is no whole chunk or an id is out of range; CLF_NOT_FINITE if an input is
+ * infinite or NaN, naming the matrix; as clf_session_eval() */
+CLF_API clf_status clf_importance_add(clf_importance *importance, const int32_t *ids, int64_t n);
+/** Writes it as llama.cpp's imatrix in GGUF: of each matrix, as a GGUF file names it, NAME.in_sum2 [columns], the sums
+ * of squares, and NAME.counts [1], the rows. `dataset` is the text's name for imatrix.datasets, NULL: empty. Nothing is
+ * at `path` before the file is whole. @return CLF_INVALID_ARGUMENT if no whole chunk was added; CLF_IO_ERROR,
+ * CLF_NOT_FOUND, CLF_OUT_OF_MEMORY */
+CLF_API clf_status clf_importance_save(const clf_importance *importance, const char *path, const char *dataset);
 
 /** @} @name Evaluation
  *  @{ */
@@ -109,8 +116,8 @@ typedef struct clf_evaluation {
     clf_estimated base_nll;       /**< with `base`: its own */
     clf_estimated nll_difference; /**< nll − base_nll, paired */
     clf_estimated kl;             /**< divergence of base's distribution from the model's: Σ p_base·log(p_base/p) */
-    double kl_median;             /**< of the tokens */
-    double kl_999;                /**< 99.9 % are below */
+    double kl_median;             /**< of the tokens; known at the end */
+    double kl_999;                /**< 99.9 % are below; known at the end */
     double kl_max;                /**< largest */
     clf_estimated same_top;       /**< share of tokens where both find the same id likeliest */
     double rms_dp;                /**< root mean square difference of the right token's probability */
@@ -119,21 +126,27 @@ typedef struct clf_evaluation {
 /** Arguments of clf_evaluate(). */
 typedef struct clf_evaluate_args {
     clf_model *model;   /**< what is judged */
-    clf_model *base;    /**< what it is compared with, of the same vocabulary; NULL: nothing */
+    clf_model *base;    /**< what it is compared with, of the same vocabulary, on any context; NULL: nothing */
     const int32_t *ids; /**< [n] a text */
     int64_t n;          /**< how many */
-    int64_t context;    /**< tokens of a chunk; 0: 512 */
+    int64_t context;    /**< tokens of a chunk, at least 3; 0: 512 */
+    int64_t chunks;     /**< most chunks; 0: all */
     clf_dtype kv_dtype; /**< of the KV cache */
-    /** Called after each chunk with what is known so far; false ends with CLF_CANCELLED. May be NULL. */
+    /** Called after each of `chunks` chunks with what is known so far; false ends with CLF_CANCELLED. May be NULL. */
     bool (*progress)(void *user, const clf_evaluation *so_far, int64_t chunks);
     void *user; /**< passed to `progress` */
 } clf_evaluate_args;
 
 /** Perplexity as llama.cpp's tool counts it, so that figures compare: the text is cut into chunks of `context` tokens,
  * each evaluated from an empty cache with the beginning-of-sequence id in the place of its first token where the model
- * wants one; the second half of each chunk is judged, for the first half has too little before it. An incomplete last
- * chunk is left out. @return CLF_INVALID_ARGUMENT for fewer than two chunks' tokens and for models of different
- * vocabularies; as clf_session_eval() */
+ * wants one; predictions of the second half's tokens but its first are judged, for the first half has too little before
+ * it. An incomplete last chunk is left out. On failure `out` has what was known then.
+ *
+ * Beyond a session of `context` positions it takes, of each model, logits on the device and on the host of at most 16
+ * MiB (or of one token), and with `base` 8 bytes for each token that is judged.
+ *  @return CLF_INVALID_ARGUMENT for fewer than two chunks' tokens and for models of different vocabularies;
+ * CLF_NOT_FINITE for logits that are not; as clf_session_eval(). The message is in clf_error_message() of the model's
+ * first context */
 CLF_API clf_status clf_evaluate(clf_evaluation *out, const clf_evaluate_args *args);
 
 /** @} */

@@ -63,16 +63,6 @@ static clf_status take(clf_adapter_modules *list, const clf_tensor_rule *r, int 
     return CLF_OK;
 }
 
-/* Whether files have the rule's matrix: fused ones instead of their parts, or the other way round. */
-static bool is_stored(const clf_tensor_rule *r, bool fused) {
-    if (!clf_tensor_rule_has_bias(r)) return false;
-    if (r->presence == CLF_IN_FUSED) return fused;
-    for (int i = 0; fused && i < clf_tensor_rule_count; i++)
-        for (int j = 0; j < 3 && clf_tensor_rules[i].parts[j]; j++)
-            if (!strcmp(clf_tensor_rules[i].parts[j], r->name)) return false;
-    return true;
-}
-
 static void find_most_frequent(clf_adapter_modules *list) {
     int64_t best_rank = 0, best_alpha = 0;
     for (int64_t i = 0; i < list->count; i++) {
@@ -96,7 +86,7 @@ clf_status clf_adapter_modules_list(clf_adapter_modules *out, const clf_model *m
     clf_status st = CLF_OK;
     for (int layer = 0; layer < m->config.n_layers; layer++)
         for (int i = 0; st == CLF_OK && i < clf_tensor_rule_count; i++)
-            if (is_stored(&clf_tensor_rules[i], fused)) st = take(out, &clf_tensor_rules[i], layer, err);
+            if (clf_tensor_rule_is_stored(&clf_tensor_rules[i], fused)) st = take(out, &clf_tensor_rules[i], layer, err);
     if (st != CLF_OK) return clf_adapter_modules_free(out), st;
     find_most_frequent(out);
     return CLF_OK;

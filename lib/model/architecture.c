@@ -190,6 +190,15 @@ bool clf_tensor_rule_is_rotated(const clf_tensor_rule *rule) {
     return clf_tensor_rule_has_bias(rule) && (rule->rows == CLF_EXTENT_QUERY || rule->rows == CLF_EXTENT_KEY);
 }
 
+bool clf_tensor_rule_is_stored(const clf_tensor_rule *rule, bool fused) {
+    if (!clf_tensor_rule_has_bias(rule)) return false;
+    if (rule->presence == CLF_IN_FUSED) return fused;
+    for (int i = 0; fused && i < clf_tensor_rule_count; i++)
+        for (int j = 0; j < 3 && clf_tensor_rules[i].parts[j]; j++)
+            if (!strcmp(clf_tensor_rules[i].parts[j], rule->name)) return false;
+    return true;
+}
+
 const char *clf_name_in_gguf(char out[CLF_NAME_SIZE], const clf_tensor_rule *r, int layer, const char *suffix) {
     const char *name = r->rows == CLF_EXTENT_GATE_UP ? "ffn_up" : r->name; /* phi3: ffn_up holds gate and up */
     if (r->layer)

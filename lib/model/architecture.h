@@ -88,6 +88,8 @@ bool clf_tensor_rule_applies(const clf_tensor_rule *rule, bool qk_norm, bool pos
 bool clf_tensor_rule_has_bias(const clf_tensor_rule *rule);
 /* Queries and keys: their rows are in the order of rotary pairs. */
 bool clf_tensor_rule_is_rotated(const clf_tensor_rule *rule);
+/* Whether files have it, a matrix of layers: fused ones instead of their parts, or the other way round. */
+bool clf_tensor_rule_is_stored(const clf_tensor_rule *rule, bool fused);
 
 enum { CLF_NAME_SIZE = 64 }; /* of any GGUF name made here */
 

@@ -3,6 +3,7 @@
 
 #include "architecture.h"
 #include "attention_layer.h"
+#include "importance.h"
 
 enum { LOGIT_BYTES = 16 << 20 };
 
@@ -114,6 +115,7 @@ static clf_status adapt(const clf_decoder *d, const clf_layer *l, clf_weight id,
 clf_status clf_decoder_project(const clf_decoder *d, const clf_layer *l, clf_weight first, int count,
                                const clf_tensor *x, const clf_tensor *residual, clf_tensor *out) {
     clf_linear_args args = {.x = x, .residual = residual};
+    CLF_TRY(clf_importance_meet(d->importance, l, first, x));
     for (int i = 0; i < count; i++) {
         args.weight[i] = &l->weight[first + (clf_weight)i];
         args.bias[i] = clf_weight_of(l, CLF_W_QUERY_BIAS + first + (clf_weight)i);
@@ -127,13 +129,15 @@ clf_status clf_decoder_project(const clf_decoder *d, const clf_layer *l, clf_wei
 /* ffn = act(x·Wg) · (x·Wu); in one pass, unless an adapter needs the two apart. */
 static clf_status gated(const clf_decoder *d, const clf_layer *l, const clf_tensor *x, clf_tensor *ffn) {
     const clf_activation activation = d->model->config.activation;
-    if (!l->lora[CLF_W_GATE].a.buffer && !l->lora[CLF_W_UP].a.buffer)
+    if (!l->lora[CLF_W_GATE].a.buffer && !l->lora[CLF_W_UP].a.buffer) {
+        CLF_TRY(clf_importance_meet(d->importance, l, CLF_W_GATE, x));
         return clf_linear(
             l->ctx, &(clf_linear_args){.x = x,
                                        .weight = {&l->weight[CLF_W_GATE], &l->weight[CLF_W_UP]},
                                        .bias = {clf_weight_of(l, CLF_W_GATE_BIAS), clf_weight_of(l, CLF_W_UP_BIAS)},
                                        .glu = activation,
                                        .out = {ffn}});
+    }
     clf_tensor out[] = {*ffn, clf_decoder_rows(&d->act[l->place][CLF_ACT_UP], 0, x->shape[0])};
     CLF_TRY(clf_decoder_project(d, l, CLF_W_GATE, 2, x, NULL, out));
     return clf_glu(l->ctx, &(clf_glu_args){.gate = ffn, .up = &out[1], .activation = activation, .out = ffn});
@@ -180,16 +184,16 @@ static clf_status embed(clf_decoder *d, const int32_t *token_ids, int64_t n) {
         &(clf_embedding_args){.weight = &m->embedding, .ids = &ids, .scale = m->config.embedding_scale, .out = &x});
 }
 
-/* Logits of the last `want` of n rows to the host, some rows at a time. */
-static clf_status head(clf_decoder *d, int64_t n, int64_t want, float *logits) {
+/* Logits of n rows from `first` on to the host, some rows at a time. */
+static clf_status head(const clf_decoder *d, int64_t first, int64_t n, float *logits) {
     const clf_model *m = d->model;
     const clf_config *c = &m->config;
     const clf_layer *last = &m->layers[c->n_layers - 1];
     const clf_tensor *act = d->act[last->place];
     const int64_t vocab = c->vocab_size, most = d->logits.shape[0];
-    for (int64_t done = 0; done < want; done += most) {
-        const int64_t rows = want - done < most ? want - done : most;
-        const clf_tensor x = clf_decoder_rows(&act[CLF_ACT_HIDDEN], n - want + done, rows);
+    for (int64_t done = 0; done < n; done += most) {
+        const int64_t rows = n - done < most ? n - done : most;
+        const clf_tensor x = clf_decoder_rows(&act[CLF_ACT_HIDDEN], first + done, rows);
         clf_tensor h = clf_decoder_rows(&act[CLF_ACT_NORMED], 0, rows), out = clf_decoder_rows(&d->logits, 0, rows);
         CLF_TRY(clf_decoder_norm(c, &m->output_norm, &x, NULL, &h));
         CLF_TRY(clf_linear(last->ctx, &(clf_linear_args){.x = &h, .weight = {&m->output}, .out = {&out}}));
@@ -200,8 +204,7 @@ static clf_status head(clf_decoder *d, int64_t n, int64_t want, float *logits) {
     return CLF_OK;
 }
 
-clf_status clf_decoder_forward(clf_decoder *d, const clf_kv_cache *cache, const int32_t *ids, int64_t n, int64_t want,
-                               float *logits) {
+clf_status clf_decoder_forward(clf_decoder *d, const clf_kv_cache *cache, const int32_t *ids, int64_t n, int64_t want) {
     const clf_model *m = d->model;
     const int n_layers = m->config.n_layers;
     CLF_TRY(clf_model_failed(m, m->layers[0].ctx, embed(d, ids, n)));
@@ -214,6 +217,10 @@ clf_status clf_decoder_forward(clf_decoder *d, const clf_kv_cache *cache, const 
         }
         CLF_TRY(clf_model_failed(m, l->ctx, block(d, cache, i, n, i == n_layers - 1 ? want : n)));
     }
-    if (!want) return CLF_OK;
-    return clf_model_failed(m, m->layers[n_layers - 1].ctx, head(d, n, want, logits));
+    return CLF_OK;
+}
+
+clf_status clf_decoder_logits(const clf_decoder *d, int64_t first, int64_t n, float *logits) {
+    const clf_model *m = d->model;
+    return clf_model_failed(m, m->layers[m->config.n_layers - 1].ctx, head(d, first, n, logits));
 }

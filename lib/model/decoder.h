@@ -34,6 +34,7 @@ typedef struct clf_decoder {
     clf_tensor ids;                                /* I32 [chunk], on the first block's context */
     clf_tensor logits;                             /* [rows at a time, vocab], on the last block's */
     clf_rope_args rope[2];                         /* of full layers; of window layers */
+    struct clf_importance *importance;             /* told what the blocks' matrices meet; NULL: nobody is */
 } clf_decoder;
 
 /* On failure nothing stays allocated. `context_length` as for clf_decoder_ropes(). */
@@ -42,10 +43,11 @@ clf_status clf_decoder_init(clf_decoder *d, const clf_model *model, clf_dtype co
 void clf_decoder_release(clf_decoder *d);
 /* Makes room for `rows` logits at a time, at most 16 MiB of them. */
 clf_status clf_decoder_reserve(clf_decoder *d, int64_t rows);
-/* Appends n ≤ chunk tokens to the cache's storage (cache->rows is the caller's to advance) and writes the logits of the
- * last `want` of them to host memory, [want, vocab]. */
-clf_status clf_decoder_forward(clf_decoder *d, const clf_kv_cache *cache, const int32_t *ids, int64_t n, int64_t want,
-                               float *logits);
+/* Appends n ≤ chunk tokens to the cache's storage (cache->rows is the caller's to advance). The last `want` of their
+ * rows x go through all of the last block. */
+clf_status clf_decoder_forward(clf_decoder *d, const clf_kv_cache *cache, const int32_t *ids, int64_t n, int64_t want);
+/* Writes logits of n rows x, from `first` on, of those that the last forward pass left, to host memory, [n, vocab]. */
+clf_status clf_decoder_logits(const clf_decoder *d, int64_t first, int64_t n, float *logits);
 
 /* What the parts of a block share. Rows [first, first + n) of [rows, width]. */
 clf_tensor clf_decoder_rows(const clf_tensor *t, int64_t first, int64_t n);

@@ -81,13 +81,18 @@ static clf_status check_eval(const clf_session *s, const int32_t *ids, int64_t n
     return CLF_OK;
 }
 
-/* Appends one chunk, evicting if it must, and commits it. */
+clf_status clf_session_append(clf_session *s, const int32_t *ids, int64_t n, int64_t want) {
+    CLF_TRY(clf_decoder_forward(&s->decoder, &s->cache, ids, n, want));
+    s->cache.rows += n;
+    return CLF_OK;
+}
+
+/* Appends one chunk, evicting if it must. */
 static clf_status eval_chunk(clf_session *s, const int32_t *ids, int64_t n, int64_t want, float *logits) {
     clf_kv_cache *cache = &s->cache;
     if (cache->rows + n > cache->capacity) CLF_TRY(clf_kv_cache_evict(cache, n, s->decoder.rope));
-    CLF_TRY(clf_decoder_forward(&s->decoder, cache, ids, n, want, logits));
-    cache->rows += n;
-    return CLF_OK;
+    CLF_TRY(clf_session_append(s, ids, n, want));
+    return want ? clf_decoder_logits(&s->decoder, n - want, want, logits) : CLF_OK;
 }
 
 /* Takes back what was appended after `position`. What had to be evicted for it stays evicted. */

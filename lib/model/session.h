@@ -16,5 +16,8 @@ struct clf_session {
 
 /* Begins a session call: as clf_model_enter(), for a session that may be NULL. */
 clf_status clf_session_enter(const clf_session *session);
+/* Appends n ≤ args.chunk tokens, for which there is room; the last `want` of them wait in the decoder for
+ * clf_decoder_logits(). Arguments are not checked. */
+clf_status clf_session_append(clf_session *session, const int32_t *ids, int64_t n, int64_t want);
 
 #endif

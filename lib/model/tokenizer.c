@@ -3,6 +3,7 @@
 #include <string.h>
 #include <utf8proc.h>
 
+#include "tokenizer.h"
 #include "tokenizer_data.h"
 
 void clf_scratch_clear(clf_scratch *s) {
@@ -188,6 +189,10 @@ clf_status clf_tokenize(const clf_tokenizer *t, const char *text, size_t length,
 
 int32_t clf_tokenizer_size(const clf_tokenizer *t) {
     return t ? t->vocab.count : 0;
+}
+
+int32_t clf_tokenizer_first(const clf_tokenizer *t) {
+    return t && t->before.count ? t->before.data[0] : -1;
 }
 
 int32_t clf_tokenizer_bos(const clf_tokenizer *t) {

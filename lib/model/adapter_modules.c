@@ -86,7 +86,8 @@ clf_status clf_adapter_modules_list(clf_adapter_modules *out, const clf_model *m
     clf_status st = CLF_OK;
     for (int layer = 0; layer < m->config.n_layers; layer++)
         for (int i = 0; st == CLF_OK && i < clf_tensor_rule_count; i++)
-            if (clf_tensor_rule_is_stored(&clf_tensor_rules[i], fused)) st = take(out, &clf_tensor_rules[i], layer, err);
+            if (clf_tensor_rule_is_stored(&clf_tensor_rules[i], fused))
+                st = take(out, &clf_tensor_rules[i], layer, err);
     if (st != CLF_OK) return clf_adapter_modules_free(out), st;
     find_most_frequent(out);
     return CLF_OK;

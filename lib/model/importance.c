@@ -9,6 +9,7 @@
 
 #include "chunks.h"
 #include "gguf_write.h"
+#include "importance_file.h"
 #include "session.h"
 
 enum { MOST_CHUNKS = 1 << 30 };
@@ -133,9 +134,9 @@ clf_status clf_importance_add(clf_importance *m, const int32_t *ids, int64_t n) 
 static clf_status describe(clf_gguf_writer *w, const clf_tensor_rule *rule, int layer, const sums *s, clf_error *err) {
     char name[CLF_NAME_SIZE];
     clf_file_tensor t = {.name = name, .dtype = CLF_F32, .ndim = 1, .shape = {s->width}};
-    clf_name_in_gguf(name, rule, layer, ".weight.in_sum2");
+    clf_name_in_gguf(name, rule, layer, ".weight" CLF_IMPORTANCE_SUMS);
     CLF_TRY(clf_gguf_write_tensor(w, &t, err));
-    clf_name_in_gguf(name, rule, layer, ".weight.counts");
+    clf_name_in_gguf(name, rule, layer, ".weight" CLF_IMPORTANCE_COUNTS);
     t.shape[0] = 1;
     return clf_gguf_write_tensor(w, &t, err);
 }
@@ -165,10 +166,10 @@ static clf_status each(clf_gguf_writer *w, const clf_importance *m, bool describ
 
 static clf_status save(clf_gguf_writer *w, const clf_importance *m, const char *dataset, clf_error *err) {
     const clf_string name = {dataset, strlen(dataset)};
-    CLF_TRY(clf_gguf_write_string(w, "general.type", "imatrix", err));
-    CLF_TRY(clf_gguf_write_strings(w, "imatrix.datasets", &name, 1, err));
-    CLF_TRY(clf_gguf_write_u32(w, "imatrix.chunk_count", (uint32_t)m->chunks, err));
-    CLF_TRY(clf_gguf_write_u32(w, "imatrix.chunk_size", (uint32_t)m->context, err));
+    CLF_TRY(clf_gguf_write_string(w, "general.type", CLF_IMPORTANCE_TYPE, err));
+    CLF_TRY(clf_gguf_write_strings(w, CLF_IMPORTANCE_DATASETS, &name, 1, err));
+    CLF_TRY(clf_gguf_write_u32(w, CLF_IMPORTANCE_CHUNKS, (uint32_t)m->chunks, err));
+    CLF_TRY(clf_gguf_write_u32(w, CLF_IMPORTANCE_CHUNK_SIZE, (uint32_t)m->context, err));
     CLF_TRY(each(w, m, false, err));
     CLF_TRY(each(w, m, true, err));
     return clf_gguf_writer_finish(w, err);

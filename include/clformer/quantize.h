@@ -13,10 +13,10 @@
 /** @name Quantising
  *  @{ */
 
-/** A dtype for the tensors whose name matches. */
+/** A dtype for the matrices whose name matches. */
 typedef struct clf_quantize_override {
     const char *name; /**< as fnmatch(3) takes it, against "blk.3.attn_q.weight" */
-    clf_dtype dtype;  /**< a float or block dtype */
+    clf_dtype dtype;  /**< a float or block dtype that GGUF has */
 } clf_quantize_override;
 
 /** What became of one tensor. Errors are those of the written values against the source's, both as floats. */
@@ -34,7 +34,7 @@ typedef struct clf_quantized_tensor {
     double max_error;      /**< largest |w′ − w| */
     double cosine;         /**< Σw·w′ / (|w|·|w′|) */
     double zeros;          /**< of ternary dtypes: share of zeros */
-    bool ternary;          /**< of ternary dtypes: the source's values were ternary already */
+    bool ternary;          /**< of ternary dtypes: the source's values were ternary already, but for 16 bits of scale */
 } clf_quantized_tensor;
 
 /** Totals of clf_quantize(). */
@@ -50,11 +50,14 @@ typedef struct clf_quantize_result {
 typedef struct clf_quantize_args {
     const char *input;  /**< a GGUF file (the first shard of several), or a Hugging Face folder */
     const char *output; /**< NAME.gguf */
-    /** A dtype's name ("q8_0", "f16"), or a mix: "q3_k_m", "q4_k_s", "q4_k_m", "q5_k_s", "q5_k_m" give the tensors that
-     * suffer most a better dtype, as llama.cpp's mixes of these names do. Matrices take it; vectors stay F32. The
-     * output matrix is Q6_K (or the type, if that is finer) and a tied embedding likewise, unless `pure` */
+    /** A dtype's name ("q8_0", "f16"), or a mix: "q2_k", "q2_k_s", "q3_k_s", "q3_k_m", "q3_k_l", "q4_k_s", "q4_k_m",
+     * "q5_k_s", "q5_k_m" give the tensors that suffer most a better dtype, as llama.cpp's mixes of these names do;
+     * "q3_k", "q4_k" and "q5_k" are those with an m. Matrices take it; vectors are F32. The output matrix is Q6_K (or
+     * the type, if that is finer; Q8_0, if its rows aren't whole blocks of Q6_K) and a tied embedding likewise, unless
+     * `pure`. Where rows aren't whole blocks of the type the matrix becomes F16 */
     const char *type;
-    const clf_quantize_override *overrides; /**< [n_overrides], the first that matches counts; NULL: none */
+    const clf_quantize_override *overrides; /**< [n_overrides], the first that matches counts; NULL: none. One that
+                                                 matches no matrix is an error */
     int n_overrides;                        /**< how many */
     const char
         *importance; /**< a file of clf_importance_save() or of llama-imatrix (GGUF or the older .dat); NULL: none */
@@ -65,11 +68,15 @@ typedef struct clf_quantize_args {
     void *user; /**< passed to `tensor` */
 } clf_quantize_args;
 
-/** Writes a quantised model, some rows at a time with the threads of `ctx`, a CPU context, in memory far below the
- * model's. Keys and tokenizer are the source's. Nothing is at `output` before the file is whole. `result` may be NULL.
- *  @return CLF_INVALID_ARGUMENT (unknown type; output is the input; an importance matrix of another model; `pure`),
- *  CLF_NOT_FINITE for an infinity or NaN, naming the tensor; CLF_UNSUPPORTED for a ternary dtype that would destroy the
- *  weights, with the figure; otherwise as clf_model_load() and clf_model_save() */
+/** Writes a quantised model, some rows at a time with the threads of `ctx`, a CPU context, in a few MiB of its memory
+ * and pages of the input that the system can take back. Keys and tokenizer are the source's; those of a folder become
+ * GGUF's. The input may be quantised already: errors are those against its values. Nothing is at `output` before the
+ * file is whole. `result` may be NULL. Same input, same threads: same bytes.
+ *  @return CLF_INVALID_ARGUMENT (unknown type; output is the input, also by another name; an importance matrix of
+ * another model; `pure`); CLF_NOT_FINITE for an infinity or NaN, as read or as written, naming tensor, row and column;
+ * CLF_UNSUPPORTED for a ternary dtype that would destroy the weights, with the figure, and for a folder that GGUF has
+ * no keys for; CLF_BAD_FILE for a malformed importance matrix; CLF_CANCELLED; otherwise as clf_model_load() and
+ * clf_model_save() */
 CLF_API clf_status clf_quantize(clf_context *ctx, const clf_quantize_args *args, clf_quantize_result *result);
 
 /** @} @name Importance

@@ -7,7 +7,7 @@ import os, subprocess, sys, tempfile
 
 try:
     import torch
-    from peft import PeftModel
+    from peft import LoraConfig, PeftModel, get_peft_model
     from safetensors.torch import load_file
     from transformers import AutoModelForCausalLM
 except ImportError as e:
@@ -46,4 +46,26 @@ for name in ("llama", "phi3"):
     out = os.path.join(work.name, f"{name}-merged")
     merge(base, adapter, out)
     check(f"{name}, merged", AutoModelForCausalLM.from_pretrained(out, dtype=torch.float32), expect)
+
+# embedding and output matrix trained as a whole
+for name in ("llama", "gemma2"):
+    base = os.path.join(golden, "models", name)
+    expect = {"input_ids": load_file(os.path.join(base, "expect.safetensors"))["input_ids"]}
+    source, out, merged = (os.path.join(work.name, f"{name}-{kind}") for kind in ("whole", "whole-again", "whole-merged"))
+    load = lambda path: AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32)
+    torch.manual_seed(1)
+    model = get_peft_model(load(base), LoraConfig(r=3, target_modules=["q_proj"], modules_to_save=["embed_tokens", "lm_head"],
+                                                  init_lora_weights=False))
+    change = None
+    for key, weight in model.named_parameters():
+        if "modules_to_save" in key:  # a tied matrix takes the same change in both places
+            change = torch.randn_like(weight) * 0.1 if change is None or not model.config.tie_word_embeddings else change
+            weight.data = weight.data + change
+    model.save_pretrained(source)
+    with torch.no_grad():
+        expect["logits"] = model.eval()(input_ids=expect["input_ids"]).logits
+    merge("--adapter", base, source, out)
+    check(f"{name}, whole matrices, adapter", PeftModel.from_pretrained(load(base), out), expect)
+    merge(base, source, merged)
+    check(f"{name}, whole matrices, merged", load(merged), expect)
 sys.exit(failed != 0)

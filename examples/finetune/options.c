@@ -33,6 +33,7 @@ enum {
     LORA_ALPHA,
     LORA_DROPOUT,
     TARGETS,
+    WHOLE,
     RSLORA,
     ADAPTER,
     FULL,
@@ -77,6 +78,7 @@ static const struct argp_option flags[] = {
     {"lora-dropout", LORA_DROPOUT, "P", 0, "dropout of its input (default 0)", 2},
     {"rslora", RSLORA, NULL, 0, "its scale is A / sqrt(R)", 2},
     {"targets", TARGETS, "LIST", 0, "matrices with an adapter (default q,k,v,o,gate,up,down)", 2},
+    {"whole", WHOLE, "LIST", 0, "embedding, output, or both with a comma: trained as they are, beside the adapter", 2},
     {"adapter", ADAPTER, "PATH", 0, "go on with this adapter: a PEFT folder or a GGUF adapter", 2},
     {"full", FULL, NULL, 0, "train every weight instead of an adapter", 2},
     {"ternary", TERNARY, NULL, 0,
@@ -163,13 +165,21 @@ static uint64_t bytes(struct argp_state *state, const char *name, const char *ar
 
 static const char *const projections[] = {"q", "k", "v", "o", "gate", "up", "down"};
 
-static int targets(struct argp_state *state, const char *arg) {
+/* Which of n names a list with commas has: bits. */
+static int several(struct argp_state *state, const char *option, const char *arg, const char *const *names, int n) {
     int found = 0;
     char *list = strdup(arg), *rest = list;
-    if (!list) argp_failure(state, EXIT_FAILURE, ENOMEM, "--targets");
-    for (const char *name; (name = strsep(&rest, ","));) found |= 1 << choice(state, "targets", name, projections, 7);
+    if (!list) argp_failure(state, EXIT_FAILURE, ENOMEM, "--%s", option);
+    for (const char *name; (name = strsep(&rest, ","));) found |= 1 << choice(state, option, name, names, n);
     free(list);
     return found;
+}
+
+static void set_whole(clf_trainer_args *t, const char *arg, struct argp_state *state) {
+    static const char *const names[] = {"embedding", "output"};
+    const int whole = several(state, "whole", arg, names, 2);
+    t->train_embedding = whole & 1;
+    t->train_output = whole & 2;
 }
 
 static const struct argp_option *flag_of(int key) {
@@ -228,15 +238,17 @@ static void settle(options *o, struct argp_state *state) {
     clf_trainer_args *t = &o->trainer;
     const bool lora = t->lora.rank || t->lora.alpha > 0 || t->lora.targets || t->lora.rank_stabilized;
     if (!o->n_data && !o->dry_run) argp_error(state, "--data: expected a file to learn from");
-    if (t->mode == CLF_TRAIN_FULL && (lora || t->lora.dropout > 0 || o->adapter))
-        argp_error(state, "--full and --ternary train every weight: no --lora-…, --targets, --rslora or --adapter");
+    const bool whole = t->train_embedding || t->train_output;
+    if (t->mode == CLF_TRAIN_FULL && (lora || t->lora.dropout > 0 || o->adapter || whole))
+        argp_error(state, "--full and --ternary train every weight: no --lora-…, --targets, --rslora, --whole or "
+                          "--adapter");
     if (t->mode == CLF_TRAIN_FULL && o->quantize == CLF_NF4)
         argp_error(state, "--full and --ternary: weights of 4 bits can't be trained: no --quantize");
     if (o->adapter && lora)
         argp_error(state, "--adapter says its rank, scale and targets itself: no --lora-rank, --lora-alpha, --targets, "
                           "--rslora");
-    if (o->dpo > 0 && t->mode == CLF_TRAIN_FULL)
-        argp_error(state, "--dpo: the model without its adapter is the reference: no --full or --ternary");
+    if (o->dpo > 0 && (t->mode == CLF_TRAIN_FULL || whole))
+        argp_error(state, "--dpo: the model without its adapter is the reference: no --full, --ternary or --whole");
     if (o->dpo > 0 && o->eval > 0) argp_error(state, "--dpo: pairs can't be evaluated: no --eval");
     if (!o->batch) o->batch = o->dpo > 0 ? 2 : 1;
     if (o->dpo > 0 && o->batch % 2) argp_error(state, "--batch: with --dpo expected an even number");
@@ -286,7 +298,8 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
     case LORA_ALPHA: t->lora.alpha = (float)number(state, "lora-alpha", arg, 1e-6, 1e6); return 0;
     case LORA_DROPOUT: t->lora.dropout = (float)number(state, "lora-dropout", arg, 0, 0.99); return 0;
     case RSLORA: t->lora.rank_stabilized = true; return 0;
-    case TARGETS: t->lora.targets = targets(state, arg); return 0;
+    case TARGETS: t->lora.targets = several(state, "targets", arg, projections, 7); return 0;
+    case WHOLE: set_whole(t, arg, state); return 0;
     case ADAPTER: o->adapter = arg; return 0;
     case FULL: t->mode = CLF_TRAIN_FULL; return 0;
     case TERNARY:
@@ -373,10 +386,10 @@ json_t *options_decisive(const options *o) {
                   "clip", (double)t->clip, "beta1", (double)t->beta1, "beta2", (double)t->beta2, "precision",
                   clf_dtype_name(t->compute), "loss-scale", (int)o->loss_scale.loss_scale, "loss-scale-start",
                   (double)o->loss_scale.initial, "eval", o->eval);
-    json_t *lora =
-        json_pack("{s:i, s:f, s:f, s:b, s:i, s:s}", "lora-rank", t->lora.rank, "lora-alpha", (double)t->lora.alpha,
-                  "lora-dropout", (double)t->lora.dropout, "rslora", t->lora.rank_stabilized, "targets",
-                  t->lora.targets, "quantize", o->quantize == CLF_NF4 ? "nf4" : "none");
+    json_t *lora = json_pack(
+        "{s:i, s:f, s:f, s:b, s:i, s:i, s:s}", "lora-rank", t->lora.rank, "lora-alpha", (double)t->lora.alpha,
+        "lora-dropout", (double)t->lora.dropout, "rslora", t->lora.rank_stabilized, "targets", t->lora.targets, "whole",
+        t->train_embedding | t->train_output << 1, "quantize", o->quantize == CLF_NF4 ? "nf4" : "none");
     const bool ok = j && more && lora && !json_object_update(j, more) && !json_object_update(j, lora);
     json_decref(more);
     json_decref(lora);

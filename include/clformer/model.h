@@ -115,7 +115,8 @@ typedef struct clf_model_args {
                                      trained for, if less */
     clf_dtype quantize;  /**< CLF_NF4: matrices of the blocks that are of a float dtype, and whose rows are whole
                             blocks of 64, become NF4 with double quantisation (arXiv:2305.14314); zero: nothing */
-    const char *adapter; /**< LoRA: a PEFT folder or a GGUF adapter; NULL: none */
+    const char *adapter; /**< LoRA: a PEFT folder (with modules_to_save for embedding and output matrix, or without) or
+                            a GGUF adapter; NULL: none */
     void (*progress)(void *user, double share); /**< called with 0 … 1 while loading; NULL: not */
     void *progress_user;                        /**< passed to `progress` */
 } clf_model_args;
@@ -158,7 +159,8 @@ typedef struct clf_adapter_save_args {
  * (Phi 3) become one again. Temporary names as in clf_model_save().
  *
  * PEFT takes alpha = scale · r, with patterns where matrices differ. GGUF has one alpha: what a matrix differs by goes
- * into its B.
+ * into its B. Embedding and output matrix that were trained as a whole are PEFT's modules_to_save; a tied one is there
+ * twice, as PEFT has it. GGUF has no place for them: CLF_UNSUPPORTED.
  *  @return CLF_INVALID_ARGUMENT if the model has no adapter, for wrong arguments, and a folder that holds other files;
  * CLF_NOT_FINITE for an infinity or NaN, naming the tensor; CLF_NOT_FOUND, CLF_IO_ERROR, CLF_OUT_OF_MEMORY */
 CLF_API clf_status clf_model_save_adapter(const clf_model *model, const clf_adapter_save_args *args);

@@ -265,7 +265,7 @@ typedef struct clf_trainer_args {
                              F16 where rows aren't whole blocks of 256, either being exact */
     clf_train_mode mode;  /**< zero is CLF_TRAIN_LORA */
     clf_lora_args lora;   /**< of CLF_TRAIN_LORA */
-    bool train_embedding; /**< CLF_TRAIN_LORA: the embedding too, whole */
+    bool train_embedding; /**< CLF_TRAIN_LORA: the embedding too, whole; saved with the adapter */
     bool train_output;    /**< CLF_TRAIN_LORA: the output matrix too, whole; a tied one is the embedding */
     int64_t tokens;       /**< most tokens of a micro-batch */
     int64_t sequences;    /**< most sequences in it; 0: tokens ÷ 2 */

@@ -1,7 +1,8 @@
 /* adapter_file.c: LoRA adapters.
  *
  *     PEFT   base_model.model.model.layers.3.self_attn.q_proj.lora_A.weight [r, k], …lora_B.weight [n, r];
- *            scale lora_alpha / r, or lora_alpha / √r with use_rslora; alpha_pattern, rank_pattern by module
+ *            scale lora_alpha / r, or lora_alpha / √r with use_rslora; alpha_pattern, rank_pattern by module;
+ *            base_model.model.model.embed_tokens.weight, base_model.model.lm_head.weight (modules_to_save)
  *     GGUF   blk.3.attn_q.weight.lora_a, .lora_b; scale adapter.lora.alpha / r */
 #include "adapter_file.h"
 
@@ -35,6 +36,7 @@ struct clf_adapter_file {
     clf_rope_pairing pairing; /* in which the file has the rows of queries and keys */
     clf_gguf *gguf;
     clf_safetensors *safetensors;
+    const clf_file_tensor *embedding, *output; /* as a whole; NULL: not there */
     int64_t count, capacity;
     entry *entries;
     clf_name_index names;
@@ -121,9 +123,37 @@ static bool strip(const char *name, const char *end, char *stem, size_t size) {
     return true;
 }
 
+/* A name without PEFT's prefix. */
+static const char *inner_name(const char *name) {
+    static const char prefix[] = "base_model.model.";
+    return strncmp(name, prefix, sizeof prefix - 1) ? name : name + sizeof prefix - 1;
+}
+
+/* Takes an embedding or output matrix; false if `t` is neither. */
+static bool take_whole(clf_adapter_file *f, const clf_file_tensor *t) {
+    char name[CLF_NAME_SIZE];
+    int layer;
+    const clf_tensor_rule *r = clf_name_from_hf(f->architecture, inner_name(t->name), name, &layer);
+    if (!r || (strcmp(r->name, "token_embd") && strcmp(r->name, "output"))) return false;
+    *(strcmp(r->name, "output") ? &f->embedding : &f->output) = t;
+    return true;
+}
+
+static clf_status check_whole(clf_adapter_file *f, clf_error *err) {
+    const clf_file_tensor *e = f->embedding, *o = f->output;
+    if (e) CLF_TRY(check_matrix(e->name, "whole", e, f->base->vocab_size, f->base->hidden_size, err));
+    if (o) CLF_TRY(check_matrix(o->name, "whole", o, f->base->vocab_size, f->base->hidden_size, err));
+    if (!f->base->tied_output || (!e && !o)) return CLF_OK;
+    CLF_CHECK(err, e && o && e->dtype == o->dtype && !memcmp(e->data, o->data, (size_t)e->nbytes), CLF_UNSUPPORTED,
+              "embed_tokens and lm_head: expected both, and equal, as the base has one matrix for them");
+    f->output = NULL;
+    return CLF_OK;
+}
+
 static clf_status add_peft_tensor(clf_adapter_file *f, const clf_peft *peft, const clf_file_tensor *t, clf_error *err) {
     char module[160], other[200], name[CLF_NAME_SIZE];
     int layer;
+    if (take_whole(f, t)) return CLF_OK;
     const char *end = ".lora_A.weight", *other_end = ".lora_B.weight";
     if (strip(t->name, other_end, module, sizeof module)) { /* comes with its A, which must be there */
         snprintf(other, sizeof other, "%s%s", module, end);
@@ -131,12 +161,12 @@ static clf_status add_peft_tensor(clf_adapter_file *f, const clf_peft *peft, con
         return CLF_OK;
     }
     CLF_CHECK(err, strip(t->name, end, module, sizeof module), CLF_UNSUPPORTED,
-              "tensor %.120s: expected names ending in .lora_A.weight or .lora_B.weight", t->name);
+              "tensor %.120s: expected names ending in .lora_A.weight or .lora_B.weight, or embed_tokens or lm_head",
+              t->name);
     snprintf(other, sizeof other, "%s%s", module, other_end);
     const clf_file_tensor *b = clf_safetensors_find(f->safetensors, other);
     CLF_CHECK(err, b, CLF_BAD_FILE, "tensor %s: missing", other);
-    static const char prefix[] = "base_model.model.";
-    const char *inner = strncmp(module, prefix, sizeof prefix - 1) ? module : module + sizeof prefix - 1;
+    const char *inner = inner_name(module);
     snprintf(other, sizeof other, "%s.weight", inner);
     const clf_tensor_rule *r = clf_name_from_hf(f->architecture, other, name, &layer);
     CLF_TRY(check_rule(r, t->name, err));
@@ -160,6 +190,7 @@ static clf_status read_peft(clf_adapter_file *f, const char *path, bool mmap, cl
     for (int64_t i = 0; st == CLF_OK && i < clf_safetensors_count(f->safetensors); i++)
         if ((st = add_peft_tensor(f, peft, clf_safetensors_at(f->safetensors, i), err)) != CLF_OK)
             clf_fail_in(err, "%s", path);
+    if (st == CLF_OK && (st = check_whole(f, err)) != CLF_OK) clf_fail_in(err, "%s", path);
     clf_peft_destroy(peft);
     json_decref(root);
     free(config);
@@ -272,4 +303,10 @@ const clf_adapter_pair *clf_adapter_file_at(const clf_adapter_file *f, int64_t i
 }
 const clf_adapter_pair *clf_adapter_file_find(const clf_adapter_file *f, const char *name) {
     return clf_adapter_file_at(f, clf_name_index_find(&f->names, name, strlen(name)));
+}
+const clf_file_tensor *clf_adapter_file_embedding(const clf_adapter_file *f) {
+    return f->embedding;
+}
+const clf_file_tensor *clf_adapter_file_output(const clf_adapter_file *f) {
+    return f->output;
 }

@@ -77,6 +77,20 @@ static void find_most_frequent(clf_adapter_modules *list) {
     }
 }
 
+/* PEFT keeps a tied matrix once for each of its uses. */
+static void list_whole(clf_adapter_modules *list) {
+    const clf_model *m = list->model;
+    const bool tied = m->config.tied_output;
+    if (m->embedding_trained) {
+        list->whole[list->n_whole].name = "base_model.model.model.embed_tokens.weight";
+        list->whole[list->n_whole++].weight = &m->embedding;
+    }
+    if (tied ? m->embedding_trained : m->output_trained) {
+        list->whole[list->n_whole].name = "base_model.model.lm_head.weight";
+        list->whole[list->n_whole++].weight = &m->output;
+    }
+}
+
 clf_status clf_adapter_modules_list(clf_adapter_modules *out, const clf_model *m, clf_error *err) {
     const bool fused = clf_architecture_named(m->config.architecture)->fused;
     *out = (clf_adapter_modules){.model = m};
@@ -90,6 +104,7 @@ clf_status clf_adapter_modules_list(clf_adapter_modules *out, const clf_model *m
                 st = take(out, &clf_tensor_rules[i], layer, err);
     if (st != CLF_OK) return clf_adapter_modules_free(out), st;
     find_most_frequent(out);
+    list_whole(out);
     return CLF_OK;
 }
 
@@ -156,6 +171,12 @@ static void describe(pair *p, const clf_adapter_module *x, clf_adapter_name name
     p->t[1].shape[0] = x->n;
 }
 
+static clf_file_tensor describe_whole(const clf_adapter_modules *list, int i) {
+    const clf_tensor *w = list->whole[i].weight;
+    return (clf_file_tensor){
+        .name = list->whole[i].name, .dtype = CLF_F32, .ndim = 2, .shape = {w->shape[0], w->shape[1]}};
+}
+
 static clf_status write_values(const clf_tensor_writer *w, int64_t index, const clf_file_tensor *t, const float *values,
                                clf_error *err) {
     const int64_t n = t->shape[0] * t->shape[1];
@@ -174,6 +195,10 @@ clf_status clf_adapter_modules_write(const clf_adapter_modules *list, const clf_
         CLF_TRY(clf_write_tensor(w, &p.t[0], err));
         CLF_TRY(clf_write_tensor(w, &p.t[1], err));
     }
+    for (int i = 0; i < list->n_whole; i++) {
+        const clf_file_tensor t = describe_whole(list, i);
+        CLF_TRY(clf_write_tensor(w, &t, err));
+    }
     for (int64_t i = 0; i < list->count; i++) {
         const clf_adapter_module *x = &list->module[i];
         float *values = malloc((size_t)((x->n > x->k ? x->n : x->k) * x->rank) * sizeof *values);
@@ -183,6 +208,14 @@ clf_status clf_adapter_modules_write(const clf_adapter_modules *list, const clf_
         if (st == CLF_OK) st = write_values(w, 2 * i, &p.t[0], values, err);
         if (st == CLF_OK) st = gather_b(values, x, list->model, pairing, alpha, err);
         if (st == CLF_OK) st = write_values(w, 2 * i + 1, &p.t[1], values, err);
+        free(values);
+        CLF_TRY(st);
+    }
+    for (int i = 0; i < list->n_whole; i++) {
+        const clf_file_tensor t = describe_whole(list, i);
+        float *values;
+        CLF_TRY(read_floats(&values, list->model, list->whole[i].weight, err));
+        const clf_status st = write_values(w, 2 * list->count + i, &t, values, err);
         free(values);
         CLF_TRY(st);
     }

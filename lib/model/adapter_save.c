@@ -1,7 +1,8 @@
 /* adapter_save.c: a model's LoRA adapter as PEFT and as llama.cpp read it.
  *
  *     PEFT   base_model.model.model.layers.3.self_attn.q_proj.lora_A.weight, …lora_B.weight; scale = alpha ÷ rank,
- *            alpha and rank by module where they differ from the most frequent ones
+ *            alpha and rank by module where they differ from the most frequent ones; embed_tokens and lm_head as
+ *            a whole where they were trained so (modules_to_save)
  *     GGUF   blk.3.attn_q.weight.lora_a, .lora_b; one alpha, scale = alpha ÷ rank */
 #include <stdio.h>
 #include <stdlib.h>
@@ -92,10 +93,22 @@ static bool put_patterns(json_t *config, const clf_adapter_modules *list) {
     return ok;
 }
 
+/* "embed_tokens", "lm_head"; null for none. */
+static json_t *modules_to_save(const clf_adapter_modules *list) {
+    json_t *out = list->n_whole ? json_array() : json_null();
+    for (int i = 0; out && i < list->n_whole; i++) {
+        char name[160];
+        snprintf(name, sizeof name, "%.*s", (int)(strlen(list->whole[i].name) - strlen(".weight")),
+                 list->whole[i].name);
+        if (json_array_append_new(out, json_string(strrchr(name, '.') + 1))) return json_decref(out), NULL;
+    }
+    return out;
+}
+
 /* adapter_config.json, to be freed; NULL: out of memory. */
 static char *config_text(const clf_adapter_modules *list, const char *base_model) {
-    static const char *const none[] = {"auto_mapping",        "exclude_modules", "layers_pattern",
-                                       "layers_to_transform", "modules_to_save", "revision"},
+    static const char *const none[] = {"auto_mapping", "exclude_modules", "layers_pattern", "layers_to_transform",
+                                       "revision"},
                              *const no[] = {"fan_in_fan_out", "use_dora", "use_rslora"},
                              *const yes[] = {"inference_mode", "init_lora_weights"};
     json_t *config = json_object();
@@ -106,7 +119,7 @@ static char *config_text(const clf_adapter_modules *list, const char *base_model
     ok = ok && put(config, "peft_type", json_string("LORA")) && put(config, "task_type", json_string("CAUSAL_LM")) &&
          put(config, "bias", json_string("none")) && put(config, "lora_dropout", json_real(0)) &&
          put(config, "r", json_integer((json_int_t)list->rank)) && put(config, "lora_alpha", number(list->alpha)) &&
-         put(config, "target_modules", target_modules(list)) &&
+         put(config, "target_modules", target_modules(list)) && put(config, "modules_to_save", modules_to_save(list)) &&
          put(config, "base_model_name_or_path", base_model ? json_string(base_model) : json_null());
     char *text = ok ? clf_json_text(config, JSON_INDENT(2) | JSON_SORT_KEYS) : NULL;
     json_decref(config);
@@ -143,6 +156,10 @@ static clf_status write_gguf(const clf_adapter_modules *list, const clf_adapter_
     const clf_architecture *a = clf_architecture_in_gguf(clf_architecture_named(list->model->config.architecture));
     const float alpha = list->alpha != 0 ? (float)list->alpha : 1; /* 0 would mean a scale of 1 */
     clf_tensor_writer w = {0};
+    CLF_CHECK(err, !list->n_whole, CLF_UNSUPPORTED,
+              "adapter: %s: a GGUF adapter holds pairs only, and here the embedding or output matrix was trained as a "
+              "whole: save it as a PEFT folder, or the merged model",
+              args->path);
     CLF_TRY(clf_gguf_writer_create(&w.gguf, args->path, err));
     clf_status st = clf_gguf_write_string(w.gguf, "general.type", "adapter", err);
     if (st == CLF_OK) st = clf_gguf_write_string(w.gguf, "general.architecture", a->gguf, err);

@@ -33,10 +33,39 @@ static clf_status load_pair(clf_model *m, int layer, clf_weight id, const clf_ad
     return CLF_OK;
 }
 
+/* Puts `src` in the place of a matrix of the base. */
+static clf_status replace(clf_model *m, clf_tensor *matrix, const clf_file_tensor *src, uint64_t *hash) {
+    clf_tensor whole = {0};
+    const clf_status st = clf_model_failed(m, matrix->ctx, load_f32(&whole, matrix->ctx, src));
+    if (st != CLF_OK) return clf_tensor_release(&whole), st;
+    clf_tensor_release(matrix);
+    *matrix = whole;
+    *hash = XXH3_64bits_withSeed(src->data, (size_t)src->nbytes, *hash);
+    return CLF_OK;
+}
+
+/* Embedding and output matrix, where the adapter has them as a whole. */
+static clf_status load_whole(clf_model *m, const clf_adapter_file *file, uint64_t *hash) {
+    const clf_file_tensor *embedding = clf_adapter_file_embedding(file), *output = clf_adapter_file_output(file);
+    const bool shared = m->output.buffer == m->embedding.buffer;
+    if (embedding) CLF_TRY(replace(m, &m->embedding, embedding, hash));
+    if (embedding && shared) {
+        clf_tensor_release(&m->output);
+        m->output = m->embedding;
+        clf_buffer_retain(m->output.buffer);
+    } else if (embedding && m->config.tied_output) {
+        CLF_TRY(replace(m, &m->output, embedding, hash));
+    }
+    if (output) CLF_TRY(replace(m, &m->output, output, hash));
+    m->embedding_trained = embedding != NULL;
+    m->output_trained = output != NULL;
+    return CLF_OK;
+}
+
 clf_status clf_lora_load(clf_model *m, const char *path, uint64_t *hash) {
     clf_adapter_file *file;
     CLF_TRY(clf_adapter_file_open(&file, path, false, &m->config, &m->contexts[0]->error));
-    clf_status st = CLF_OK;
+    clf_status st = load_whole(m, file, hash);
     for (int layer = 0; layer < m->config.n_layers; layer++)
         for (int id = 0; id < CLF_W_MATRICES && st == CLF_OK; id++) {
             char name[CLF_WEIGHT_NAME_SIZE];

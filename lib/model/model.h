@@ -26,6 +26,7 @@ struct clf_model {
     clf_layer *layers;                         /* [n_layers] */
     clf_tensor embedding, output_norm, output; /* the first on the first block's context, the rest on the last's */
     int64_t lora_rank;                         /* largest; 0: no adapter */
+    bool embedding_trained, output_trained;    /* as a whole: they belong to the adapter */
     clf_tokenizer *tokenizer;                  /* NULL: none */
     clf_model_file *file;                      /* open where weights are used in place */
     bool mapped;                               /* as a mapping */

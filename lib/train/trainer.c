@@ -120,7 +120,11 @@ static clf_status init(clf_trainer *t, const clf_trainer_args *args) {
     t->pass.model = m;
     t->pass.ternary = t->args.ternary;
     clf_decoder_ropes(t->pass.rope, &m->config, t->args.tokens);
-    return make_activations(t);
+    CLF_TRY(make_activations(t));
+    const bool whole = t->args.mode == CLF_TRAIN_LORA, tied = m->config.tied_output;
+    m->embedding_trained |= whole && t->parameters.d_embedding;
+    m->output_trained |= whole && !tied && t->parameters.d_output;
+    return CLF_OK;
 }
 
 clf_status clf_trainer_create(clf_trainer **out, const clf_trainer_args *args) {

@@ -1,0 +1,1 @@
+unit(adapter_whole)

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# nvidia.sh: every kernel of cl/nvidia, with each tile of tiles.def and set of features, compiled by clang with the PTX body of warp.h and assembled by
+# nvidia.sh: every kernel of cl/nvidia, with each tile of tiles.def and linear_tiles.def and set of features, compiled by clang with the PTX body of warp.h and assembled by
 # ptxas: no GPU is needed. Fails on spills, on a stack frame (arrays left in memory are no spills to ptxas), on products of wgmma that ptxas takes one at a
 # time, on local memory beyond 48 KB, and on more registers or local memory than cl/nvidia/budgets says.
 # usage: .ci/nvidia.sh [--update]    --update writes the budgets instead of comparing with them
@@ -12,16 +12,23 @@ archs=(sm_80 sm_86 sm_90 sm_90a sm_120)
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
+# the dtypes as cl/program.c gives them
+sed -n '/define CLF_DTYPES(X)/,/^$/p' include/clformer/base.h | sed -nE 's/.*X\(([A-Z0-9_]+), "[a-z0-9_]+", (-?[0-9]+), ([0-9]+), ([0-9]+)\).*/\1 \3 \4/p' |
+    awk '{ names = names $1 ","; sizes = sizes $1 "_values = " $2 "," $1 "_bytes = " $3 "," } END { print "enum {" names "};\nenum {" sizes "};" }' >"$work/dtypes.h"
+
 # SOURCE LABEL OPTIONS...: a line "kernel label registers... local" for each kernel
 assemble() {
     local source=$1 label=$2 arch
     shift 2
-    local headers=(-include .ci/nvidia/builtins.h -include cl/nvidia/warp.h -include cl/nvidia/tile.h -include cl/nvidia/rules.h)
+    local headers=(-Icl -include .ci/nvidia/builtins.h -include "$work/dtypes.h" -include cl/nvidia/warp.h -include cl/nvidia/tile.h)
+    # functions of the portable sources that a kernel doesn't use are not to be assembled
+    sed -E 's/^#include "([a-z_]+\.cl)"/#pragma clang attribute push(__attribute__((internal_linkage)), apply_to = function)\n&\n#pragma clang attribute pop/' \
+        "cl/nvidia/$source.cl" >"$work/x.cl"
     local bytes
-    bytes=$(printf '#include "%s/cl/nvidia/%s.cl"\n@ LOCAL_BYTES\n' "$PWD" "$source" | "$clang" -E -P -x cl --target=nvptx64-nvidia-nvcl "${headers[@]}" "$@" - | sed -n 's/^@ //p')
+    bytes=$(printf '#include "%s"\n@ LOCAL_BYTES\n' "$work/x.cl" | "$clang" -E -P -x cl --target=nvptx64-nvidia-nvcl "${headers[@]}" "$@" - | sed -n 's/^@ //p')
     [[ $bytes == LOCAL_BYTES ]] && bytes=0
     "$clang" -x cl -cl-std=CL1.2 --target=nvptx64-nvidia-nvcl -Xclang -finclude-default-header -Xclang -target-cpu -Xclang sm_80 -Xclang -target-feature \
-        -Xclang +ptx75 "${headers[@]}" "$@" -Wall -Werror -Wno-unused-function -O3 -S "cl/nvidia/$source.cl" -o "$work/x.ptx"
+        -Xclang +ptx75 "${headers[@]}" "$@" -Wall -Werror -Wno-unused-function -O3 -S "$work/x.cl" -o "$work/x.ptx"
     local targets=(sm_80 sm_86 sm_90 sm_120)
     if [[ " $* " == *" -DWGMMA=1 "* ]]; then # as ptx.c does it; clang knows no sm_90a
         sed -i 's,//@,,; s/^\.version.*/.version 8.0/; s/^\.target.*/.target sm_90a, texmode_independent/' "$work/x.ptx"
@@ -72,6 +79,37 @@ while IFS=', ' read -r use dim least _ features warps row_tiles keys k_stages q_
     done
 done < <(sed -nE 's/^CLF_TILE\((.*)\)$/\1/p' cl/nvidia/tiles.def)
 
+# linear: formats that differ in what a kernel does; run, minima; parts that decode takes together, and their distance; codes at multiples of 16 bytes
+formats=("Q8_0 32 0 2 1 0" "Q4_0 32 0 2 1 0" "Q4_K 32 1 2 2 1" "Q6_K 16 0 4 2 0" "TQ2_0 32 0 4 2 0" "Q2_K 16 1 4 2 0")
+while IFS=', ' read -r rows columns warp_rows warp_columns; do
+    gemm() { # LABEL F16 DOWN INT8 CODES RUN MINIMA PARTS ALIGNED WEIGHT...
+        assemble linear "$rows-$1" -DEMULATE=0 -DOPERAND_F16="$2" -DDOWN="$3" -DINT8="$4" -DCODES="$5" -DRUN="$6" -DMINIMA="$7" -DPARTS="$8" -DALIGNED="$9" \
+            -DBLOCK_M="$rows" -DBLOCK_N="$columns" -DWARP_M="$warp_rows" -DWARP_N="$warp_columns" "${@:10}"
+    }
+    for down in 0 1; do
+        [ $down = 0 ] && label= || label=down-
+        gemm ${label}bf16 0 $down 0 0 32 0 1 1 -DW=BF16
+        gemm ${label}f16 1 $down 0 0 32 0 1 1 -DW=F16
+        gemm ${label}unaligned 0 $down 0 0 32 0 1 0 -DW=BF16
+        gemm ${label}nf4-bf16 0 $down 0 0 32 0 2 1 -DW=NF4 -DBLOCKS
+        gemm ${label}nf4-f16 1 $down 0 0 32 0 1 1 -DW=NF4 -DBLOCKS
+    done
+    for format in "${formats[@]}"; do
+        read -r w run minima _ <<<"$format"
+        gemm "$w" 0 0 0 1 "$run" "$minima" 1 1 -DW="$w" -DBLOCKS
+        gemm "$w-unaligned" 1 0 0 1 "$run" "$minima" 1 0 -DW="$w" -DBLOCKS
+        gemm "$w-bytes" 0 0 1 1 "$run" "$minima" 1 1 -DW="$w" -DBLOCKS
+        gemm "down-$w" 0 1 0 0 32 "$minima" 2 1 -DW="$w" -DBLOCKS
+    done
+done < <(sed -nE 's/^CLF_LINEAR_TILE\((.*)\)$/\1/p' cl/nvidia/linear_tiles.def)
+assemble linear_bytes round -DEMULATE=0 -DOPERAND_F16=0 -DWIDE=0 -DW=F32
+for format in "${formats[@]}"; do
+    read -r w _ minima unit distance wide <<<"$format"
+    for rows in 1 2 4 8; do
+        assemble linear_bytes "$w-$rows" -DEMULATE=0 -DOPERAND_F16=0 -DW="$w" -DBLOCKS -DMINIMA="$minima" -DROWS=$rows -DUNIT="$unit" -DDISTANCE="$distance" -DWIDE="$wide"
+    done
+done
+
 # one line for each kernel and label
 cat "$work/lines" "$work/locals" | awk -v archs="${archs[*]}" '
     $5 { bad = 1; print $0 ": spills or a stack frame" > "/dev/stderr" }
@@ -91,8 +129,8 @@ cat "$work/lines" "$work/locals" | awk -v archs="${archs[*]}" '
         exit bad
     }' >"$work/table" || { cat "$work/table"; exit 1; }
 
-head="# Registers and bytes of local memory that a kernel may take, by .ci/nvidia.sh --update: kernel, tile (use, dim, least sm and features of tiles.def) and
-# features, registers on ${archs[*]}, local memory; wgmma is of sm_90a alone"
+head="# Registers and bytes of local memory that a kernel may take, by .ci/nvidia.sh --update: kernel, tile (use, dim, least sm and features of tiles.def;
+# rows of linear_tiles.def) and features, or weights and rows, registers on ${archs[*]}, local memory; wgmma is of sm_90a alone"
 if [ "${1-}" = --update ]; then
     { echo "$head"; column -t "$work/table"; } >cl/nvidia/budgets
 else

@@ -66,6 +66,9 @@ for way in wgmma wgmma-arch wgmma-ptx; do
     done
 done
 trials "$out/trials.json" "$out"/attention-*.log
+for dtype in f32 f16 bf16; do
+    step linear-$dtype env CLFORMER_OPENCL_TENSOR_CORES=auto tests/tensor_cores.sh "$bin/test-linear" --dtype $dtype
+done
 step attention-portable env CLFORMER_OPENCL_TENSOR_CORES=off "$bin/test-attention" --device opencl
 for op in rms_norm rope glu linear embedding convert argmax softcap add; do step "$op" "$bin/test-$op" --device opencl; done
 step assembled .ci/nvidia.sh
@@ -79,10 +82,11 @@ for dtype in f16 bf16 f32; do
 done
 for dtype in f16 bf16; do CLFORMER_OPENCL_TENSOR_CORES=mma bench attention-mma-$dtype --op attention --dtype $dtype; done # beside wgmma, where that is used
 CLFORMER_OPENCL_TENSOR_CORES=off bench attention-portable --op attention --dtype f16
+for dtype in f16 f32; do CLFORMER_OPENCL_TENSOR_CORES=off bench linear-portable-$dtype --op linear --dtype $dtype; done
 step unfused "$bin/clformer-bench" --device opencl --no-roofs --unfused 2048 --json "$out/unfused.json"
 step tune "$bin/clformer-tune" --device opencl
 if "$python" -c 'import torch; assert torch.cuda.is_available()' 2>/dev/null; then
-    # both sides in one process by turns: launches, attention forward, backward and decoding, fused ops, peak memory
+    # both sides in one process by turns: launches, attention forward, backward and decoding, fused ops, quantised weights, peak memory
     step pytorch sh -c "'$python' bench/peers/torch_gpu.py --lib build/release/lib/libclformer.so >'$out/pytorch.json'"
 else
     echo "skipped: no PyTorch with CUDA"

@@ -4,7 +4,7 @@
  *
  * codes_X(block, part) gives the codes, int8 in four words, scale_X and, where the format has one, minimum_X the rest;
  * every format has one of each for such a run. Each product is exact in float32, so that a value is rounded once at
- * most. NF4's codes are no integers: it has decode_NF4 alone. Blocks are two-byte aligned, but MXFP4's of 17 bytes;
+ * most. NF4's codes are indices of a table. Blocks are two-byte aligned, but MXFP4's of 17 bytes;
  * NF4's by four. A program that uses them is built with -DW=Q4_K and -DBLOCKS. */
 
 float half_at(global const uchar *p) {
@@ -238,12 +238,19 @@ constant float nf4_values[16] = {-1.0f,
                                  0.7229568362236023f,
                                  1.0f};
 
+uint4 codes_NF4(global const uchar *b, int part) { /* indices of the above */
+    return nibbles(bytes16(b + 4 + part / 2 * 16), part);
+}
+float scale_NF4(global const uchar *b, int part) {
+    return *(global const float *)b;
+}
+
 float16 decode_NF4(global const uchar *b, int part) {
-    const uchar16 i = as_uchar16(nibbles(bytes16(b + 4 + part / 2 * 16), part));
-    return *(global const float *)b * (float16)(nf4_values[i.s0], nf4_values[i.s1], nf4_values[i.s2], nf4_values[i.s3],
-                                                nf4_values[i.s4], nf4_values[i.s5], nf4_values[i.s6], nf4_values[i.s7],
-                                                nf4_values[i.s8], nf4_values[i.s9], nf4_values[i.sa], nf4_values[i.sb],
-                                                nf4_values[i.sc], nf4_values[i.sd], nf4_values[i.se], nf4_values[i.sf]);
+    const uchar16 i = as_uchar16(codes_NF4(b, part));
+    return scale_NF4(b, part) * (float16)(nf4_values[i.s0], nf4_values[i.s1], nf4_values[i.s2], nf4_values[i.s3],
+                                          nf4_values[i.s4], nf4_values[i.s5], nf4_values[i.s6], nf4_values[i.s7],
+                                          nf4_values[i.s8], nf4_values[i.s9], nf4_values[i.sa], nf4_values[i.sb],
+                                          nf4_values[i.sc], nf4_values[i.sd], nf4_values[i.se], nf4_values[i.sf]);
 }
 
 #define DECODE(X, minimum)                                                                                             \

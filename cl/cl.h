@@ -62,7 +62,7 @@ typedef enum clf_cl_tensor_cores {
 
 /* What became of a tile of nvidia/tiles.def: by dtype and line. */
 typedef enum clf_cl_trial { CLF_CL_UNTRIED, CLF_CL_RIGHT, CLF_CL_WRONG } clf_cl_trial;
-enum { CLF_CL_TRIALS = 24 };
+enum { CLF_CL_TRIALS = 24, CLF_CL_LINEAR_TRIALS = 2 * 2 * 6 * CLF_DTYPE_COUNT };
 
 /* An open device: ctx->device_state. */
 typedef struct clf_cl_state {
@@ -79,6 +79,7 @@ typedef struct clf_cl_state {
     int capability;                                        /* NVIDIA's, 86 for 8.6; 0 elsewhere */
     int only_products;                                     /* a clf_nvidia_products asked for; -1: all */
     uint8_t trials[2][CLF_CL_TRIALS];                      /* of tiles for f16, bf16 */
+    uint8_t linear_trials[CLF_CL_LINEAR_TRIALS];           /* of linear's kernels, as nvidia/linear.c counts them */
     int on_trial;                                          /* 1 + the tile whose known answers are asked for; 0: none */
     cl_uint units;                                         /* compute units */
     uint8_t attention_tiles[CLF_CL_PASSES][CLF_CL_WIDTHS]; /* indices, see attention_tile.h */

@@ -73,6 +73,7 @@ float sum16(float16 v) {
 #define ROW(t, r) (t##_at + row_offset(r, shape, t##_stride))
 
 long row_offset(uint row, uint4 shape, long4 stride) {
+    if (row < shape.z) return row * stride.z; /* most often, and without a division */
     const uint outer = row / shape.z;
     return row % shape.z * stride.z + outer % shape.y * stride.y + outer / shape.y * stride.x;
 }

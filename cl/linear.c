@@ -1,20 +1,14 @@
-/* linear.c: the launcher of linear.cl. A gated unit is two products: the gate's goes to float32 scratch, the other
- * takes it up in its epilogue. */
-#include "cl.h"
+/* linear.c: the launcher of linear.cl, which has what nvidia/linear.c does not take. A gated unit is two products: the
+ * gate's goes to float32 scratch, the other takes it up in its epilogue. */
+#include "linear.h"
+
+#include "nvidia/nvidia.h"
 
 enum { TILE = 64, PITCH = TILE + 4, DEPTH = 32, GEMM_LOCAL = 256, GEMV_LOCAL = 64, GEMV_COLUMNS = 4 };
 /* Rows of x from which a tile of 64 is faster than rows by fours. */
 enum { GEMM_ROWS = 16 };
 
-/* One product. */
-typedef struct product {
-    const clf_tensor *x, *weight, *bias, *residual, *out;
-    const clf_memory *gate;
-    clf_activation activation;
-    float scale;
-} product;
-
-static void set_epilogue(clf_cl_call *call, const product *p) {
+void clf_cl_epilogue(clf_cl_call *call, const clf_cl_product *p) {
     clf_cl_float(call, p->scale);
     clf_cl_memory(call, p->bias ? &p->bias->buffer->memory : NULL);
     clf_cl_long(call, p->bias ? clf_cl_offset(p->bias) : 0);
@@ -22,15 +16,16 @@ static void set_epilogue(clf_cl_call *call, const product *p) {
     clf_cl_memory(call, p->gate);
     clf_cl_int(call, p->activation);
     clf_cl_tensor(call, p->residual);
+    clf_cl_int(call, p->residual ? p->residual->dtype : CLF_F32);
     clf_cl_tensor(call, p->out);
     clf_cl_int(call, p->out->dtype);
     clf_cl_shape(call, p->out);
     clf_cl_int(call, clf_rows(p->out));
-    clf_cl_int(call, p->weight->shape[0]);
+    clf_cl_int(call, clf_last(p->out));
 }
 
 /* By CLBlast into scratch, then the epilogue. */
-static clf_status multiply_blas(clf_context *ctx, const product *p) {
+static clf_status multiply_blas(clf_context *ctx, const clf_cl_product *p) {
     const int64_t elements = clf_elements(p->out);
     clf_buffer *scratch;
     clf_cl_call call;
@@ -39,14 +34,14 @@ static clf_status multiply_blas(clf_context *ctx, const product *p) {
     if (st == CLF_OK) st = clf_cl_begin(&call, ctx, "linear", "epilogue", "-DW=F32");
     if (st == CLF_OK) {
         clf_cl_memory(&call, &scratch->memory);
-        set_epilogue(&call, p);
+        clf_cl_epilogue(&call, p);
         st = clf_cl_run(&call, (size_t[3]){clf_cl_divide_up(elements, GEMM_LOCAL), 1, 1}, GEMM_LOCAL);
     }
     clf_buffer_release(scratch);
     return st;
 }
 
-static clf_status multiply(clf_context *ctx, const product *p) {
+clf_status clf_cl_multiply(clf_context *ctx, const clf_cl_product *p) {
     if (clf_cl_blas_takes(ctx, p->x, p->weight)) return multiply_blas(ctx, p);
     const int64_t m = clf_rows(p->out), n = p->weight->shape[0], k = p->weight->shape[1];
     const bool gemm = m >= GEMM_ROWS;
@@ -63,7 +58,7 @@ static clf_status multiply(clf_context *ctx, const product *p) {
     clf_cl_long(&call, clf_cl_offset(p->weight));
     clf_cl_long(&call, clf_cl_row_stride(p->weight));
     clf_cl_int(&call, k);
-    set_epilogue(&call, p);
+    clf_cl_epilogue(&call, p);
     if (gemm) {
         clf_cl_local(&call, DEPTH * PITCH * sizeof(float));
         clf_cl_local(&call, DEPTH * PITCH * sizeof(float));
@@ -72,6 +67,12 @@ static clf_status multiply(clf_context *ctx, const product *p) {
     clf_cl_local(&call, GEMV_LOCAL * sizeof(float));
     return clf_cl_run(&call, (size_t[3]){clf_cl_divide_up(n, GEMV_COLUMNS), clf_cl_divide_up(m, m > 1 ? 4 : 1), 1},
                       GEMV_LOCAL);
+}
+
+static clf_status multiply(clf_context *ctx, const clf_cl_product *p) {
+    bool taken;
+    CLF_TRY(clf_nvidia_linear(&taken, ctx, p));
+    return taken ? CLF_OK : clf_cl_multiply(ctx, p);
 }
 
 static clf_status gated(clf_context *ctx, const clf_linear_args *args) {
@@ -83,16 +84,23 @@ static clf_status gated(clf_context *ctx, const clf_linear_args *args) {
     gate.offset = 0;
     int64_t stride = 1;
     for (int i = gate.ndim - 1; i >= 0; i--) gate.stride[i] = stride, stride *= gate.shape[i];
-    const product first = {
-        .x = args->x, .weight = args->weight[0], .bias = args->bias[0], .out = &gate, .scale = args->scale};
-    const product second = {.x = args->x,
-                            .weight = args->weight[1],
-                            .bias = args->bias[1],
-                            .residual = args->residual,
-                            .out = args->out[0],
-                            .gate = &scratch->memory,
-                            .activation = args->glu,
-                            .scale = args->scale};
+    const clf_cl_product first = {.x = args->x,
+                                  .weight = args->weight[0],
+                                  .bias = args->bias[0],
+                                  .out = &gate,
+                                  .scale = args->scale,
+                                  .precision = args->precision,
+                                  .ends_as = args->out[0]->dtype};
+    const clf_cl_product second = {.x = args->x,
+                                   .weight = args->weight[1],
+                                   .bias = args->bias[1],
+                                   .residual = args->residual,
+                                   .out = args->out[0],
+                                   .gate = &scratch->memory,
+                                   .activation = args->glu,
+                                   .scale = args->scale,
+                                   .precision = args->precision,
+                                   .ends_as = args->out[0]->dtype};
     clf_status st = multiply(ctx, &first);
     if (st == CLF_OK) st = multiply(ctx, &second);
     clf_buffer_release(scratch); /* the queue is in order: nothing reuses it before both are done */
@@ -102,12 +110,14 @@ static clf_status gated(clf_context *ctx, const clf_linear_args *args) {
 clf_status clf_linear_opencl(clf_context *ctx, const clf_linear_args *args) {
     if (args->glu != CLF_ACTIVATION_NONE) return gated(ctx, args);
     for (int i = 0; i < CLF_LINEAR_MAX && args->weight[i]; i++) {
-        const product p = {.x = args->x,
-                           .weight = args->weight[i],
-                           .bias = args->bias[i],
-                           .residual = i ? NULL : args->residual,
-                           .out = args->out[i],
-                           .scale = args->scale};
+        const clf_cl_product p = {.x = args->x,
+                                  .weight = args->weight[i],
+                                  .bias = args->bias[i],
+                                  .residual = i ? NULL : args->residual,
+                                  .out = args->out[i],
+                                  .scale = args->scale,
+                                  .precision = args->precision,
+                                  .ends_as = args->out[i]->dtype};
         CLF_TRY(multiply(ctx, &p));
     }
     return CLF_OK;

@@ -8,20 +8,7 @@
  * with four columns a group. All decode 16 weights at a time and sum in float32, chunk by chunk, so that the rounding
  * error grows with the number of chunks and not with k. W is the weight's dtype; x's is an argument. */
 
-#define EPILOGUE_ARGS                                                                                                  \
-    float scale, global const void *bias, long bias_at, int bias_dtype, global const float *gate, int activation, IN(residual),     \
-        OUT(out), int out_dtype, uint4 shape, uint m, uint n
-#define EPILOGUE scale, bias, bias_at, bias_dtype, gate, activation, residual, residual_at, residual_stride, out, out_at,     \
-                 out_stride, out_dtype, shape, m, n
-
-void finish(uint row, uint column, float v, EPILOGUE_ARGS) {
-    if (row >= m || column >= n) return;
-    v *= scale;
-    if (bias) v += load(bias, bias_at + column, bias_dtype);
-    if (gate) v *= activate(gate[(ulong)row * n + column], activation);
-    if (residual) v += load(residual, ROW(residual, row) + column, out_dtype);
-    store(out, ROW(out, row) + column, v, out_dtype);
-}
+#include "linear_epilogue.cl"
 
 /* Weights k … k + 15 of the row of them that begins at `row`; zero from n on. */
 float16 weights(global const void *w, long row, uint k, uint n) {

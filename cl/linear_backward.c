@@ -1,6 +1,8 @@
 /* linear_backward.c: the launcher of linear_backward.cl. Several products' d_x are summed in float32: in d_x itself, or
  * in scratch where it has 16 bits. */
-#include "cl.h"
+#include "linear.h"
+
+#include "nvidia/nvidia.h"
 
 enum { TILE = 64, PITCH = TILE + 4, DEPTH = 32, GEMM_LOCAL = 256, SUMS_LOCAL = 64 };
 
@@ -32,6 +34,16 @@ static clf_status multiply(clf_context *ctx, bool down, const clf_tensor *a, con
     clf_cl_local(&call, DEPTH * PITCH * sizeof(float));
     clf_cl_local(&call, DEPTH * PITCH * sizeof(float));
     return clf_cl_run(&call, (size_t[3]){clf_cl_divide_up(n, TILE), clf_cl_divide_up(m, TILE), 1}, GEMM_LOCAL);
+}
+
+clf_status clf_cl_multiply_down(clf_context *ctx, const clf_cl_product *p) {
+    return multiply(ctx, false, p->x, p->weight, p->scale, p->residual, p->out);
+}
+
+static clf_status multiply_down(clf_context *ctx, const clf_cl_product *p) {
+    bool taken;
+    CLF_TRY(clf_nvidia_linear_down(&taken, ctx, p));
+    return taken ? CLF_OK : clf_cl_multiply_down(ctx, p);
 }
 
 static clf_status add_bias(clf_context *ctx, const clf_tensor *d_out, const clf_tensor *d_bias) {
@@ -66,9 +78,16 @@ clf_status clf_linear_backward_opencl(clf_context *ctx, const clf_linear_backwar
         for (int i = sum.ndim - 1; i >= 0; i--) sum.stride[i] = stride, stride *= sum.shape[i];
     }
     clf_status st = CLF_OK;
-    for (int i = 0; i < n && st == CLF_OK; i++)
-        st = multiply(ctx, false, args->d_out[i], args->weight[i], args->scale, i ? &sum : args->residual,
-                      i + 1 < n ? &sum : args->d_x);
+    for (int i = 0; i < n && st == CLF_OK; i++) {
+        const clf_cl_product p = {.x = args->d_out[i],
+                                  .weight = args->weight[i],
+                                  .residual = i ? &sum : args->residual,
+                                  .out = i + 1 < n ? &sum : args->d_x,
+                                  .scale = args->scale,
+                                  .precision = CLF_LINEAR_EXACT,
+                                  .ends_as = args->d_x->dtype};
+        st = multiply_down(ctx, &p);
+    }
     clf_buffer_release(scratch);
     return st;
 }

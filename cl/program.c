@@ -1,7 +1,7 @@
 /* program.c: programs, from the disk cache or from source. A program is the dtypes (an enum, with values and bytes a
- * block), common.cl, blocks.cl and NAME.cl, with the embedded sources that it includes in place of its lines #include
- * "OTHER.cl", or the headers of nvidia/ and nvidia/NAME.cl, built with the device's options and the caller's. The
- * cache's key is the hash of all of it and of the device's identity. */
+ * block), common.cl, blocks.cl and NAME.cl, or warp.h, tile.h and nvidia/NAME.cl, with the embedded sources that it
+ * includes in place of its lines #include "OTHER.cl", built with the device's options and the caller's. The cache's key
+ * is the hash of all of it and of the device's identity. */
 #include "cl.h"
 #include "nvidia/nvidia.h"
 
@@ -160,12 +160,12 @@ static clf_status build_source(cl_program *out, clf_context *ctx, const char *na
 }
 
 static clf_status build(cl_program *out, clf_context *ctx, const char *name, const char *options) {
-    static const char *const shared[2][3] = {{"common", "blocks"}, {"nvidia/warp", "nvidia/tile", "nvidia/rules"}};
+    static const char *const shared[2][2] = {{"common", "blocks"}, {"nvidia/warp", "nvidia/tile"}};
     const bool nvidia = !strncmp(name, "nvidia/", 7);
     CLF_CHECK(&ctx->error, clf_cl_source_text(name), CLF_UNSUPPORTED, "%s: there is no %s.cl", name, name);
     char *source = NULL;
     bool whole = append(&source, dtypes, sizeof dtypes - 1);
-    for (int i = 0; i < 3 && shared[nvidia][i]; i++) whole = whole && append_source(&source, shared[nvidia][i]);
+    for (int i = 0; i < 2; i++) whole = whole && append_source(&source, shared[nvidia][i]);
     whole = whole && append_source(&source, name);
     const clf_status st = whole ? build_source(out, ctx, name, options, source)
                                 : clf_fail(&ctx->error, CLF_OUT_OF_MEMORY, "out of host memory");

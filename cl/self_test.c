@@ -54,7 +54,9 @@ static clf_status test_linear(clf_context *ctx, int m, bool block) {
     CLF_TRY_GOTO(st, make(&tx, ctx, CLF_F32, m, K, x));
     CLF_TRY_GOTO(st, make(&tw, ctx, block ? CLF_Q8_0 : CLF_F32, N, K, block ? (void *)q : (void *)w));
     CLF_TRY_GOTO(st, make(&ty, ctx, CLF_F32, m, N, NULL));
-    CLF_TRY_GOTO(st, clf_linear_opencl(ctx, &(clf_linear_args){.x = &tx, .scale = 1, .weight = {&tw}, .out = {&ty}}));
+    CLF_TRY_GOTO(st, clf_linear_opencl(
+                         ctx, &(clf_linear_args){
+                                  .x = &tx, .scale = 1, .weight = {&tw}, .precision = CLF_LINEAR_EXACT, .out = {&ty}}));
     CLF_TRY_GOTO(st, read(&ty, y));
     for (int i = 0; i < m * N && st == CLF_OK; i++) {
         float expected = 0;

@@ -34,6 +34,10 @@ if(TARGET clformer_opencl)
             set_tests_properties(${name} PROPERTIES SKIP_RETURN_CODE 77 ENVIRONMENT CLFORMER_OPENCL_TENSOR_CORES=emulate:${sm})
         endforeach()
     endforeach()
+    foreach(dtype f32 f16 bf16)
+        add_test(NAME linear-tensor-cores-${dtype} COMMAND ${PROJECT_SOURCE_DIR}/tests/tensor_cores.sh $<TARGET_FILE:test-linear> --dtype ${dtype} --most-cost 3e5)
+        set_tests_properties(linear-tensor-cores-${dtype} PROPERTIES SKIP_RETURN_CODE 77)
+    endforeach()
 endif()
 
 # unit(NAME [SOURCES...]): test-NAME from tests/NAME.c with cmocka and the library's internals

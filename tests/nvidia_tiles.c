@@ -67,6 +67,30 @@ static void test_fragments(void **state) {
             }
 }
 
+/* Panels: the same, of rows of four chunks. */
+static void test_panels(void **state) {
+    static int taken[ROWS * 4];
+    (void)state;
+    memset(taken, 0, sizeof taken);
+    for (int r = 0; r < ROWS; r++)
+        for (int c = 0; c < 4; c++) {
+            const uint at = panel_chunk(TILE, r, c) - TILE;
+            assert_true(at % 16 == 0 && at / 16 < sizeof taken / sizeof *taken);
+            assert_int_equal(taken[at / 16]++, 0);
+            for (int other = r / 8 * 8; other < r; other++) /* eight rows of a chunk: eight banks of 16 bytes */
+                assert_int_not_equal((panel_chunk(TILE, other, c) & 0x70), (panel_chunk(TILE, r, c) & 0x70));
+        }
+    for (int i = 0; i < ROWS / 16; i++)
+        for (int half = 0; half < 2; half++)
+            for (int l = 0; l < 32; l++) {
+                const int a_row = l / 8 % 2 * 8 + l % 8, b_row = l / 16 * 8 + l % 8;
+                assert_int_equal(panel_fragment(TILE, i, half, panel_a(l)),
+                                 panel_chunk(TILE, 16 * i + a_row, 2 * half + l / 16));
+                assert_int_equal(panel_fragment(TILE, i, half, panel_b(l)),
+                                 panel_chunk(TILE, 16 * i + b_row, 2 * half + l / 8 % 2));
+            }
+}
+
 static uint field(ulong descriptor, int first, int bits) {
     return (uint)(descriptor >> first & ((1u << bits) - 1));
 }
@@ -128,7 +152,8 @@ static void test_ptx(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_chunks),      cmocka_unit_test(test_fragments), cmocka_unit_test(test_descriptor_fields),
+        cmocka_unit_test(test_chunks),      cmocka_unit_test(test_fragments),
+        cmocka_unit_test(test_panels),      cmocka_unit_test(test_descriptor_fields),
         cmocka_unit_test(test_descriptors), cmocka_unit_test(test_ptx),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# mutants.sh: does the emulation notice? Removes or weakens one thing of the tensor-core kernels at a time, synchronisation above all, and runs attention's
-# test with the module built from the damaged sources: it must fail. Nightly, not for every push: each mutant is compiled anew.
-# usage: .ci/nvidia/mutants.sh    needs build/ with test-attention and the OpenCL module
+# mutants.sh: does the emulation notice? Removes or weakens one thing of the tensor-core kernels at a time, synchronisation above all, and runs the tests of
+# attention and linear with the module built from the damaged sources: it must fail. Nightly, not for every push: each mutant is compiled anew.
+# usage: .ci/nvidia/mutants.sh    needs build/ with test-attention, test-linear and the OpenCL module
 set -euo pipefail
 cd "$(dirname "$0")/../.."
-[ -x build/bin/test-attention ] && [ -f build/lib/clformer-opencl.so ] || { echo "skipped: no test-attention or OpenCL module in build/"; exit 77; }
+[ -x build/bin/test-attention ] && [ -x build/bin/test-linear ] && [ -f build/lib/clformer-opencl.so ] || { echo "skipped: no test-attention, test-linear or OpenCL module in build/"; exit 77; }
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 mkdir "$work/tree"
@@ -14,12 +14,16 @@ export CLFORMER_MODULE_DIR=$work/build/lib CLFORMER_CACHE_DIR=off
 kernels=$work/tree/cl/nvidia
 
 # variants: decode, 700 keys; 300 by 300; everything packed; 130 by 130 of width 128; forward and backward each
-setting=emulate
+setting=emulate op=attention
+# linear's: 280 rows by 101 of 352, Q8_0, in bf16 and from float32; 27 of 24 by 30 in f16; 33 by 64 of 256, Q4_K, from float32; 3 by 40 of 512, Q8_0
+runs() {
+    [ $op = linear ] && echo "bf16 29 f32 29 f16 17 f32 21 f32 24" || echo "bf16 10 bf16 21 bf16 31 bf16 51"
+}
 passes() {
     cmake --build "$work/build" --target clformer_opencl >"$work/log" 2>&1 || { tail "$work/log"; exit 1; }
-    local variant
+    local dtype variant
     export CLFORMER_OPENCL_TENSOR_CORES=$setting
-    for variant in 10 21 31 51; do build/bin/test-attention --device opencl --dtype bf16 --variant $variant >"$work/log" 2>&1 || break; done
+    while read -r dtype variant; do build/bin/test-$op --device opencl --dtype "$dtype" --variant "$variant" >"$work/log" 2>&1 || break; done < <(runs | xargs -n2)
     if grep -q 'compiler refused' "$work/log"; then cat "$work/log"; exit 1; fi
     ! grep -q '^FAIL' "$work/log"
 }
@@ -69,5 +73,17 @@ mutant "wgmma: V of one page" tile.h 1 "PAGE_BYTES(rows), 1024)" "0, 1024)"
 mutant "wgmma: eights of rows 512 bytes apart" tile.h 1 "0, 1024)" "0, 512)"
 mutant "wgmma: barrier 3 missing" attention.cl 3 "block_barrier(w);" ""
 mutant "wgmma: K of two stages, one group fewer" attention.cl 1 "wait_group(w, 2)" "wait_group(w, 3)"
+setting=emulate op=linear
+passes || { echo "the unchanged kernels of linear fail"; tail -5 "$work/log"; exit 1; }
+for i in 1 2 3; do mutant "linear: barrier $i missing" linear.cl $i "block_barrier(w);" ""; done
+mutant "linear: one group fewer waited for" linear.cl 1 "wait_group(w, STAGES - 2)" "wait_group(w, STAGES - 1)"
+mutant "linear: not committed" linear.cl 1 "cp_async_commit(w);" ""
+mutant "linear: blocks put where they are read" linear.cl 1 "PUT_W(free_stage)" "PUT_W(stage)"
+mutant "linear: scales of the next column" linear.cl 1 "j * 16 + e * 8 + column) * 4" "j * 16 + e * 8 + (column ^ 2)) * 4"
+mutant "linear: minima added" linear.cl 1 "fma(-minimum.x, sum0" "fma(minimum.x, sum0"
+mutant "linear: panels without swizzle" tile.h 1 "(c ^ (r >> 1 & 3)) << 4)" "c << 4)"
+mutant "linear: rounded towards zero" linear_bytes.cl 1 "(int)rint(v[4 * i + j] * inverse)" "(int)(v[4 * i + j] * inverse * 0.999f)"
+mutant "decode: words not shifted" linear_bytes.cl 1 "inside ? v >> 16 | (uint4)(v.yzw, last) << 16 : v" "v"
+mutant "decode: the last column twice" linear_bytes.cl 1 "column0 + c, n - 1" "column0, n - 1"
 echo "$n mutants"
 exit $bad

@@ -1,11 +1,13 @@
 #!/usr/bin/env python3
 """torch_gpu.py --lib LIB [--device opencl] [--part P ...] [--small]: clformer's ops on an OpenCL GPU beside PyTorch's on the same card
 through CUDA, both in this process by turns. A figure is the median of bursts, each ended by a wait. Prints a JSON object with
-"results", a list of {"part", "name", "ours_s", "peer_s", "tflops", "gb_s"}; where PyTorch or CUDA is missing, peer_s is null.
+"results", a list of {"part", "name", "ours_s", "peer_s", "tflops", "gb_s", "of_flops", "of_bandwidth"}, and "roofs", what PyTorch reaches in
+a copy and in a product of 8192 by 8192 in bf16, which the last two are shares of; where PyTorch or CUDA is missing they and peer_s are null.
 
 latency: an op on one element, with the wait. forward, backward: bf16 and f16, heads of 64, 128 and 256, 512 to 16384 positions, causal
 and full. decode: one query a sequence of 32 heads over 8 of 128. fused: rms_norm with the residual, rope, glu, linear with its
-gated unit, against PyTorch's unfused form. memory: peak bytes of attention, forward and backward. --small: sizes for a CPU, to try the script itself."""
+gated unit, against PyTorch's unfused form. quantised: linear with weights of 16 bits and of block dtypes, one row and eight (bytes of the weights
+count), 2048 rows and their gradient (FLOPs count), against PyTorch's bf16 linear with the weights in bf16. memory: peak bytes of attention, forward and backward. --small: sizes for a CPU, to try the script itself."""
 import argparse
 import ctypes as c
 import json
@@ -40,7 +42,13 @@ class RopeArgs(c.Structure):
 
 
 class LinearArgs(c.Structure):
-    _fields_ = [("x", P), ("weight", P * 3), ("bias", P * 3), ("residual", P), ("glu", c.c_int), ("precision", c.c_int), ("out", P * 3)]
+    _fields_ = [("x", P), ("weight", P * 3), ("bias", P * 3), ("residual", P), ("scale", c.c_float), ("glu", c.c_int), ("precision", c.c_int),
+                ("out", P * 3)]
+
+
+class LinearBackwardArgs(c.Structure):
+    _fields_ = [("x", P), ("weight", P * 3), ("d_out", P * 3), ("residual", P), ("scale", c.c_float), ("d_x", P), ("d_weight", P * 3),
+                ("d_bias", P * 3)]
 
 
 class MemoryStats(c.Structure): # the sizes before `efficiency` are all that is read
@@ -64,6 +72,20 @@ class Device(Library):
         self.check(self.lib.clf_tensor_write(out, P(host.data_ptr()), c.c_size_t(host.nbytes)))
         self.keep.append(out)
         return out
+
+    def blocks(self, name, rows, columns):
+        """A matrix of a block dtype, of any bytes that stand for no infinity, and how many they are."""
+        dtype = c.c_int()
+        self.check(self.lib.clf_dtype_from_name(c.byref(dtype), name.encode()))
+        self.lib.clf_dtype_block_bytes.restype = c.c_size_t
+        size = rows * columns // self.lib.clf_dtype_block_values(dtype) * self.lib.clf_dtype_block_bytes(dtype)
+        args, out = TensorArgs(dtype=dtype.value, ndim=2), P()
+        args.shape[0], args.shape[1] = rows, columns
+        self.check(self.lib.clf_tensor_create(c.byref(out), self.context, c.byref(args)))
+        host = torch.randint(0, 256, (size,), dtype=torch.uint8) & 0xbf
+        self.check(self.lib.clf_tensor_write(out, P(host.data_ptr()), c.c_size_t(size)))
+        self.keep.append(out)
+        return out, size
 
     def read(self, tensor, like):
         host = torch.empty(like.shape, dtype=like.dtype)
@@ -217,6 +239,47 @@ def fused(device, s):
         device.forget()
 
 
+FORMATS = ("q8_0", "q4_0", "q4_k", "q6_k", "nf4", "tq2_0")
+
+
+def quantised(device, s):
+    n, k = (512, 512) if s.small else (14336, 4096)
+    w = torch.randn(n, k, dtype=torch.bfloat16, device=WHERE) / k ** 0.5
+    for rows in (1, 8, 64 if s.small else 2048):
+        x = {dtype: torch.randn(rows, k, device=WHERE).to(dtype) for dtype in (torch.bfloat16, torch.float32)}
+        peer = lambda: F.linear(x[torch.bfloat16], w)
+        flops = 2 * rows * n * k if rows > 8 else 0
+        for format in ("bf16",) + FORMATS:
+            weight, size = (device.tensor(w), w.nbytes) if format == "bf16" else device.blocks(format, n, k)
+            for dtype in x if format != "bf16" else (torch.bfloat16,):
+                out = torch.zeros(rows, n, dtype=dtype)
+                args = LinearArgs(x=device.tensor(x[dtype]))
+                args.weight[0], args.out[0] = weight, device.tensor(out)
+                run = device.op("linear", args)
+                if format == "bf16":
+                    run()
+                    close(device.read(args.out[0], out), peer(), 1e-2)
+                yield f"{format}, x {str(dtype)[6:]} [{rows}, {k}] to {n}", *by_turns(device, run, peer, s.rounds), flops, 0 if flops else size
+            if flops:
+                d_out = torch.randn(rows, n, device=WHERE).to(torch.bfloat16)
+                args = LinearBackwardArgs(d_x=device.tensor(x[torch.bfloat16]))
+                args.weight[0], args.d_out[0] = weight, device.tensor(d_out)
+                peer_back = lambda: d_out @ w
+                yield f"{format}, d_x of x bf16 [{rows}, {k}] to {n}", *by_turns(device, device.op("linear_backward", args), peer_back, s.rounds), flops, 0
+            device.forget()
+
+
+def roofs():
+    if not CUDA:
+        return None
+    a, b = (torch.randn(8192, 8192, dtype=torch.bfloat16, device=WHERE) for _ in range(2))
+    c_, source = torch.empty_like(a), torch.empty(1 << 28, device=WHERE)
+    target = torch.empty_like(source)
+    wait = torch.cuda.synchronize
+    return {"tflops": 2 * 8192 ** 3 / burst(lambda: torch.mm(a, b, out=c_), wait) * 1e-12,
+            "gb_s": 2 * source.nbytes / burst(lambda: target.copy_(source), wait) * 1e-9}
+
+
 def memory(device, s):
     """ours_s and peer_s are bytes here."""
     n, d, heads = (256 if s.small else 8192), 64, 16
@@ -261,7 +324,7 @@ def latency(device, s):
     device.forget()
 
 
-PARTS = {f.__name__: f for f in (latency, forward, backward, decode, fused, memory)}
+PARTS = {f.__name__: f for f in (latency, forward, backward, decode, fused, quantised, memory)}
 
 
 def main():
@@ -275,12 +338,14 @@ def main():
     torch.set_grad_enabled(False)
     device = Device(s.lib, s.device, 0)
     s.silu = 1
-    results, failed = [], []
+    results, failed, roof = [], [], roofs()
     for part in s.part:
         try:
             for name, ours, peer, flops, size in PARTS[part](device, s):
-                results.append({"part": part, "name": name, "ours_s": ours, "peer_s": peer, "tflops": flops / ours * 1e-12,
-                                "gb_s": size / ours * 1e-9})
+                tflops, gb_s = flops / ours * 1e-12, size / ours * 1e-9
+                results.append({"part": part, "name": name, "ours_s": ours, "peer_s": peer, "tflops": tflops, "gb_s": gb_s,
+                                "of_flops": tflops / roof["tflops"] if roof and part != "memory" else None,
+                                "of_bandwidth": gb_s / roof["gb_s"] if roof and part != "memory" else None})
                 if part == "memory":
                     print(f"{part:9s} {name:44s} {ours} bytes{f', PyTorch {peer}' if peer else ''}", file=sys.stderr, flush=True)
                     continue
@@ -290,7 +355,7 @@ def main():
             failed.append({"part": part, "error": str(error)})
             print(f"{part:9s} FAILED: {error}", file=sys.stderr, flush=True)
     print(json.dumps({"device": device.name(), "peer": torch.__version__ + (" " + torch.cuda.get_device_name() if CUDA else " CPU"),
-                      "results": results, "failed": failed}, indent=1))
+                      "roofs": roof, "results": results, "failed": failed}, indent=1))
     return 1 if failed else 0
 
 

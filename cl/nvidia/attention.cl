@@ -12,6 +12,8 @@
  * WGMMA 1: both products are those of four warps: Q in registers, one row tile, N_WARPS a multiple of 4, V_DIM and
  * BLOCK_K 64 or 128.
  * Rows are 16-byte aligned, head_dim and v_dim multiples of 8. */
+#include "nvidia/rules.h"
+
 #define BLOCK_Q (16 * ROW_TILES * N_WARPS)
 
 /* Local memory: Q, K (K_STAGES times), V; with Q in registers, K overwrites it. */

@@ -14,6 +14,8 @@
  * STEP queries or keys at a time. P, Z∘P and dS are rounded to 16 bits as operands.
  *
  * Options: those of warp.h and rules.h · HEAD_DIM, V_DIM: rounded up, multiples of 16 · N_WARPS · STEP. */
+#include "nvidia/rules.h"
+
 #define BLOCK (16 * N_WARPS)
 
 /* Local memory: two tiles of BLOCK rows, which stay (K, V; or Q, dO), and two of STEP rows (Q, dO; or K, V). */

@@ -8,7 +8,7 @@
 #include <string.h>
 
 enum { COMPUTE_CAPABILITY_MAJOR = 0x4000, COMPUTE_CAPABILITY_MINOR = 0x4001 }; /* of cl_nv_device_attribute_query */
-enum { LEAST_SM = 80, ITEMS = 64, WORDS = 23, SOURCE = ITEMS * 8 };
+enum { LEAST_SM = 80, ITEMS = 64, WORDS = 35, SOURCE = ITEMS * 8, LOCAL_BYTES = 2048 };
 
 /* 86 for 8.6; 0 where the device has no such thing. */
 static int capability_of(const clf_cl_state *s) {
@@ -54,6 +54,31 @@ static float as_float(uint32_t bits) {
     return f;
 }
 
+/* Byte i of row r of the source. */
+static int byte_at(uint16_t (*m)[8], int r, int i) {
+    return (int8_t)(m[r][i / 2] >> i % 2 * 8 & 255);
+}
+
+/* The operations on bytes and with local memory, from word 23 on. */
+static const char *wrong_on_bytes(int id, uint16_t (*m)[8], const uint32_t *x) {
+    const int g = id % 32 / 4, t = id % 4, start[4] = {id, -id, 2 * id, 1}, other = (id ^ 32) & 32;
+    for (int j = 0; j < 4; j++) {
+        const int r = g + j / 2 * 8, n = 2 * t + j % 2;
+        int sum = start[j], half_sum = start[j];
+        for (int k = 0; k < 32; k++)
+            sum += byte_at(m, r / 8 * 8 + k / 16 * 16 + r % 8, k % 16) * byte_at(m, k / 16 * 8 + n, k % 16);
+        for (int k = 0; k < 16; k++) half_sum += byte_at(m, r, k) * byte_at(m, 16 + n, k);
+        if ((int32_t)x[23 + j] != sum) return "mma of bytes";
+        if ((int32_t)x[27 + j] != half_sum) return "half an mma of bytes";
+    }
+    int sum = id;
+    for (int i = 0; i < 4; i++) sum += byte_at(m, g, 4 * t + i) * byte_at(m, 8 + g, 4 * t + i);
+    if ((int32_t)x[31] != sum) return "dp4a";
+    if (as_float(x[32]) != (float)(id ^ 32) || as_float(x[33]) != (float)-(id ^ 32)) return "local words";
+    const int rows = 4 * (other + g) + 48, words[4] = {rows, 4, 8, 3 * rows};
+    return (int)x[34] == words[t] ? NULL : "local rows";
+}
+
 /* Which operation gave item `id` of a wrong answer; NULL: none. m: the source of its warp, as 4 matrices of 8 × 8. */
 static const char *wrong_operation(clf_dtype dtype, int id, uint16_t (*m)[8], const uint32_t *x, float second) {
     const int g = id % 32 / 4, t = id % 4;
@@ -73,7 +98,8 @@ static const char *wrong_operation(clf_dtype dtype, int id, uint16_t (*m)[8], co
     if (x[18] != (operand(dtype, 1.01171875f) | (uint32_t)operand(dtype, (float)id) << 16)) return "cvt";
     if (!(fabs((double)as_float(x[19]) / ldexp(1, id - 32) - 1) < 1e-6) || x[20] != 0) return "ex2";
     if (!(fabs((double)as_float(x[21]) - (id & 15)) < 1e-5)) return "lg2";
-    return fabs((double)(as_float(x[22]) * second) - 1) < 1e-6 ? NULL : "rcp";
+    if (!(fabs((double)(as_float(x[22]) * second) - 1) < 1e-6)) return "rcp";
+    return wrong_on_bytes(id, m, x);
 }
 
 static clf_status test_operations(clf_context *ctx, clf_dtype dtype) {
@@ -92,7 +118,7 @@ static clf_status test_operations(clf_context *ctx, clf_dtype dtype) {
     CLF_TRY_GOTO(st, clf_cl_begin(&call, ctx, "nvidia/warp_ops", "warp_ops", "%s", options));
     clf_cl_memory(&call, &in->memory);
     clf_cl_memory(&call, &result->memory);
-    clf_cl_local(&call, 1024);
+    clf_cl_local(&call, LOCAL_BYTES);
     CLF_TRY_GOTO(st, clf_cl_run(&call, (size_t[3]){1, 1, 1}, ITEMS));
     CLF_TRY_GOTO(st, clf_cl_read(ctx, &result->memory, 0, out, sizeof out));
     for (int id = 0; id < ITEMS && st == CLF_OK; id++) {

@@ -3,7 +3,7 @@
 #ifndef CLF_CL_NVIDIA_H
 #define CLF_CL_NVIDIA_H
 
-#include "../cl.h"
+#include "../linear.h"
 
 /* nvidia.c: whether tensor cores are to be used, found out at the first call: where the device says that it has them
  * and a known answer of each operation comes out right. CLFORMER_OPENCL_TENSOR_CORES=off: never; =mma: without wgmma;
@@ -29,5 +29,9 @@ void clf_nvidia_ints(clf_cl_call *call, const clf_tensor *t);
  * computed become NULL in *args. */
 clf_status clf_nvidia_attention(bool *taken, clf_context *ctx, const clf_attention_args *args);
 clf_status clf_nvidia_attention_backward(clf_context *ctx, clf_attention_backward_args *args);
+
+/* linear.c: one product, likewise; _down: with the weight read across its rows. */
+clf_status clf_nvidia_linear(bool *taken, clf_context *ctx, const clf_cl_product *p);
+clf_status clf_nvidia_linear_down(bool *taken, clf_context *ctx, const clf_cl_product *p);
 
 #endif

@@ -31,6 +31,26 @@ WARP_FN uint fragment(uint tile, int rows, int block_row, int block_column, uint
            (operand ^ (((2 * block_column) & 7) << 4));
 }
 
+/* Panels: rows of 64 bytes, four chunks; chunk c of row r lies at place c ^ (r >> 1 & 3), so that the eight rows which
+ * ldmatrix takes at once come from different banks here too. */
+WARP_FN uint panel_chunk(uint panel, int r, int c) {
+    return panel + r * 64 + ((c ^ (r >> 1 & 3)) << 4);
+}
+
+/* As operand_a and operand_b, in the panel's first 16 rows and 32 bytes. */
+WARP_FN uint panel_a(int lane) {
+    return (lane & 15) * 64 + (((lane >> 4) ^ (lane >> 1 & 3)) << 4);
+}
+
+WARP_FN uint panel_b(int lane) {
+    return ((lane & 7) + ((lane >> 4) << 3)) * 64 + (((lane >> 3 & 1) ^ (lane >> 1 & 3)) << 4);
+}
+
+/* The same place in 16 rows from 16·block_row on, of the row's first or second half. */
+WARP_FN uint panel_fragment(uint panel, int block_row, int second, uint operand) {
+    return panel + block_row * 1024 + (operand ^ (second << 5));
+}
+
 /* wgmma's operand B by descriptor: where it begins, two distances between its parts, and 1 for the swizzle of 128
  * bytes, which is the one above if tiles begin at multiples of 1024 (PTX manual, "matrix descriptor"). */
 WARP_FN ulong descriptor(uint address, uint leading, uint stride) {

@@ -14,9 +14,9 @@
  *   - operations marked (all) are reached by every work-item of the group, equally often: trip counts and branches
  *     around them depend on arguments, group ids and what a whole group reads alike; no early return. This is the price
  *     of the emulation, whose barriers are the group's;
- *   - local memory is written by cp_async16 only, and read by ldmatrix and wgmma only;
+ *   - local memory is written by cp_async16 and local_put… only, and read by ldmatrix, wgmma and local_get… only;
  *   - what cp_async16 brings may be read after commit, a matching wait_group and a block_barrier; by wgmma, if
- *     wgmma_visible() stands between the last two;
+ *     wgmma_visible() stands between the last two. What local_put… writes, after a block_barrier, not by wgmma;
  *   - groups of 32 consecutive local ids are the warps; the group's size is a multiple of 32;
  *   - loops over registers carry UNROLL and have bounds known where they stand: macros, not function parameters, or the
  *     arrays stay in memory. Addresses inside long loops come from fresh(), or each occupies a register throughout;
@@ -49,6 +49,11 @@ typedef struct {
 WARP_FN uint fresh(uint x) {
     __asm__ volatile("" : "+r"(x));
     return x;
+}
+
+/* c[0] … c[3] are computed here, and not put off until many of them wait in registers for their parts. */
+WARP_FN void settle(float *c) {
+    __asm__ volatile("" : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3]));
 }
 
 WARP_FN void block_barrier(warp *w) { /* (all) */
@@ -86,6 +91,55 @@ WARP_FN void mma_m16n8k16(warp *w, float *c, const uint *a, uint b0, uint b1) {
                      "{%0,%1,%2,%3},{%4,%5,%6,%7},{%8,%9},{%0,%1,%2,%3};"
                      : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
                      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+}
+
+/* The same of signed bytes, four a word, and exact: c[16×8] += a[16×32] · b[32×8], k 4t … 4t + 3 where operands of 16
+ * bits have k 2t, 2t + 1. (all) */
+WARP_FN void mma_m16n8k32(warp *w, int *c, const uint *a, uint b0, uint b1) {
+    __asm__ volatile("mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 "
+                     "{%0,%1,%2,%3},{%4,%5,%6,%7},{%8,%9},{%0,%1,%2,%3};"
+                     : "+r"(c[0]), "+r"(c[1]), "+r"(c[2]), "+r"(c[3])
+                     : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+}
+
+/* Half of it: c[16×8] += a[16×16] · b[16×8] with a = (row g, k 4t), (g+8, 4t), b = (k 4t, column g). (all) */
+WARP_FN void mma_m16n8k16_bytes(warp *w, int *c, const uint *a, uint b) {
+    __asm__ volatile("mma.sync.aligned.m16n8k16.row.col.s32.s8.s8.s32 {%0,%1,%2,%3},{%4,%5},{%6},{%0,%1,%2,%3};"
+                     : "+r"(c[0]), "+r"(c[1]), "+r"(c[2]), "+r"(c[3])
+                     : "r"(a[0]), "r"(a[1]), "r"(b));
+}
+
+/* c + Σ of the products of four signed bytes. */
+WARP_FN int dp4a(uint a, uint b, int c) {
+    int y;
+    __asm__("dp4a.s32.s32 %0, %1, %2, %3;" : "=r"(y) : "r"(a), "r"(b), "r"(c));
+    return y;
+}
+
+/* To local memory at once; both sides aligned. */
+WARP_FN void local_put16(warp *w, uint to, uint4 v) {
+    __asm__ volatile("st.shared.v4.b32 [%0], {%1,%2,%3,%4};" ::"r"(to), "r"(v.x), "r"(v.y), "r"(v.z), "r"(v.w)
+                     : "memory");
+}
+
+WARP_FN void local_put(warp *w, uint to, float x) {
+    __asm__ volatile("st.shared.f32 [%0], %1;" ::"r"(to), "f"(x) : "memory");
+}
+
+WARP_FN void local_put2(warp *w, uint to, float x, float y) {
+    __asm__ volatile("st.shared.v2.f32 [%0], {%1,%2};" ::"r"(to), "f"(x), "f"(y) : "memory");
+}
+
+WARP_FN float local_get(warp *w, uint from) {
+    float x;
+    __asm__ volatile("ld.shared.f32 %0, [%1];" : "=f"(x) : "r"(from) : "memory");
+    return x;
+}
+
+WARP_FN float2 local_get2(warp *w, uint from) {
+    float2 v;
+    __asm__ volatile("ld.shared.v2.f32 {%0,%1}, [%2];" : "=f"(v.x), "=f"(v.y) : "r"(from) : "memory");
+    return v;
 }
 
 /* x of the lane whose number differs by the bits of mask. (all) */
@@ -310,6 +364,8 @@ WARP_FN uint fresh(uint x) {
     return x;
 }
 
+WARP_FN void settle(float *c) {}
+
 WARP_FN __local uint *warp_exchange(warp *w) {
     w->turn ^= 1;
     return w->exchange[w->turn];
@@ -486,6 +542,79 @@ WARP_FN void mma_m16n8k16(warp *w, float *c, const uint *a, uint b0, uint b1) {
     c[1] += warp_dot(row0, column1);
     c[2] += warp_dot(row1, column0);
     c[3] += warp_dot(row1, column1);
+}
+
+WARP_FN int warp_dot_bytes(const __local uint *a, const __local uint *b) { /* 16 of them */
+    const int16 p =
+        convert_int16(vload16(0, (const __local char *)a)) * convert_int16(vload16(0, (const __local char *)b));
+    const int8 q = p.lo + p.hi;
+    const int4 r = q.lo + q.hi;
+    return (r.x + r.y) + (r.z + r.w);
+}
+
+WARP_FN void mma_m16n8k32(warp *w, int *c, const uint *a, uint b0, uint b1) {
+    const int g = w->lane >> 2, t = w->lane & 3;
+    __local uint *x = warp_operand_a(w, a); /* of 32 bytes a row here too */
+    x[8 * (g + 16) + t] = b0;
+    x[8 * (g + 16) + t + 4] = b1;
+    barrier(CLK_LOCAL_MEM_FENCE);
+    for (int i = 0; i < 4; i++) {
+        const __local uint *row = x + 8 * (g + i / 2 * 8), *column = x + 8 * (16 + 2 * t + i % 2);
+        c[i] += warp_dot_bytes(row, column) + warp_dot_bytes(row + 4, column + 4);
+    }
+}
+
+WARP_FN void mma_m16n8k16_bytes(warp *w, int *c, const uint *a, uint b) {
+    const int g = w->lane >> 2, t = w->lane & 3;
+    __local uint *x = warp_exchange(w);
+    x[4 * g + t] = a[0];
+    x[4 * (g + 8) + t] = a[1];
+    x[4 * (g + 16) + t] = b;
+    barrier(CLK_LOCAL_MEM_FENCE);
+    for (int i = 0; i < 4; i++) c[i] += warp_dot_bytes(x + 4 * (g + i / 2 * 8), x + 4 * (16 + 2 * t + i % 2));
+}
+
+WARP_FN int dp4a(uint a, uint b, int c) {
+    const int4 p = convert_int4(as_char4(a)) * convert_int4(as_char4(b));
+    return c + (p.x + p.y) + (p.z + p.w);
+}
+
+/* Whether `bytes` may be written at `to` now: aligned, and nobody else reads or brings that chunk in this epoch. */
+WARP_FN bool warp_may_put(warp *w, uint to, uint bytes) {
+    if (to % bytes || to + bytes > w->bytes) {
+        warp_fault(w, "put misaligned or out of range", to);
+        return false;
+    }
+#if EMULATE_ORDER
+    __local warp_chunk *chunk = w->chunk + to / 16;
+    const bool flies = chunk->ready == WARP_IN_FLIGHT, twice = bytes == 16 && chunk->ready == w->epoch + 1;
+    const bool read = chunk->read_epoch == w->epoch && (chunk->readers & ~(1u << w->index));
+    if (flies || twice || read) warp_fault(w, read ? "put over what another warp may still read" : "put twice", to);
+    chunk->ready = flies || twice || read ? WARP_NEVER : w->epoch + 1;
+    chunk->visible = 0;
+#endif
+    return true;
+}
+
+WARP_FN void local_put16(warp *w, uint to, uint4 v) {
+    if (warp_may_put(w, to, 16)) *(__local uint4 *)(w->memory + to) = v;
+}
+
+WARP_FN void local_put(warp *w, uint to, float x) {
+    if (warp_may_put(w, to, 4)) *(__local float *)(w->memory + to) = x;
+}
+
+WARP_FN void local_put2(warp *w, uint to, float x, float y) {
+    if (warp_may_put(w, to, 8)) *(__local float2 *)(w->memory + to) = (float2)(x, y);
+}
+
+WARP_FN float local_get(warp *w, uint from) {
+    return warp_row(w, from & ~15u) == WARP_BAD_ROW ? as_float(WARP_NAN) : *(__local float *)(w->memory + from);
+}
+
+WARP_FN float2 local_get2(warp *w, uint from) {
+    if (warp_row(w, from & ~15u) == WARP_BAD_ROW) return as_float(WARP_NAN);
+    return *(__local float2 *)(w->memory + from);
 }
 
 #if WGMMA

@@ -28,7 +28,7 @@ lint() { # SOURCE OPTIONS...
 }
 
 count=0
-for source in add glu softcap dropout rms_norm argmax rope sum_squares; do
+for source in add glu softcap dropout rms_norm argmax rope sum_squares fake_quantize ternarize; do
     for t in $floats; do lint $source -DT="$t"; done
 done
 lint convert

@@ -2,7 +2,6 @@
  * needs is all here: a context, models, a text's ids, one call. The figures go to stdout. */
 #include <argp.h>
 #include <errno.h>
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -10,6 +9,7 @@
 #include <jansson.h>
 
 #include "default_model/default_model.h"
+#include "shared/print_evaluation.h"
 #include "shared/text_ids.h"
 
 enum { THREADS = 256, CHUNKS, KV, JSON, A_LINE = 8 };
@@ -55,21 +55,6 @@ static bool on_chunk(void *user, const clf_evaluation *e, int64_t chunks) {
     return !ferror(stdout);
 }
 
-static void print_table(const clf_evaluation *e, bool base) {
-    printf("%lld tokens judged in %lld chunks\n", (long long)e->tokens, (long long)e->chunks);
-    printf("perplexity        %10.4f ± %.4f\n", e->perplexity, e->perplexity_error);
-    printf("nll               %10.6f ± %.6f nats a token\n", e->nll.mean, e->nll.error);
-    if (!base) return;
-    const double base_perplexity = exp(e->base_nll.mean), ratio = exp(e->nll_difference.mean);
-    printf("base: perplexity  %10.4f ± %.4f\n", base_perplexity, base_perplexity * e->base_nll.error);
-    printf("perplexity ÷ base %10.6f ± %.6f (%+.4f %%)\n", ratio, ratio * e->nll_difference.error, 100 * (ratio - 1));
-    printf("nll − base's      %10.6f ± %.6f, token by token\n", e->nll_difference.mean, e->nll_difference.error);
-    printf("KL divergence     %10.6f ± %.6f; median %.6f, 99.9 %% %.6f, largest %.6f\n", e->kl.mean, e->kl.error,
-           e->kl_median, e->kl_999, e->kl_max);
-    printf("same top          %10.3f ± %.3f %%\n", 100 * e->same_top.mean, 100 * e->same_top.error);
-    printf("rms Δp            %10.3f %%\n", 100 * e->rms_dp);
-}
-
 static json_t *estimated(const clf_estimated *e) {
     return json_pack("{s:f, s:f}", "mean", e->mean, "error", e->error);
 }
@@ -110,7 +95,7 @@ static int run(program *p) {
                                                                 .user = p});
     if (st != CLF_OK) return fail(p->o.file, clf_error_message(p->ctx));
     if (p->o.json) return print_json(p, &e);
-    print_table(&e, p->base != NULL);
+    print_evaluation(&e, p->base != NULL);
     return 0;
 }
 

@@ -1,13 +1,16 @@
 /* quantize.c: makes a model smaller and says what it cost. What a program needs is all here: a CPU context and one
  * call, which reports each tensor as it is written. */
 #include <argp.h>
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include <clformer/clformer.h>
 
+#include "quantize/evaluate.h"
 #include "quantize/report.h"
 
 enum { PURE = 1000, FORCE };
@@ -21,12 +24,14 @@ static const struct argp_option flags[] = {
     {"importance", 'i', "FILE", 0, "Importance matrix, of clformer-imatrix or llama-imatrix", 0},
     {"pure", PURE, 0, 0, "All matrices take the type; rows that aren't whole blocks are an error", 0},
     {"force", FORCE, 0, 0, "Ternary types also where they destroy the weights", 0},
+    {"eval", 'e', "FILE", 0, "Perplexity on this text, and how far predictions are from INPUT's", 0},
     {"threads", 'j', "N", 0, "CPU threads (default: one per core)", 0},
     {"quiet", 'q', 0, 0, "Print only totals", 0},
     {0}};
 
 typedef struct options {
     const char *path[2]; /* input, output */
+    const char *text;    /* to evaluate on; NULL: none */
     int n_paths, threads;
     clf_quantize_args quantize;
     clf_quantize_override *overrides;
@@ -52,6 +57,7 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
     case 't': o->quantize.type = arg; return 0;
     case 'T': add_override(o, arg, state); return 0;
     case 'i': o->quantize.importance = arg; return 0;
+    case 'e': o->text = arg; return 0;
     case PURE: o->quantize.pure = true; return 0;
     case FORCE: o->quantize.force = true; return 0;
     case 'q': o->report.quiet = true; return 0;
@@ -85,13 +91,16 @@ static int run(options *o, clf_context *ctx) {
     args->overrides = o->overrides;
     args->tensor = report_tensor;
     args->user = &o->report;
+    if (o->text && strcmp(o->text, "-") && access(o->text, R_OK))
+        return fail(o->text, strerror(errno)); /* before the work */
     clock_gettime(CLOCK_MONOTONIC, &begin);
     if (clf_quantize(ctx, args, &result) != CLF_OK)
         return fail(o->path[0], o->report.out_of_memory ? "out of memory" : clf_error_message(ctx));
     clock_gettime(CLOCK_MONOTONIC, &end);
     report_totals(&o->report, &result,
                   (double)(end.tv_sec - begin.tv_sec) + (double)(end.tv_nsec - begin.tv_nsec) / 1e9);
-    return EXIT_SUCCESS;
+    const char *why;
+    return !o->text || evaluate(ctx, o->path[0], o->path[1], o->text, &why) ? EXIT_SUCCESS : fail(o->text, why);
 }
 
 int main(int argc, char **argv) {

@@ -24,6 +24,7 @@ failed = 0
 PROMPT = [1, 5, 9, 60, 33, 17, 11, 44, 7, 50, 3, 81]
 # where llama.cpp computes something else from the same keys
 OTHERWISE = {"mistral": "no sliding window", "qwen2-window": "no sliding window",
+             "gemma3": "scores ÷ √head_dim, not √query_pre_attn_scalar",
              "phi3-short": "its contexts begin at 256, where the long factors count"}
 
 

@@ -5,7 +5,7 @@ tests=$(cd "$(dirname "$0")" && pwd)
 quantize=$1/clformer-quantize
 model=$tests/../examples/default_model/default.gguf
 work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
+trap 'rm -rf "$work" "$work".*' EXIT
 
 fail() {
     echo "quantize.sh: $*" >&2
@@ -37,6 +37,14 @@ grep -q 'blk.1.ffn_up.weight .* -> f16' "$work/report" || fail "no second overri
 "$quantize" -q "$model" "$work/forced.gguf" -t tq2_0 --force --pure > "$work/report"
 rm "$work/report"
 
+head -c 8000 "$tests/quantize.c" > "$work.text"
+"$quantize" "$model" "$work/judged.gguf" -t q4_0 --pure --eval "$work.text" > "$work/report"
+for figure in '^perplexity  *[0-9.]* ± ' '^KL divergence .* 99.9 %' '^same top .* ± ' '^perplexity ÷ base'; do
+    grep -q "$figure" "$work/report" || fail "no $figure"
+done
+rm "$work/report"
+
+refused 'nowhere' "$model" "$work/x.gguf" -t q4_0 --eval "$work/nowhere"
 refused 'expected one of f32' "$model" "$work/x.gguf" -t q4_9
 refused 'a file of the input' "$work/q8.gguf" "$work/q8.gguf" -t q4_0
 ln -s "$work/q8.gguf" "$work/link.gguf"

@@ -71,7 +71,7 @@ static error_t parse(int key, char *text, struct argp_state *state) {
     case KEY_CONTEXT: s->context = count(state, text); break;
     case KEY_DTYPE:
     case KEY_KV:
-        if (clf_dtype_from_name(&dtype, text) != CLF_OK || (dtype > CLF_BF16 || (key == KEY_KV && dtype == CLF_BF16)))
+        if (clf_dtype_from_name(&dtype, text) != CLF_OK || (key == KEY_DTYPE && dtype > CLF_BF16))
             argp_error(state, "unknown dtype '%s'", text);
         if (key == KEY_KV)
             s->kv_dtype = dtype;

@@ -3,7 +3,7 @@
  * are never named; starts are read from a copy that rises (attention_starts). Rows and keys of a call are fewer than
  * 2^31 - 2^16, so that tiles beyond the last one still count in an int. */
 
-/* Where a tensor's rows lie: offset of the first element (Q8_0: byte), strides of the batch (paged: block of the pool),
+/* Where a tensor's rows lie: offset of the first element (blocks: byte), strides of the batch (paged: block of the pool),
  * head and row in elements. */
 typedef struct view {
     long at, batch, head, row;
@@ -201,8 +201,8 @@ float4 kept4(const attention_call *c, const sequence *s, uint head, int i, int j
     return select((float4)0, (float4)c->kept, words >= (uint4)c->drop);
 }
 
-/* Columns column ... column + 7 of the row at a place, zero from `dim` on and where there is none. Rows of Q8_0 are
- * whole blocks. */
+/* Columns column ... column + 7 of the row at a place, zero from `dim` on and where there is none. Rows of Q8_0 and
+ * Q4_0 are whole blocks. */
 float8 load_part(global const void *p, const view *v, uint head, int2 place, uint column, uint dim, int dtype) {
     if (place.x < 0 || column >= dim) return 0;
     const long i = place.x * v->batch + head * v->head + place.y * v->row + column;
@@ -210,6 +210,11 @@ float8 load_part(global const void *p, const view *v, uint head, int2 place, uin
         global const uchar *b = (global const uchar *)p + v->at + i / Q8_0_values * Q8_0_bytes;
         const char8 codes = as_char8(vload4(0, (global const ushort *)(b + 2 + i % Q8_0_values)));
         return half_at(b) * convert_float8(codes);
+    }
+    if (dtype == Q4_0) {
+        global const uchar *b = (global const uchar *)p + v->at + i / Q4_0_values * Q4_0_bytes;
+        const uchar8 pairs = as_uchar8(vload4(0, (global const ushort *)(b + 2 + i % 16)));
+        return half_at(b) * (convert_float8(i % 32 < 16 ? pairs & (uchar8)15 : pairs >> (uchar8)4) - 8);
     }
     if (column + 8 > dim) {
         float last[8];

@@ -21,10 +21,42 @@ static clf_status convert_plain(clf_context *ctx, const clf_tensor *x, const clf
     return clf_cl_run_map(&call, &v[0]);
 }
 
+/* Whole blocks as they are. */
+static clf_status copy_blocks(clf_context *ctx, const clf_tensor *x, const clf_tensor *out) {
+    const int64_t blocks = clf_last(out) / clf_dtype_block_values(out->dtype), items = clf_rows(out) * blocks;
+    clf_cl_call call;
+    CLF_TRY(clf_cl_begin(&call, ctx, "convert", "convert_copy", "-DW=%s -DBLOCKS", clf_cl_dtype(x->dtype)));
+    clf_cl_tensor(&call, x);
+    clf_cl_tensor(&call, out);
+    clf_cl_shape(&call, x);
+    clf_cl_int(&call, blocks);
+    clf_cl_long(&call, items);
+    return clf_cl_run(&call, (size_t[3]){clf_cl_divide_up(items, LOCAL), 1, 1}, LOCAL);
+}
+
+static clf_status encode(clf_context *ctx, const clf_convert_args *args) {
+    const clf_tensor *x = args->x, *out = args->out;
+    CLF_CHECK(&ctx->error, clf_dtype_is_float(x->dtype) && (out->dtype == CLF_Q8_0 || out->dtype == CLF_Q4_0),
+              CLF_UNSUPPORTED, "convert: %s makes q8_0 and q4_0 of f32, f16, bf16; not %s of %s", ctx->backend->name,
+              clf_dtype_name(out->dtype), clf_dtype_name(x->dtype));
+    CLF_CHECK(&ctx->error, !args->importance, CLF_UNSUPPORTED, "convert: importance: %s does without it",
+              ctx->backend->name);
+    const int64_t blocks = clf_last(out) / 32, items = clf_rows(out) * blocks;
+    clf_cl_call call;
+    CLF_TRY(clf_cl_begin(&call, ctx, "convert", "convert_encode", "-DENCODE=%s", clf_cl_dtype(out->dtype)));
+    clf_cl_tensor(&call, x);
+    clf_cl_long(&call, step_of(x));
+    clf_cl_int(&call, x->dtype);
+    clf_cl_tensor(&call, out);
+    clf_cl_shape(&call, x);
+    clf_cl_int(&call, blocks);
+    clf_cl_long(&call, items);
+    return clf_cl_run(&call, (size_t[3]){clf_cl_divide_up(items, LOCAL), 1, 1}, LOCAL);
+}
+
 clf_status clf_convert_opencl(clf_context *ctx, const clf_convert_args *args) {
     const clf_tensor *x = args->x, *out = args->out;
-    CLF_CHECK(&ctx->error, !clf_dtype_is_block(out->dtype), CLF_UNSUPPORTED,
-              "convert: out: %s is written by CPU contexts", clf_dtype_name(out->dtype));
+    if (clf_dtype_is_block(out->dtype)) return x->dtype == out->dtype ? copy_blocks(ctx, x, out) : encode(ctx, args);
     if (!clf_dtype_is_block(x->dtype)) return convert_plain(ctx, x, out);
     const int64_t n = clf_last(x), parts = n / 16;
     clf_cl_call call;

@@ -1,7 +1,8 @@
 /* convert.cl: copies with a change of dtype and layout. Plain dtypes are 64-bit integers or floats on the way: exactly
  * those, but for F64 and wide integers on their way to 16 bits, which stop at a float32 "rounded to odd" (its last bit
  * says that something was cut off), so that the second rounding is the only one that counts. F64 is taken apart by hand:
- * devices without double read it too. */
+ * devices without double read it too. Built with -DBLOCKS -DW=… rows of W become anything (convert_blocks) or are copied, with
+ * -DENCODE=… floats become rows of it (convert_encode). */
 
 /* Shifts right, to odd: a bit shifted out sets the last one; or to nearest even. n ≥ 1. */
 ulong shifted(ulong m, int n, bool odd) {
@@ -72,6 +73,62 @@ kernel void convert_blocks(global const void *x, ulong x_at, long4 x_stride, OUT
         else
             store(out, i, v[j], out_dtype);
     }
+}
+
+/* Rows of W as they are; an item copies a block. */
+kernel void convert_copy(global const uchar *x, ulong x_at, long4 x_stride, global uchar *out, ulong out_at,
+                         long4 out_stride, uint4 shape, uint blocks, ulong items) {
+    const ulong item = get_global_id(0);
+    if (item >= items) return;
+    const uint row = item / blocks;
+    const long block = item % blocks, values = PASTE(W, _values), bytes = PASTE(W, _bytes);
+    x += x_at + (row_offset(row, shape, x_stride) / values + block) * bytes;
+    out += out_at + (row_offset(row, shape, out_stride) / values + block) * bytes;
+    for (int j = 0; j < PASTE(W, _bytes); j++) out[j] = x[j];
+}
+#elif defined(ENCODE)
+#pragma OPENCL FP_CONTRACT OFF /* the same bytes as everywhere */
+
+/* 1 / d, or 0 if that is infinite. */
+float inverse(float d) {
+    const float r = 1 / d;
+    return isinf(r) ? 0 : r;
+}
+
+/* 32 values as ggml's reference quantisers have it. One that isn't finite makes the scale a NaN, and so all of them. */
+void encode_Q8_0(const float *v, bool finite, global uchar *out) {
+    float most = 0;
+    for (int j = 0; j < 32; j++) most = fmax(most, fabs(v[j]));
+    const float d = most / 127, id = inverse(d);
+    vstore_half_rte(finite ? d : NAN, 0, (global half *)out);
+    for (int j = 0; j < 32; j++) out[2 + j] = as_uchar(convert_char_sat(round(v[j] * id)));
+}
+
+void encode_Q4_0(const float *v, bool finite, global uchar *out) {
+    float extreme = v[0]; /* the first of the largest magnitude becomes -8 */
+    for (int j = 1; j < 32; j++) extreme = fabs(v[j]) > fabs(extreme) ? v[j] : extreme;
+    const float d = extreme / -8, id = inverse(d);
+    vstore_half_rte(finite ? d : NAN, 0, (global half *)out);
+    uchar code[32];
+    for (int j = 0; j < 32; j++) code[j] = min(convert_uchar_sat(v[j] * id + 8.5f), (uchar)15);
+    for (int j = 0; j < 16; j++) out[2 + j] = code[j] | code[j + 16] << 4;
+}
+
+/* An item makes a block. */
+kernel void convert_encode(IN(x), long x_step, int x_dtype, global uchar *out, ulong out_at, long4 out_stride,
+                           uint4 shape, uint blocks, ulong items) {
+    const ulong item = get_global_id(0);
+    if (item >= items) return;
+    const uint row = item / blocks;
+    const long block = item % blocks, first = ROW(x, row) + 32 * block * x_step;
+    float v[32];
+    bool finite = true;
+    for (int j = 0; j < 32; j++) {
+        v[j] = load(x, first + j * x_step, x_dtype);
+        finite &= isfinite(v[j]) != 0;
+    }
+    const long at = row_offset(row, shape, out_stride) / 32 + block;
+    PASTE(encode_, ENCODE)(v, finite, out + out_at + at * PASTE(ENCODE, _bytes));
 }
 #else
 kernel void convert_plain(IN(x), long x_step, int x_dtype, OUT(out), long out_step, int out_dtype, MAP_ARGS) {

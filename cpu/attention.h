@@ -78,7 +78,9 @@ static inline attention_sequence attention_sequence_of(const attention *a, int64
 
 /* Bytes of n elements, whole blocks of them: no division where there are no blocks, this is done for every few keys. */
 static inline int64_t attention_bytes(const clf_tensor *t, int64_t n) {
-    return t->dtype == CLF_Q8_0 ? n / 32 * 34 : n * (int64_t)cpu_bytes(t->dtype);
+    if (t->dtype == CLF_Q8_0) return n / 32 * 34;
+    if (t->dtype == CLF_Q4_0) return n / 32 * 18;
+    return n * (int64_t)cpu_bytes(t->dtype);
 }
 /* Address of [x, y, z, 0]. */
 static inline char *attention_at(const clf_tensor *t, int64_t x, int64_t y, int64_t z) {
@@ -149,6 +151,16 @@ static inline int64_t attention_walk_on(attention_walk *w, int64_t most, int64_t
 static inline float attention_float(const void *p, int64_t i, clf_dtype dtype) {
     if (dtype == CLF_F32) return ((const float *)p)[i];
     return dtype == CLF_F16 ? clf_f16_to_f32(((const uint16_t *)p)[i]) : clf_bf16_to_f32(((const uint16_t *)p)[i]);
+}
+
+/* VL elements of a row of Q8_0 (d, int8[32]) or Q4_0 (d, low nibbles, high nibbles) from element d on. */
+INLINE vf attention_decode(const char *row, int d, clf_dtype dtype) {
+    if (dtype == CLF_Q8_0) {
+        const char *block = row + d / 32 * 34;
+        return v_mul(v_set1_f16(block), v_load_i8(block + 2 + d % 32));
+    }
+    const char *block = row + d / 32 * 18;
+    return v_mul(v_set1_f16(block), v_sub(v_load_u4(block + 2 + d % 16, d % 32 >= 16), v_set1(8)));
 }
 
 /* out[j · step] = what alibi and mask add to the score of key + j, in units of log2 e; −inf only where the mask hides.

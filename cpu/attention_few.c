@@ -59,10 +59,7 @@ INLINE void fetch(fetcher *f, int lines) {
 
 /* n elements from element d on; n is VL but for the last of a row. */
 INLINE vf load_part(const char *row, int d, int n, clf_dtype dtype) {
-    if (dtype == CLF_Q8_0) {
-        const char *block = row + d / 32 * 34;
-        return v_mul(v_set1_f16(block), v_load_i8(block + 2 + d % 32));
-    }
+    if (dtype == CLF_Q8_0 || dtype == CLF_Q4_0) return attention_decode(row, d, dtype);
     const char *p = row + (size_t)d * cpu_bytes(dtype);
     return n == VL ? v_load_as(p, dtype) : v_load_as_n(p, n, dtype);
 }
@@ -238,6 +235,9 @@ static void add_bf16(const few *f, const chunk *c, const chunk *after, const att
 static void add_q8_0(const few *f, const chunk *c, const chunk *after, const attention_partial *out) {
     add_chunk(f, c, after, out, CLF_Q8_0);
 }
+static void add_q4_0(const few *f, const chunk *c, const chunk *after, const attention_partial *out) {
+    add_chunk(f, c, after, out, CLF_Q4_0);
+}
 
 /* Bias of a chunk whose keys not every row sees, or that alibi or mask change: −inf where hidden. */
 static void bias_chunk(const few *f, chunk *c) {
@@ -348,8 +348,10 @@ void attention_few(const attention *a, const attention_unit *u, const attention_
             add_f16(&f, c, after, out);
         else if (dtype == CLF_BF16)
             add_bf16(&f, c, after, out);
-        else
+        else if (dtype == CLF_Q8_0)
             add_q8_0(&f, c, after, out);
+        else
+            add_q4_0(&f, c, after, out);
         chunk *done = c;
         c = after;
         after = done;

@@ -40,8 +40,7 @@ static inline void step_convert(const char *from, int64_t stride, clf_dtype dtyp
         else if (dtype == CLF_F32)
             for (; d + VL <= dim; d += VL) v_store(out + d, v_load((const float *)(const void *)from + d));
         else
-            for (; d < dim; d += VL)
-                v_store(out + d, v_mul(v_set1_f16(from + d / 32 * 34), v_load_i8(from + d / 32 * 34 + 2 + d % 32)));
+            for (; d < dim; d += VL) v_store(out + d, attention_decode(from, d, dtype));
         for (; d < pitch; d++) out[d] = d < dim ? attention_float(from, d, dtype) : 0;
     }
 }

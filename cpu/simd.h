@@ -5,12 +5,16 @@
  *     v_stream, vh_stream                  past the caches, to a multiple of 64 bytes (vh: 32); v_stream_end() then
  *                                          makes it visible to other threads
  *     v_load_i8, v_set1_f16                VL signed bytes as floats; the half at p in every lane; at any address
- *     v_load_u8, v_store_u8                VL unsigned bytes as floats; floats that are whole numbers of 0 … 255 as
- * bytes v_from_f16, v_to_f16, …_bf16         to nearest even; NaN stays NaN v_fma, v_nfma                        a·b +
- * c, c − a·b; rounded once, but for plain float v_sqrt                               rounded to nearest v_max, v_min of
- * a NaN: the second operand (NEON: the NaN) v_ge_or                              a ≥ b ? x : y; a NaN gives y v_hsum,
- * v_hmax                       over the lanes v_swap                               each two neighbours change places;
- * not for plain float v_shift_exp                          p · 2^k where t = k + 1.5·2^23
+ *     v_load_u8, v_store_u8                VL unsigned bytes as floats; whole numbers of 0 … 255 as bytes
+ *     v_load_u4                            the low or high halves of VL bytes as floats
+ *     v_from_f16, v_to_f16, …_bf16         to nearest even; NaN stays NaN
+ *     v_fma, v_nfma                        a·b + c, c − a·b; rounded once, but for plain float
+ *     v_sqrt                               rounded to nearest
+ *     v_max, v_min                         of a NaN: the second operand (NEON: the NaN)
+ *     v_ge_or                              a ≥ b ? x : y; a NaN gives y
+ *     v_hsum, v_hmax                       over the lanes
+ *     v_swap                               each two neighbours change places; not for plain float
+ *     v_shift_exp                          p · 2^k where t = k + 1.5·2^23
  *
  * A vector is SPANS spans of SPAN lanes: v_load_span puts the floats at p into every span; v_regroup exchanges span j
  * of a[i] with span i of a[j], for SPANS vectors; v_transpose_spans exchanges element j of each span of a[i] with

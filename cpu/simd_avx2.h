@@ -107,6 +107,10 @@ INLINE vf v_load_i8(const void *p) {
 INLINE vf v_load_u8(const void *p) {
     return _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64(p)));
 }
+INLINE vf v_load_u4(const void *p, bool high) {
+    const __m128i b = _mm_loadl_epi64(p), n = _mm_srl_epi16(b, _mm_cvtsi32_si128(high ? 4 : 0));
+    return _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_and_si128(n, _mm_set1_epi8(15))));
+}
 INLINE void v_store_u8(void *p, vf a) {
     const __m256i i = _mm256_cvtps_epi32(a);
     const __m128i words = _mm_packus_epi32(_mm256_castsi256_si128(i), _mm256_extracti128_si256(i, 1));

@@ -105,6 +105,10 @@ INLINE vf v_load_i8(const void *p) {
 INLINE vf v_load_u8(const void *p) {
     return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128(p)));
 }
+INLINE vf v_load_u4(const void *p, bool high) {
+    const __m128i b = _mm_loadu_si128(p), n = _mm_srl_epi16(b, _mm_cvtsi32_si128(high ? 4 : 0));
+    return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_and_si128(n, _mm_set1_epi8(15))));
+}
 INLINE void v_store_u8(void *p, vf a) {
     _mm_storeu_si128(p, _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(a)));
 }

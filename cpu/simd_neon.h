@@ -104,6 +104,12 @@ INLINE vf v_load_u8(const void *p) {
     memcpy(&four, p, sizeof four);
     return vcvtq_f32_u32(vmovl_u16(vget_low_u16(vmovl_u8(vreinterpret_u8_u32(vdup_n_u32(four))))));
 }
+INLINE vf v_load_u4(const void *p, bool high) {
+    uint32_t four;
+    memcpy(&four, p, sizeof four);
+    const uint8x8_t n = vreinterpret_u8_u32(vdup_n_u32((high ? four >> 4 : four) & 0x0f0f0f0f));
+    return vcvtq_f32_u32(vmovl_u16(vget_low_u16(vmovl_u8(n))));
+}
 INLINE void v_store_u8(void *p, vf a) {
     const uint16x4_t words = vmovn_u32(vcvtq_u32_f32(a));
     const uint32_t four = vget_lane_u32(vreinterpret_u32_u8(vmovn_u16(vcombine_u16(words, words))), 0);

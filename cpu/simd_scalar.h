@@ -93,6 +93,9 @@ INLINE vf v_load_i8(const void *p) {
 INLINE vf v_load_u8(const void *p) {
     return *(const uint8_t *)p;
 }
+INLINE vf v_load_u4(const void *p, bool high) {
+    return (float)(high ? *(const uint8_t *)p >> 4 : *(const uint8_t *)p & 15);
+}
 INLINE void v_store_u8(void *p, vf a) {
     *(uint8_t *)p = (uint8_t)a;
 }

@@ -317,7 +317,7 @@ static const struct argp_option flags[] = {
     {"gpu-layers", GPU_LAYERS, "N", 0, "most layers on the device, the rest on the CPU (default: as many as fit)", 3},
     {"threads", THREADS, "N", 0, "CPU threads (default: one per core)", 3},
     {"ctx", CTX, "N", 0, "positions in the cache (default: what the model was trained for, 4096 at most)", 3},
-    {"kv", KV, "f16|f32", 0, "dtype of the cache (default f16)", 3},
+    {"kv", KV, "DTYPE", 0, "dtype of the cache: f32, f16, bf16, q8_0, q4_0 (default f16)", 3},
     {"compute", COMPUTE, "f32|f16|bf16", 0, "dtype of what flows between ops; tensor cores take 16 bits (default f32)",
      3},
     {"adapter", ADAPTER, "PATH", 0, "LoRA: a PEFT folder or a GGUF adapter", 3},
@@ -370,8 +370,8 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
         o->stop[o->n_stop++] = arg;
         return 0;
     case KV:
-        if (clf_dtype_from_name(&o->kv, arg) != CLF_OK || (o->kv != CLF_F16 && o->kv != CLF_F32))
-            argp_error(state, "--kv: expected f16 or f32, got '%s'", arg);
+        if (clf_dtype_from_name(&o->kv, arg) != CLF_OK)
+            argp_error(state, "--kv: expected f32, f16, bf16, q8_0 or q4_0, got '%s'", arg);
         return 0;
     case COMPUTE:
         if (clf_dtype_from_name(&o->compute, arg) != CLF_OK || o->compute > CLF_BF16)

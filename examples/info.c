@@ -11,7 +11,7 @@
 static const struct argp_option options[] = {
     {"model", 'm', "PATH", 0, "Describe this GGUF file or Hugging Face folder", 0},
     {"ctx", 'c', "N", 0, "Context length for the memory estimate (default: as a session's)", 0},
-    {"kv", 'k', "DTYPE", 0, "KV cache dtype, f32 or f16 (default f16)", 0},
+    {"kv", 'k', "DTYPE", 0, "KV cache dtype: f32, f16, bf16, q8_0, q4_0 (default f16)", 0},
     {"device", 'd', "NAME", 0, "Device for --placement (default cpu)", 0},
     {"threads", 't', "N", 0, "CPU threads", 0},
     {"placement", 'p', 0, 0, "Print where each CPU thread runs", 0},
@@ -40,8 +40,8 @@ static error_t parse(int key, char *text, struct argp_state *state) {
         if (s->threads <= 0) argp_error(state, "--threads: expected a positive number, got '%s'", text);
         break;
     case 'k':
-        if (clf_dtype_from_name(&s->kv, text) != CLF_OK || (s->kv != CLF_F32 && s->kv != CLF_F16))
-            argp_error(state, "--kv: expected f32 or f16, got '%s'", text);
+        if (clf_dtype_from_name(&s->kv, text) != CLF_OK)
+            argp_error(state, "--kv: expected f32, f16, bf16, q8_0 or q4_0, got '%s'", text);
         break;
     case ARGP_KEY_ARG: argp_error(state, "unexpected argument '%s'", text); break;
     default: return ARGP_ERR_UNKNOWN;

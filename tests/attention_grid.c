@@ -1,6 +1,6 @@
-/* attention_grid.c: the shapes that llama.cpp's test-backend-ops tries FLASH_ATTN_EXT with, all 5088 of them. Head
- * dimensions over 256 and block dtypes other than Q8_0 must be refused with CLF_UNSUPPORTED; the others must pass. The
- * cheaper ones run by default, all with `--nightly`.
+/* attention_grid.c: the shapes that llama.cpp's test-backend-ops tries FLASH_ATTN_EXT with, all 5088 of them.
+ * Head dimensions over 256 and block dtypes other than Q8_0 and Q4_0 must be refused with CLF_UNSUPPORTED; the others
+ * must pass. The cheaper ones run by default, all with `--nightly`.
  *
  * What differs: rows of block dtypes are whole blocks (72 becomes 96), as there; the second precision at 128 is a query
  * of f16; a max_bias of 8 is its slopes, times distances; keys are of one dtype with values. */
@@ -27,8 +27,8 @@ static int n_cases;
 static double limit;
 
 static bool supported(const grid_case *g) {
-    const bool type = g->type == CLF_F32 || g->type == CLF_F16 || g->type == CLF_BF16 || g->type == CLF_Q8_0;
-    return type && g->head_dim <= 256 && g->v_dim <= 256;
+    const bool blocks = g->type == CLF_Q8_0 || g->type == CLF_Q4_0;
+    return (blocks || clf_dtype_block_values(g->type) == 1) && g->head_dim <= 256 && g->v_dim <= 256;
 }
 
 /* Multiplications, and the elements of key and value. */
@@ -155,7 +155,7 @@ static void reference(op_run *run) {
 static const char *lacks(const op_run *run, const char *backend) {
     const grid_case *g = &cases[run->variant];
     if (supported(g)) return attention_case.lacks(run, backend);
-    return g->head_dim > 256 || g->v_dim > 256 ? "a head_dim above 256" : "keys of block dtypes but q8_0";
+    return g->head_dim > 256 || g->v_dim > 256 ? "a head_dim above 256" : "keys of block dtypes but q8_0, q4_0";
 }
 
 int attention_grid(int argc, char **argv) {

@@ -11,7 +11,7 @@ static void compare(const char *path, int64_t tokens, int64_t context, clf_dtype
     clf_kv_cache cache;
     clf_decoder d;
     assert_ok(ctx, clf_kv_cache_init(&cache, m, kv, context, 0));
-    assert_ok(ctx, clf_decoder_init(&d, m, tokens, context));
+    assert_ok(ctx, clf_decoder_init(&d, m, CLF_F32, tokens, context));
     cache.rows = context - tokens;
     clf_tensor h = clf_decoder_rows(&d.act[0][CLF_ACT_NORMED], 0, tokens);
     clf_tensor out = clf_decoder_rows(&d.act[0][CLF_ACT_HIDDEN], 0, tokens);
@@ -60,6 +60,8 @@ static void said_is_counted(void **state) {
     compare("golden/models/llama", 2048, 2048, CLF_F16);
     compare("golden/models/qwen3", 300, 1000, CLF_F16);
     compare("golden/models/gemma3", 512, 1024, CLF_F32);
+    compare("golden/models/llama-wide", 100, 512, CLF_Q8_0);
+    compare("golden/models/gemma2-wide", 1, 700, CLF_Q4_0);
 }
 
 static void refuses(void **state) {
@@ -81,7 +83,9 @@ static void refuses(void **state) {
     REFUSE(head_dim, 257);
     REFUSE(tokens, 17);
     REFUSE(context_length, INT64_MAX);
-    REFUSE(kv_dtype, CLF_Q4_0);
+    REFUSE(kv_dtype, CLF_Q4_0); /* of heads of 16 */
+    REFUSE(kv_dtype, CLF_I32);
+    REFUSE(n_kv_heads, INT64_MAX);
 #undef REFUSE
 }
 

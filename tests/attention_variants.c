@@ -84,10 +84,15 @@ static const variant variants[] = {
     {1, 4, 4, 256, 256, 64, 64, LSE | NORMAL, CLF_F32, "N(0, 1)"},
     {1, 1, 1, 16384, 16384, 4, 4, LSE | CAUSAL | SAMPLED | LIGHT, CLF_F32, "16384 by 16384"},
     {1, 2, 1, 1, 16384, 8, 8, LSE | CAUSAL | LIGHT, CLF_F32, "decode after 16384"},
+    {1, 8, 2, 1, 300, 64, 96, LSE, CLF_Q4_0, "decode, q4_0 keys"},
+    {1, 2, 2, 70, 90, 128, 32, LSE | CAUSAL, CLF_Q4_0, "70 queries, q4_0 keys"},
+    {5, 4, 1, 3, 145, 64, 32, ALL_FEATURES, CLF_Q4_0, "everything, few rows, q4_0"},
 };
 static const variant bench[] = {
     {1, 32, 4, 512, 512, 64, 64, CAUSAL, CLF_F16, "bench: TinyLlama, prefill of 512"},
     {1, 32, 4, 1, 2048, 64, 64, CAUSAL, CLF_F16, "bench: TinyLlama, decode after 2048"},
+    {1, 32, 4, 1, 2048, 64, 64, CAUSAL, CLF_Q8_0, "bench: TinyLlama, decode after 2048, q8_0"},
+    {1, 32, 4, 1, 2048, 64, 64, CAUSAL, CLF_Q4_0, "bench: TinyLlama, decode after 2048, q4_0"},
     {1, 32, 8, 1, 8192, 128, 128, CAUSAL, CLF_F16, "bench: LLaMA 3 8B, decode after 8192"},
     {1, 8, 8, 2048, 2048, 128, 128, CAUSAL, CLF_F32, "bench: 8 heads of 128, 2048 by 2048"},
 };
@@ -119,7 +124,7 @@ static variant random_variant(op_run *run) {
     v.features |= LIGHT;
     v.key_dtype = (clf_dtype[]){CLF_F32, CLF_F16, CLF_BF16, run->dtype, run->dtype}[op_random_int(run, 5)];
     if (!old && !run->backward && chance(run, 0.25)) {
-        v.key_dtype = CLF_Q8_0;
+        v.key_dtype = chance(run, 0.5) ? CLF_Q8_0 : CLF_Q4_0;
         v.head_dim = (v.head_dim + 31) / 32 * 32;
         v.v_dim = (v.v_dim + 31) / 32 * 32;
     }
@@ -235,7 +240,8 @@ static void spoil(op_run *run, const char *name, int64_t sequences) {
         const int64_t row = i / dim % rows, entry = i / dim / rows / heads;
         if (seen[entry * rows + row]) continue;
         t->value[i] = i % 3 == 0 ? NAN : i % 3 == 1 ? INFINITY : -INFINITY;
-        if (t->blocks) op_encode(CLF_F16, &t->value[i], 1, (char *)t->blocks + i / 32 * 34); /* the block's scale */
+        if (t->blocks) /* the block's scale */
+            op_encode(CLF_F16, &t->value[i], 1, (char *)t->blocks + (size_t)(i / 32) * clf_dtype_block_bytes(t->dtype));
     }
     free(seen);
 }
@@ -286,7 +292,7 @@ static void describe(op_run *run, const variant *v) {
 /* What a gradient isn't defined or made for: block dtypes, pages; and where every score is −FLT_MAX, lse doesn't tell
  * how many there are. */
 static bool has_gradient(const variant *v) {
-    return v->key_dtype != CLF_Q8_0 && !(v->features & (PAGED | LOWEST));
+    return clf_dtype_block_values(v->key_dtype) == 1 && !(v->features & (PAGED | LOWEST));
 }
 
 static variant choose(op_run *run) {

@@ -162,7 +162,7 @@ static void wrong_arguments_are_refused(void **state) {
 
     const clf_session_args bad[] = {
         {.model = f->model, .context_length = -1}, {.model = f->model, .context_length = INT64_MAX},
-        {.model = f->model, .chunk = -1},          {.model = f->model, .kv_dtype = CLF_BF16},
+        {.model = f->model, .chunk = -1},          {.model = f->model, .kv_dtype = CLF_I32},
         {.model = f->model, .compute = CLF_I32},   {.model = f->model, .context_length = 8, .keep = 8},
         {.model = f->model, .keep = -1},           {.model = NULL}};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {

@@ -218,6 +218,10 @@ static void test_arithmetic(void **state) {
         for (int k = 0; k < VL; k++) assert_true(r[k] == bytes[k + 1]);
         v_store_u8(copy + 1, v_load(r));
         assert_memory_equal(copy, bytes, VL + 2);
+        for (int high = 0; high < 2; high++) {
+            v_store(r, v_load_u4(bytes + 1, high));
+            for (int k = 0; k < VL; k++) assert_true(r[k] == (high ? bytes[k + 1] >> 4 : bytes[k + 1] & 15));
+        }
     }
     assert_true(v_hsum(y) == sum);
     assert_true(v_hmax(y) == most);

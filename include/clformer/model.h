@@ -248,12 +248,14 @@ CLF_API clf_status clf_attention_layer_memory(clf_attention_layer_bytes *out,
 typedef struct clf_session_args {
     clf_model *model;       /**< must outlive the session */
     int64_t context_length; /**< positions in the KV cache; 0: the trained context, 4096 at most */
-    clf_dtype kv_dtype;     /**< CLF_F32 or CLF_F16 */
-    clf_dtype compute;      /**< of what flows between ops: CLF_F32 (zero); CLF_F16 and CLF_BF16 halve its memory and
-                                 are what tensor cores take, each op rounding its result once. Logits are F32 */
-    int64_t chunk;          /**< most tokens evaluated at once; 0: 512 */
-    bool evict;             /**< when the cache is full, forget the oldest after `keep`; false: CLF_FULL */
-    int64_t keep;           /**< first positions never evicted (attention sinks), fewer than context_length */
+    /** CLF_F32, CLF_F16, CLF_BF16, or, for heads of a multiple of 32 (CLF_UNSUPPORTED otherwise), CLF_Q8_0 or CLF_Q4_0:
+     * keys and values are rounded as they are appended, and keys once more when an eviction moves them */
+    clf_dtype kv_dtype;
+    clf_dtype compute; /**< of what flows between ops: CLF_F32 (zero); CLF_F16 and CLF_BF16 halve its memory and
+                            are what tensor cores take, each op rounding its result once. Logits are F32 */
+    int64_t chunk;     /**< most tokens evaluated at once; 0: 512 */
+    bool evict;        /**< when the cache is full, forget the oldest after `keep`; false: CLF_FULL */
+    int64_t keep;      /**< first positions never evicted (attention sinks), fewer than context_length */
 } clf_session_args;
 
 /** Creates an empty session. Messages of all session calls are in clf_error_message() of the model's first context. */

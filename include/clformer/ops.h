@@ -233,8 +233,8 @@ CLF_API clf_status clf_glu_backward(clf_context *ctx, const clf_glu_backward_arg
  * key_lengths only hide. Distances, windows, and the blocks of a layout are counted within a sequence. */
 typedef struct clf_attention_args {
     const clf_tensor *query; /**< [batch, heads, n_q, head_dim] float, head_dim 1 … 256 */
-    /** [batch, kv_heads, n_k, head_dim], kv_heads divides heads; any float dtype, as value's; or both Q8_0 where
-     * head_dim and v_dim are multiples of 32. Paged: [blocks, kv_heads, block_size, head_dim] */
+    /** [batch, kv_heads, n_k, head_dim], kv_heads divides heads; any float dtype, as value's; or both Q8_0 or
+     * Q4_0 where head_dim and v_dim are multiples of 32. Paged: [blocks, kv_heads, block_size, head_dim] */
     const clf_tensor *key;
     const clf_tensor *value;        /**< as key but for v_dim, 1 … 256, in place of head_dim */
     float scale;                    /**< multiplies q·k; 0: 1/√head_dim */
@@ -316,7 +316,8 @@ typedef struct clf_convert_args {
 /** Copies, changing dtype and layout. Float to I32 truncates towards zero and saturates; NaN becomes 0. Blocks are
  * decoded. Into blocks: Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, TQ1_0, TQ2_0 and Q2_0 without importance are ggml's reference, to
  * the byte; NF4 has a float scale for each block. Values that aren't finite, and those too large for a scale that is a
- * half, are CLF_NOT_FINITE, with the first one's row and column in the message. */
+ * half, are CLF_NOT_FINITE, with the first one's row and column in the message. OpenCL makes Q8_0 and Q4_0 of floats,
+ * the same bytes; a block of values that aren't finite gets NaN for its scale. */
 CLF_API clf_status clf_convert(clf_context *ctx, const clf_convert_args *args);
 
 /** Arguments of clf_softcap(). */

@@ -92,30 +92,32 @@ clf_status clf_attention_layer_memory(clf_attention_layer_bytes *out, const clf_
     if (!out || !a) return CLF_INVALID_ARGUMENT;
     *out = (clf_attention_layer_bytes){0};
     const int64_t v_dim = a->v_dim ? a->v_dim : a->head_dim, most = (int64_t)1 << 31, n = a->tokens;
-    const int64_t sizes[] = {a->hidden_size, a->n_heads, n, a->context_length};
+    const int64_t sizes[] = {a->hidden_size, a->n_heads, a->n_kv_heads, n, a->context_length};
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
         if (sizes[i] < 0 || sizes[i] >= most) return CLF_INVALID_ARGUMENT;
     if (a->context_length < n || (unsigned)a->weight_dtype >= CLF_DTYPE_COUNT) return CLF_INVALID_ARGUMENT;
-    clf_attention_bytes attention, cache;
-    clf_attention_memory_args shape = {.batch = 1,
-                                       .heads = a->n_heads,
-                                       .kv_heads = a->n_kv_heads,
-                                       .queries = n,
-                                       .keys = a->context_length,
-                                       .head_dim = a->head_dim,
-                                       .v_dim = v_dim,
-                                       .threads = a->threads};
+    const clf_config kv = {
+        .n_kv_heads = (int32_t)a->n_kv_heads, .head_dim = (int32_t)a->head_dim, .v_dim = (int32_t)v_dim};
+    clf_attention_bytes attention;
+    const clf_attention_memory_args shape = {.batch = 1,
+                                             .heads = a->n_heads,
+                                             .kv_heads = a->n_kv_heads,
+                                             .queries = n,
+                                             .keys = a->context_length,
+                                             .head_dim = a->head_dim,
+                                             .v_dim = v_dim,
+                                             .threads = a->threads};
     CLF_TRY(clf_attention_memory(&attention, &shape));
-    shape.queries = 0; /* the inputs are the keys and values */
-    shape.dtype = a->kv_dtype;
-    CLF_TRY(clf_attention_memory(&cache, &shape));
-    const int64_t q = a->n_heads * a->head_dim, kv = a->n_kv_heads * (a->head_dim + v_dim), o = a->n_heads * v_dim;
+    if (clf_kv_cache_check(&kv, a->kv_dtype, "attention", NULL) != CLF_OK) return CLF_INVALID_ARGUMENT;
+    const int64_t q = a->n_heads * a->head_dim, kv_width = a->n_kv_heads * (a->head_dim + v_dim),
+                  o = a->n_heads * v_dim;
     const bool codes = clf_dtype_is_block(a->weight_dtype);
     const int threads = a->threads ? a->threads : 1;
-    const uint64_t linear = larger(clf_estimate_linear(n, a->hidden_size, q + kv, false, codes, threads),
+    const uint64_t linear = larger(clf_estimate_linear(n, a->hidden_size, q + kv_width, false, codes, threads),
                                    clf_estimate_linear(n, o, a->hidden_size, false, codes, threads));
-    *out = (clf_attention_layer_bytes){.kv_cache = cache.inputs,
-                                       .activations = sizeof(float) * (uint64_t)(n * (q + kv + o)),
+    *out = (clf_attention_layer_bytes){.kv_cache = clf_kv_cache_key_bytes(&kv, a->kv_dtype, a->context_length) +
+                                                   clf_kv_cache_value_bytes(&kv, a->kv_dtype, a->context_length),
+                                       .activations = sizeof(float) * (uint64_t)(n * (q + kv_width + o)),
                                        .scratch = larger(linear, attention.flash_scratch),
                                        .naive_scratch = larger(linear, attention.naive_scratch)};
     return CLF_OK;

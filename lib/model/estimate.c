@@ -111,8 +111,7 @@ static clf_status estimate(clf_model_estimate *out, const clf_model_file *file, 
     CLF_CHECK(err, length > 0 && length <= INT32_MAX, CLF_INVALID_ARGUMENT,
               "estimate: context_length: expected 1 to %d, got %lld", INT32_MAX, (long long)length);
     CLF_CHECK(err, chunk > 0, CLF_INVALID_ARGUMENT, "estimate: chunk: expected 1 or more, got %lld", (long long)chunk);
-    CLF_CHECK(err, args->kv_dtype == CLF_F32 || args->kv_dtype == CLF_F16, CLF_INVALID_ARGUMENT,
-              "estimate: kv_dtype: expected f32 or f16, got %s", clf_dtype_name(args->kv_dtype));
+    CLF_TRY(clf_kv_cache_check(c, args->kv_dtype, "estimate", err));
     CLF_CHECK(err, args->compute == CLF_F32 || args->compute == CLF_F16 || args->compute == CLF_BF16,
               CLF_INVALID_ARGUMENT, "estimate: compute: expected f32, f16 or bf16, got %s",
               clf_dtype_name(args->compute));

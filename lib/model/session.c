@@ -18,8 +18,7 @@ static clf_status check_args(clf_session_args *a, clf_error *err) {
               "session: context_length: expected 1 to %d, got %lld", MAX_CONTEXT, (long long)a->context_length);
     CLF_CHECK(err, a->chunk >= 1, CLF_INVALID_ARGUMENT, "session: chunk: expected 1 or more, got %lld",
               (long long)a->chunk);
-    CLF_CHECK(err, a->kv_dtype == CLF_F32 || a->kv_dtype == CLF_F16, CLF_INVALID_ARGUMENT,
-              "session: kv_dtype: expected f32 or f16, got %s", clf_dtype_name(a->kv_dtype));
+    CLF_TRY(clf_kv_cache_check(&a->model->config, a->kv_dtype, "session", err));
     CLF_CHECK(err, a->compute == CLF_F32 || a->compute == CLF_F16 || a->compute == CLF_BF16, CLF_INVALID_ARGUMENT,
               "session: compute: expected f32, f16 or bf16, got %s", clf_dtype_name(a->compute));
     CLF_CHECK(err, a->keep >= 0 && (!a->keep || a->keep < a->context_length), CLF_INVALID_ARGUMENT,

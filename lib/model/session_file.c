@@ -126,7 +126,9 @@ static clf_status check_header(const clf_session *s, const header *h, uint64_t f
     CLF_CHECK(err, h->version == VERSION, CLF_BAD_FILE, "load: %s: expected version %d, got %u", path, VERSION,
               h->version);
     CLF_CHECK(err, h->fingerprint == s->model->fingerprint, CLF_BAD_FILE, "load: %s: a session of another model", path);
-    CLF_CHECK(err, h->dtype == CLF_F32 || h->dtype == CLF_F16, CLF_BAD_FILE, "load: %s: dtype %u", path, h->dtype);
+    CLF_CHECK(err,
+              h->dtype < CLF_DTYPE_COUNT && clf_kv_cache_check(&s->model->config, h->dtype, "load", NULL) == CLF_OK,
+              CLF_BAD_FILE, "load: %s: dtype %u", path, h->dtype);
     CLF_CHECK(err,
               h->rows >= 0 && h->evicted >= 0 && h->evicting >= 0 && h->keep >= 0 && h->evicting <= h->rows &&
                   h->evicted <= INT64_MAX - h->rows && h->has_logits <= 1 && h->last_id >= 0 &&

@@ -8,11 +8,13 @@
 #include "../core/checked.h"
 #include "check.h"
 
-/* Keys and values: floats or Q8_0; other blocks no table has. */
+#define KEY_BLOCKS (CLF_DTYPE_BIT(CLF_Q8_0) | CLF_DTYPE_BIT(CLF_Q4_0))
+
+/* Keys and values: floats, Q8_0 or Q4_0; other blocks no table has. */
 static clf_status check_keys(clf_context *ctx, const char *op, const char *name, const clf_tensor *t) {
-    const clf_status st = clf_check_tensor(ctx, op, name, t, CLF_DTYPES_FLOAT | CLF_DTYPE_BIT(CLF_Q8_0), 4, 4);
-    const bool blocks = t && t->magic == CLF_TENSOR_MAGIC && t->ctx == ctx && t->ndim == 4 && t->dtype != CLF_Q8_0 &&
-                        CLF_DTYPES_BLOCK >> t->dtype & 1;
+    const clf_status st = clf_check_tensor(ctx, op, name, t, CLF_DTYPES_FLOAT | KEY_BLOCKS, 4, 4);
+    const bool blocks = t && t->magic == CLF_TENSOR_MAGIC && t->ctx == ctx && t->ndim == 4 &&
+                        (CLF_DTYPES_BLOCK & ~KEY_BLOCKS) >> t->dtype & 1;
     return blocks ? CLF_UNSUPPORTED : st;
 }
 

@@ -59,6 +59,11 @@ VARIANTS = {
                                          rope_parameters=LONGROPE, tie_word_embeddings=False, sliding_window=9)),
     "qwen2-window":  ("Qwen2Config", dict(rope_parameters=DEFAULT(1e6), use_sliding_window=True, sliding_window=8,
                                           max_window_layers=1)),
+    # heads of whole blocks, for quantised caches
+    "llama-wide":    ("LlamaConfig", dict(rope_parameters=DEFAULT(10000.0), head_dim=32)),
+    "gemma2-wide":   ("Gemma2Config", dict(rope_parameters=DEFAULT(10000.0), head_dim=32, num_attention_heads=2,
+                                           num_key_value_heads=1, sliding_window=8, query_pre_attn_scalar=32,
+                                           attn_logit_softcapping=5.0, final_logit_softcapping=3.0)),
 }
 VARIANTS = {name: (cls, dict(hidden_size=32, intermediate_size=40) | extra) for name, (cls, extra) in VARIANTS.items()}
 

@@ -34,3 +34,5 @@ echo "Once upon a time" | $bin/clformer-tokenize --model tests/golden/tokenizers
 if [ -f build/lib/clformer-opencl.so ] && $bin/clformer-info | grep -q '^ *opencl:0'; then
     CLFORMER_CACHE_DIR=$(mktemp -d) $bin/clformer-tune --head-dim 64 --length 64 --most 1 | grep -q 'attention backward'
 fi
+$bin/clformer-perplexity --file examples/finetune.jsonl --context 64 --chunks 2 | grep -q '^perplexity'
+$bin/clformer-imatrix --file examples/finetune.jsonl --context 64 --chunks 2 --output "$work/imatrix.gguf"

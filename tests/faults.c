@@ -1,6 +1,6 @@
-/* faults.c: every allocation and every file call of loading, generating, saving and so on made to fail in turn, once
- * alone and once with all that follow, until a run passes untouched. Each time: an error with a message, nothing kept,
- * and the same handles work again. */
+/* faults.c: every allocation and every file call of loading, generating, saving, evaluating and so on made to fail in
+ * turn, once alone and once with all that follow, until a run passes untouched. Each time: an error with a message,
+ * nothing kept, and the same handles work again. */
 #define _GNU_SOURCE
 #include "model_case.h"
 
@@ -97,11 +97,40 @@ static clf_status go_on(run *r) {
     return st;
 }
 
+static clf_status judge(run *r) {
+    int32_t ids[24];
+    clf_evaluation e;
+    for (int i = 0; i < 24; i++) ids[i] = 300 + 7 * i;
+    return clf_evaluate(&e,
+                        &(clf_evaluate_args){.model = r->model, .base = r->model, .ids = ids, .n = 24, .context = 8});
+}
+static clf_status importance(run *r) { /* a file that is whole, or none */
+    int32_t ids[8];
+    char path[310];
+    clf_importance *m;
+    for (int i = 0; i < 8; i++) ids[i] = 300 + 7 * i;
+    snprintf(path, sizeof path, "%s.imatrix", r->saved);
+    clf_status st = clf_importance_create(&m, r->model, 8);
+    if (st == CLF_OK) st = clf_importance_add(m, ids, 8);
+    if (st == CLF_OK) st = clf_importance_save(m, path, "text");
+    clf_importance_destroy(m);
+    assert_int_equal(unlink(path) == 0, st == CLF_OK);
+    return st;
+}
+
 static const struct step {
     const char *name;
     clf_status (*call)(run *r);
-} steps[] = {{"load", load},    {"session", open_it}, {"generate", generate},         {"eval", evaluate},
-             {"fork", fork_it}, {"save", save},       {"load session", load_session}, {"go on", go_on}};
+} steps[] = {{"load", load},
+             {"session", open_it},
+             {"generate", generate},
+             {"eval", evaluate},
+             {"fork", fork_it},
+             {"save", save},
+             {"load session", load_session},
+             {"go on", go_on},
+             {"judge", judge},
+             {"importance", importance}};
 
 static void finish(run *r) {
     clf_sampler_destroy(r->sampler);

@@ -22,7 +22,8 @@ enum {
     KEY_CHECKPOINTING,
     KEY_FULL,
     KEY_QUANTIZE,
-    KEY_8BIT
+    KEY_8BIT,
+    KEY_SPARSITY
 };
 
 static const struct argp_option options[] = {
@@ -31,6 +32,7 @@ static const struct argp_option options[] = {
     {"op", 'o', "NAME", 0, "Time this op; repeatable (default: all, unless --model is given)", 0},
     {"dtype", KEY_DTYPE, "T", 0, "Activations of the ops, f32, f16 or bf16 (default f32)", 0},
     {"unfused", KEY_UNFUSED, "N", 0, "Time causal attention over N positions beside its unfused form", 0},
+    {"sparsity", KEY_SPARSITY, 0, 0, "Time a ternary matrix, dense and block-sparse, by what is empty of it", 0},
     {"model", 'm', "PATH", 0, "Time this GGUF file or Hugging Face folder", 0},
     {"prefill", KEY_PREFILL, "N", 0, "Tokens of the prompt (default 256)", 0},
     {"decode", KEY_DECODE, "N", 0, "Tokens decoded one by one (default 32)", 0},
@@ -88,6 +90,7 @@ static error_t parse(int key, char *text, struct argp_state *state) {
         break;
     case KEY_SECONDS: s->seconds = strtod(text, NULL); break;
     case KEY_UNFUSED: s->unfused = count(state, text); break;
+    case KEY_SPARSITY: s->sparsity = true; break;
     case KEY_ROOFS: s->ops = false; break;
     case KEY_NO_ROOFS: s->roofs = false; break;
     case KEY_JSON: s->json = text; break;
@@ -110,7 +113,7 @@ int main(int argc, char **argv) {
                         .kv_dtype = CLF_F16,
                         .train_tokens = 512};
     if (argp_parse(&argp, argc, argv, 0, 0, &s)) return 2;
-    if ((s.model || s.unfused || s.train) && !s.n_only) s.ops = false;
+    if ((s.model || s.unfused || s.train || s.sparsity) && !s.n_only) s.ops = false;
 
     clf_context *ctx;
     char message[512];
@@ -134,6 +137,7 @@ int main(int argc, char **argv) {
     if (s.model) ok &= bench_model(&s, ctx, &roofs, json);
     if (s.train) ok &= bench_train(&s, ctx, json);
     if (s.unfused) ok &= bench_unfused(&s, ctx, json);
+    if (s.sparsity) ok &= bench_sparsity(&s, ctx, json);
     if (s.ops) ok &= bench_ops(&s, ctx, &roofs, json);
     if (s.json && json_dump_file(json, s.json, JSON_INDENT(1) | JSON_REAL_PRECISION(6)) != 0) {
         fprintf(stderr, "%s: cannot be written\n", s.json);

@@ -20,6 +20,7 @@ typedef struct bench_settings {
     int dtype;         /* of ops; −1: each case's first */
     bool roofs, ops;   /* what to measure */
     int64_t unfused;   /* positions of attention beside its unfused form; 0: not measured */
+    bool sparsity;     /* ternary matrices by what is empty of them */
     const char *model; /* NULL: none */
     int64_t prefill, decode, context;
     clf_dtype kv_dtype;
@@ -67,6 +68,7 @@ const struct roof_isa *bench_isa(const char *backend);
 void bench_roof_again(clf_context *ctx, bench_roofs *roofs);
 bool bench_ops(const bench_settings *s, clf_context *ctx, bench_roofs *roofs, json_t *json);
 bool bench_unfused(const bench_settings *s, clf_context *ctx, json_t *json);
+bool bench_sparsity(const bench_settings *s, clf_context *ctx, json_t *json);
 bool bench_train(const bench_settings *s, clf_context *ctx, json_t *json);
 bool bench_model(const bench_settings *s, clf_context *ctx, const bench_roofs *roofs, json_t *json);
 

@@ -69,9 +69,12 @@ bool bench_train(const bench_settings *s, clf_context *ctx, json_t *json) {
     double median = 0, loss = 0;
     clf_status st = clf_estimate_trainer(&plan, &plan_args);
     if (st != CLF_OK) return fprintf(stderr, "%s\n", message), false;
-    st = clf_model_load(
-        &model,
-        &(clf_model_args){.path = s->train, .mmap = true, .contexts = &ctx, .n_contexts = 1, .quantize = s->quantize});
+    st = clf_model_load(&model, &(clf_model_args){.path = s->train,
+                                                  .mmap = true,
+                                                  .keep_layout = true,
+                                                  .contexts = &ctx,
+                                                  .n_contexts = 1,
+                                                  .quantize = s->quantize});
     if (st == CLF_OK) st = clf_model_get_info(model, &info);
     const clf_trainer_args args = trainer_args(s, model);
     if (st == CLF_OK) st = clf_trainer_create(&trainer, &args);

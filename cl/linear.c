@@ -108,6 +108,10 @@ static clf_status gated(clf_context *ctx, const clf_linear_args *args) {
 }
 
 clf_status clf_linear_opencl(clf_context *ctx, const clf_linear_args *args) {
+    for (int i = 0; i < CLF_LINEAR_MAX && args->weight[i]; i++)
+        CLF_CHECK(&ctx->error, !args->tile_rows[i] && !clf_dtype_is_interleaved(args->weight[i]->dtype),
+                  CLF_UNSUPPORTED, "linear: weight[%d]: %s is not supported by opencl", i,
+                  args->tile_rows[i] ? "block-sparse" : clf_dtype_name(args->weight[i]->dtype));
     if (args->glu != CLF_ACTIVATION_NONE) return gated(ctx, args);
     for (int i = 0; i < CLF_LINEAR_MAX && args->weight[i]; i++) {
         const clf_cl_product p = {.x = args->x,

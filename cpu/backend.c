@@ -7,6 +7,11 @@ const clf_backend CLF_PASTE(clf_backend, _, CLF_ISA) = {
     .abi = CLF_BACKEND_ABI,
     .name = "cpu-" CLF_ISA_NAME,
     .host = true,
+#if defined(__AVX512VNNI__) && defined(__AVX512VBMI__)
+    .ternary = CLF_T1,
+#else
+    .ternary = CLF_T2,
+#endif
     .open = clf_host_open,
     .close = clf_host_close,
     .alloc = clf_host_alloc,

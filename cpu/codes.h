@@ -17,13 +17,19 @@ typedef struct code_format {
     int bits;   /* of a code; 8: signed */
 } code_format;
 
+/* Ternary rows where they lie: those that weren't repacked as T2 or T1 (ternary.h). */
+INLINE bool code_is_ternary(clf_dtype dtype) {
+    return dtype == CLF_TQ1_0 || dtype == CLF_TQ2_0 || dtype == CLF_Q2_0;
+}
 INLINE bool code_has(clf_dtype dtype) {
-    return dtype == CLF_Q8_0 || dtype == CLF_Q4_0 || dtype == CLF_Q4_K || dtype == CLF_Q5_K || dtype == CLF_Q6_K;
+    return dtype == CLF_Q8_0 || dtype == CLF_Q4_0 || dtype == CLF_Q4_K || dtype == CLF_Q5_K || dtype == CLF_Q6_K ||
+           code_is_ternary(dtype);
 }
 
 INLINE code_format code_format_of(clf_dtype dtype) {
     if (dtype == CLF_Q8_0) return (code_format){.group = 32, .offset = I_SIGNED_OFFSET, .bits = 8};
     if (dtype == CLF_Q4_0) return (code_format){.group = 32, .offset = 8, .bits = 4};
+    if (code_is_ternary(dtype)) return (code_format){.group = 32, .offset = 1, .bits = 2};
     if (dtype == CLF_Q6_K) return (code_format){.group = 16, .offset = 32, .bits = 6};
     return (code_format){.group = 32, .min = true, .bits = dtype == CLF_Q4_K ? 4 : 5};
 }
@@ -104,6 +110,36 @@ INLINE void code_q6_k(const uint8_t *p, int64_t n, uint8_t *code, float *scale) 
     }
 }
 
+/* The digits of base-3 fractions of 243: tripling brings up the next. */
+INLINE void code_digits(const uint8_t *p, int n, int digits, uint8_t *code) {
+    for (int t = 0, power = 1; t < digits; t++, power *= 3)
+        for (int j = 0; j < n; j++) code[t * n + j] = (uint8_t)((uint8_t)(p[j] * power) * 3 >> 8);
+}
+
+INLINE void code_tq1_0(const uint8_t *p, int64_t n, uint8_t *code, float *scale) {
+    for (int64_t b = 0; b < n / 256; b++, p += 54, code += 256) {
+        code_digits(p, 32, 5, code);
+        code_digits(p + 32, 16, 5, code + 160);
+        code_digits(p + 48, 4, 4, code + 240);
+        for (int j = 0; j < 8; j++) scale[8 * b + j] = code_half(p + 52);
+    }
+}
+
+INLINE void code_tq2_0(const uint8_t *p, int64_t n, uint8_t *code, float *scale) {
+    for (int64_t b = 0; b < n / 256; b++, p += 66, code += 256) {
+        for (int g = 0; g < 8; g++)
+            for (int j = 0; j < 32; j++) code[32 * g + j] = p[g / 4 * 32 + j] >> g % 4 * 2 & 3;
+        for (int j = 0; j < 8; j++) scale[8 * b + j] = code_half(p + 64);
+    }
+}
+
+INLINE void code_q2_0(const uint8_t *p, int64_t n, uint8_t *code, float *scale) {
+    for (int64_t b = 0; b < n / 64; b++, p += 18, code += 64) {
+        for (int j = 0; j < 64; j++) code[j] = p[2 + j / 4] >> j % 4 * 2 & 3;
+        scale[2 * b] = scale[2 * b + 1] = code_half(p);
+    }
+}
+
 /* n codes of a row from `row` on, n whole blocks. scale [n / group], min [n / 32] (only where the format has it). */
 INLINE void code_row(clf_dtype dtype, const void *row, int64_t n, uint8_t *code, float *scale, float *min) {
     switch (dtype) {
@@ -111,6 +147,9 @@ INLINE void code_row(clf_dtype dtype, const void *row, int64_t n, uint8_t *code,
     case CLF_Q4_0: code_q4_0(row, n, code, scale); break;
     case CLF_Q4_K: code_q45_k(row, n, code, scale, min, false); break;
     case CLF_Q5_K: code_q45_k(row, n, code, scale, min, true); break;
+    case CLF_TQ1_0: code_tq1_0(row, n, code, scale); break;
+    case CLF_TQ2_0: code_tq2_0(row, n, code, scale); break;
+    case CLF_Q2_0: code_q2_0(row, n, code, scale); break;
     default: code_q6_k(row, n, code, scale);
     }
 }

@@ -3,6 +3,7 @@
  * in between. What can't be encoded ends a thread's share; the first such place is reported. */
 #include <limits.h>
 
+#include "convert_ternary.h"
 #include "decode.h"
 #include "encode.h"
 
@@ -103,6 +104,8 @@ static clf_status check_importance(clf_context *ctx, const clf_tensor *t) {
 
 clf_status CPU_FN(convert)(clf_context *ctx, const clf_convert_args *a) {
     const clf_tensor *x = a->x, *out = a->out;
+    if (clf_dtype_is_interleaved(x->dtype) || clf_dtype_is_interleaved(out->dtype))
+        return cpu_convert_ternary(ctx, x, out);
     if (a->importance) CLF_TRY(check_importance(ctx, a->importance));
     CLF_CHECK(&ctx->error, !a->importance, CLF_UNSUPPORTED, "convert: importance: no format weighs by it yet");
     const float *const importance = a->importance ? clf_data(a->importance) : NULL;

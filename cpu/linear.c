@@ -2,12 +2,14 @@
  *
  * Two ways, by the rows of x. Up to DOT_ROWS: dot products against each row of the weights where they lie
  * (linear_dot.h), bound by reading the weights. More: tiles over packed x (linear_gemm.h), bound by arithmetic. In
- * both, Q8_0, Q4_0, Q4_K, Q5_K and Q6_K meet x rounded to int8 unless CLF_LINEAR_EXACT is asked; all else is float.
- * Threads take even shares of the weights' rows, fixed by their number; bias, gate and residual are applied while a
- * row's results are in cache. */
+ * both, Q8_0, Q4_0, Q4_K, Q5_K, Q6_K and ternary rows meet x rounded to int8 unless CLF_LINEAR_EXACT is asked, and so
+ * do T2 and T1, whose rows are interleaved and which have kernels of their own for both (linear_ternary.h); all else is
+ * float. Threads take even shares of the weights' rows, fixed by their number; bias, gate and residual are applied
+ * while a row's results are in cache. */
 #include "activation.h"
 #include "linear_dot.h"
 #include "linear_gemm.h"
+#include "linear_sparse.h"
 
 enum {
     DOT_ROWS = 8,
@@ -20,8 +22,12 @@ typedef struct job {
     int n_products, n_outs;
     product p[CLF_LINEAR_MAX];
     int64_t rows, k;
-    bool floats, codes; /* what forms of x the products need */
+    bool floats, codes, ternary, sparse; /* what forms of x the products need */
     int threads;
+    ternary_x ternary_x; /* of all rows, or of those packed */
+    sparse_x sparse_x;   /* so too */
+    bool lists;          /* a product has lists of tiles, which are to be checked */
+    bool *bad;           /* one of them isn't right */
     /* dot */
     int64_t k_padded;
     dot_x x[DOT_ROWS];
@@ -70,22 +76,50 @@ static void read_x(const clf_tensor *x, int64_t m, int64_t k, int64_t padded, fl
     for (i = k; i < padded; i++) out[i] = 0;
 }
 
+/* Rows [*begin, *end) of n for thread t: whole panels where rows are interleaved, else whole `unit`s. */
+static void share(const job *j, int64_t n, int64_t unit, int t, int n_threads, int64_t *begin, int64_t *end) {
+    if (j->ternary || j->lists) unit = T_ROWS;
+    cpu_share((n + unit - 1) / unit, t, n_threads, begin, end);
+    *begin *= unit;
+    *end = *end * unit < n ? *end * unit : n;
+}
+
+/* Checks this thread's rows of tiles. To be followed by a barrier. */
+static void check_lists(const job *j, int t, int n_threads) {
+    for (int i = 0; j->lists && i < j->n_products; i++) {
+        int64_t begin, end;
+        share(j, j->p[i].n, 1, t, n_threads, &begin, &end);
+        if (j->p[i].tile_rows && !sparse_valid(&j->p[i], begin / T_ROWS, end / T_ROWS)) {
+#pragma omp atomic write
+            *j->bad = true;
+        }
+    }
+}
+
 static void run_dot(const job *j) {
 #pragma omp parallel num_threads(j->threads)
     {
         const int t = omp_get_thread_num(), n_threads = omp_get_num_threads();
         int64_t begin, end;
+        check_lists(j, t, n_threads);
         cpu_share(j->rows, t, n_threads, &begin, &end);
         for (int64_t m = begin; m < end; m++) {
             float *f = j->x[m].f;
             read_x(j->args->x, m, j->k, j->k_padded, f);
             if (j->codes) quantize_row(f, j->k, j->x[m].q);
+            if (j->ternary) ternary_quantize(f, j->k, m, &j->ternary_x);
+            if (j->sparse) sparse_quantize(f, j->k, m, &j->sparse_x);
         }
 #pragma omp barrier
-        for (int i = 0; i < j->n_products; i++) {
+        for (int i = 0; i < j->n_products && !*j->bad; i++) {
             const product *p = &j->p[i];
-            cpu_share(p->n, t, n_threads, &begin, &end);
-            dot_product(p, j->x, j->rows, begin, end, j->y[i], p->n);
+            share(j, p->n, 1, t, n_threads, &begin, &end);
+            if (p->sparse)
+                sparse_block(p, &j->sparse_x, j->rows, begin, end - begin, j->y[i] + begin, p->n);
+            else if (p->ternary)
+                ternary_few(p, &j->ternary_x, j->rows, begin, end, j->y[i], p->n);
+            else
+                dot_product(p, j->x, j->rows, begin, end, j->y[i], p->n);
             if (i + 1 == j->n_products || !j->args->glu)
                 for (int64_t m = 0; m < j->rows; m++) {
                     const int64_t at = m * p->n + begin;
@@ -113,6 +147,10 @@ static void pack(const job *j, int64_t m0, int64_t rows, int t, int n_threads) {
         }
         if (j->floats) pack_float(lane, panels, panel, j->k, j->packed);
         if (j->codes) pack_codes(lane, panels, panel, j->k, j->packed_codes);
+        for (int64_t i = 0; i < VL && lane[i]; i++) {
+            if (j->ternary) ternary_quantize(lane[i], j->k, panel * VL + i, &j->ternary_x);
+            if (j->sparse) sparse_quantize(lane[i], j->k, panel * VL + i, &j->sparse_x);
+        }
     }
 }
 
@@ -124,20 +162,29 @@ static void run_block(const job *j, int first, int last, int64_t m0, int64_t row
         float *to = c + (i - first) * plane;
         if (j->k == 0)
             memset(to, 0, (size_t)plane * sizeof *to);
+        else if (j->p[i].sparse)
+            sparse_block(&j->p[i], &j->sparse_x, rows, row, count, to, BLOCK_R);
+        else if (j->p[i].ternary)
+            ternary_block(&j->p[i], &j->ternary_x, rows, row, count, to, BLOCK_R);
         else if (j->p[i].codes)
             block_codes(&j->p[i], j->packed_codes, panels, row, count, to);
         else
             block_float(&j->p[i], j->packed, panels, row, count, to);
     }
-    float y[2][VL][BLOCK_R]; /* VL rows of x at a time, transposed */
+    float y[2][VL][BLOCK_R]; /* VL rows of x at a time, transposed; kernels of ternary weights give them so */
     for (int64_t m = 0; m < rows; m += VL) {
-        for (int i = 0; i <= last - first; i++)
-            for (int64_t r = 0; r < count; r++) {
+        const float *of[2] = {y[0][0], y[1][0]};
+        for (int i = 0; i <= last - first; i++) {
+            const bool so = j->p[first + i].ternary || j->p[first + i].sparse;
+            if (so) of[i] = c + i * plane + m * BLOCK_R;
+            for (int64_t r = 0; r < count && !so; r++) {
                 const float *from = c + i * plane + r * panels * VL + m;
                 for (int lane = 0; lane < VL; lane++) y[i][lane][r] = from[lane];
             }
+        }
         for (int lane = 0; lane < VL && m + lane < rows; lane++)
-            finish(j, first, m0 + m + lane, row, count, y[0][lane], last > first ? y[1][lane] : NULL);
+            finish(j, first, m0 + m + lane, row, count, of[0] + lane * BLOCK_R,
+                   last > first ? of[1] + lane * BLOCK_R : NULL);
     }
 }
 
@@ -147,16 +194,15 @@ static void run_gemm(const job *j) {
     {
         const int t = omp_get_thread_num(), n_threads = omp_get_num_threads();
         float *c = j->c + t * (gated ? 2 : 1) * BLOCK_R * j->block_m;
+        check_lists(j, t, n_threads);
         for (int64_t m0 = 0; m0 < j->rows; m0 += j->block_m) {
             const int64_t rows = j->rows - m0 < j->block_m ? j->rows - m0 : j->block_m;
             pack(j, m0, rows, t, n_threads);
 #pragma omp barrier
-            for (int i = 0; i < j->n_outs; i++) {
+            for (int i = 0; i < j->n_outs && !*j->bad; i++) {
                 const int64_t n = j->p[i].n;
                 int64_t begin, end;
-                cpu_share((n + TILE_R - 1) / TILE_R, t, n_threads, &begin, &end);
-                begin *= TILE_R;
-                end = end * TILE_R < n ? end * TILE_R : n;
+                share(j, n, TILE_R, t, n_threads, &begin, &end);
                 for (int64_t row = begin; row < end; row += BLOCK_R)
                     run_block(j, i, gated ? 1 : i, m0, rows, row, end - row < BLOCK_R ? end - row : BLOCK_R, c);
             }
@@ -172,8 +218,22 @@ static void *carve(char *base, size_t *used, size_t bytes) {
     return p;
 }
 
+/* Room for `rows` rows of x for T2 and T1, and for tiles. */
+static void plan_ternary(job *j, int64_t rows, char *base, size_t *used) {
+    const size_t blocks = j->ternary ? (size_t)(rows * (j->k / T_BLOCK)) : 0;
+    j->ternary_x.rows = j->sparse_x.rows = rows;
+    j->ternary_x.q = carve(base, used, blocks * T_BLOCK);
+    j->ternary_x.d = carve(base, used, blocks * sizeof(float));
+    j->ternary_x.bias = carve(base, used, blocks * sizeof(int32_t));
+    if (!j->sparse) return;
+    j->sparse_x.q = carve(base, used, (size_t)(rows * j->k));
+    j->sparse_x.sum = carve(base, used, (size_t)(rows * (j->k / 16)) * sizeof(int16_t));
+    j->sparse_x.d = carve(base, used, (size_t)rows * sizeof(float));
+}
+
 static size_t plan_dot(job *j, char *base) {
     size_t used = 0;
+    plan_ternary(j, j->rows, base, &used);
     j->k_padded = (j->k + VL - 1) / VL * VL;
     float *f = carve(base, &used, (size_t)(j->rows * j->k_padded) * sizeof *f);
     for (int64_t m = 0; m < j->rows; m++) {
@@ -196,6 +256,7 @@ static size_t plan_gemm(job *j, char *base) {
     j->block_m = ((j->rows + blocks - 1) / blocks + VL - 1) / VL * VL;
     const size_t values = (size_t)(j->block_m * j->k), threads = (size_t)j->threads;
     const size_t planes = j->args->glu == CLF_ACTIVATION_NONE ? 1 : 2;
+    plan_ternary(j, j->block_m, base, &used);
     if (j->floats) j->packed = carve(base, &used, values * sizeof(float));
     if (j->codes) j->packed_codes = carve(base, &used, values / (QX * VL) * sizeof(code_panel));
     j->pack_rows = carve(base, &used, threads * VL * (size_t)j->k * sizeof(float));
@@ -203,21 +264,43 @@ static size_t plan_gemm(job *j, char *base) {
     return used;
 }
 
+/* Product i; returns the bytes of its weights. */
+static int64_t describe(product *p, const clf_linear_args *args, int i, int64_t k) {
+    const clf_tensor *w = args->weight[i];
+    const bool fast = args->precision == CLF_LINEAR_FAST;
+    if (args->tile_rows[i]) {
+        *p = (product){.data = clf_data(w),
+                       .dtype = CLF_T2,
+                       .n = clf_last(args->row_scale[i]),
+                       .k = k,
+                       .tile_rows = clf_data(args->tile_rows[i]),
+                       .tile_columns = clf_data(args->tile_columns[i]),
+                       .row_scale = clf_data(args->row_scale[i]),
+                       .tiles = clf_last(w) / T_WORD,
+                       .sparse = fast && k <= SPARSE_MOST_K};
+        return p->tiles * T_WORD;
+    }
+    *p = (product){.data = clf_data(w),
+                   .row_bytes = clf_dtype_bytes(w->dtype, w->stride[0]),
+                   .dtype = w->dtype,
+                   .n = w->shape[0],
+                   .k = k,
+                   .codes = fast && code_has(w->dtype),
+                   .ternary = fast && clf_dtype_is_interleaved(w->dtype)};
+    return (int64_t)clf_dtype_bytes(w->dtype, p->n * p->k);
+}
+
 clf_status CPU_FN(linear)(clf_context *ctx, const clf_linear_args *args) {
-    job j = {.args = args, .rows = 1, .k = clf_last(args->x)};
+    bool bad = false;
+    job j = {.args = args, .rows = 1, .k = clf_last(args->x), .bad = &bad};
     for (int i = 0; i + 1 < args->x->ndim; i++) j.rows *= args->x->shape[i];
     int64_t bytes = 0, n = 0;
     for (; j.n_products < CLF_LINEAR_MAX && args->weight[j.n_products]; j.n_products++) {
-        const clf_tensor *w = args->weight[j.n_products];
-        product *p = &j.p[j.n_products];
-        *p = (product){.data = clf_data(w),
-                       .row_bytes = clf_dtype_bytes(w->dtype, w->stride[0]),
-                       .dtype = w->dtype,
-                       .n = w->shape[0],
-                       .k = j.k,
-                       .codes = args->precision == CLF_LINEAR_FAST && code_has(w->dtype)};
-        *(p->codes ? &j.codes : &j.floats) = true;
-        bytes += (int64_t)clf_dtype_bytes(w->dtype, p->n * p->k);
+        const int64_t weight_bytes = describe(&j.p[j.n_products], args, j.n_products, j.k);
+        const product *p = &j.p[j.n_products];
+        *(p->sparse ? &j.sparse : p->ternary ? &j.ternary : p->codes ? &j.codes : &j.floats) = true;
+        j.lists |= p->tile_rows != NULL;
+        bytes += weight_bytes;
         if (p->n > n) n = p->n;
     }
     j.n_outs = args->glu == CLF_ACTIVATION_NONE ? j.n_products : 1;
@@ -234,5 +317,9 @@ clf_status CPU_FN(linear)(clf_context *ctx, const clf_linear_args *args) {
         run_gemm(&j);
     }
     clf_buffer_release(scratch);
+    CLF_CHECK(
+        &ctx->error, !bad, CLF_INVALID_ARGUMENT,
+        "linear: tile_rows or tile_columns: expected ascending rows up to the number of tiles, columns below %lld",
+        (long long)(j.k / 16));
     return CLF_OK;
 }

@@ -99,6 +99,32 @@ INLINE float dot_codes(const product *p, int64_t row, const quantized_row *x) {
     }
     return total;
 }
+#else
+/* Ternary rows against int8 x, a step of 32 values at a time. */
+INLINE float dot_ternary_rows(const product *p, int64_t row, const quantized_row *x) {
+    uint8_t code[CHUNK];
+    float scale[CHUNK / 16];
+    __m256 sum = _mm256_setzero_ps();
+    for (int64_t k = 0; k < p->k; k += CHUNK) {
+        const int count = p->k - k < CHUNK ? (int)(p->k - k) : CHUNK;
+        const char *from = product_row(p, row) + clf_dtype_bytes(p->dtype, k);
+        __builtin_prefetch(from + PREFETCH);
+        code_row(p->dtype, from, count, code, scale, NULL);
+        for (int b = 0; b < count / 32; b++) {
+            const __m256i codes = _mm256_loadu_si256((const __m256i *)(code + 32 * b));
+            const __m256i q = _mm256_loadu_si256((const __m256i *)(x->q + k + 32 * b));
+            const __m256i dot = _mm256_madd_epi16(_mm256_maddubs_epi16(codes, q), _mm256_set1_epi16(1));
+            const int16_t *s = x->sum + k / 16 + 2 * b;
+            const __m256i bias = _mm256_zextsi128_si256(_mm_cvtsi32_si128(-s[0] - s[1]));
+            const __m256 d = _mm256_set1_ps(scale[b] * x->d[k / 32 + b]);
+            sum = _mm256_fmadd_ps(_mm256_cvtepi32_ps(_mm256_add_epi32(dot, bias)), d, sum);
+        }
+    }
+    float lanes[8], total = 0;
+    _mm256_storeu_ps(lanes, sum);
+    for (int i = 0; i < 8; i++) total += lanes[i];
+    return total;
+}
 #endif
 
 INLINE void dot_rows(const product *p, const int64_t *row, const dot_x *x, float *out, const int S) {
@@ -114,6 +140,8 @@ INLINE void dot_rows(const product *p, const int64_t *row, const dot_x *x, float
     else if (!p->codes)
         for (int s = 0; s < S; s++) out[s] = dot_decoded(p, row[s], x->f);
 #if defined(__AVX2__)
+    else if (code_is_ternary(p->dtype))
+        for (int s = 0; s < S; s++) out[s] = dot_ternary_rows(p, row[s], &x->q);
     else if (p->dtype == CLF_Q8_0)
         dot_q8_0(w, &x->q, p->k, out, S);
     else if (p->dtype == CLF_Q4_0)

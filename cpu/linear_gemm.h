@@ -214,6 +214,9 @@ static void block_codes(const product *p, const code_panel *x, int64_t panels, i
     case CLF_Q4_0: block_codes_as(p, CLF_Q4_0, x, panels, row, rows, c); break;
     case CLF_Q4_K: block_codes_as(p, CLF_Q4_K, x, panels, row, rows, c); break;
     case CLF_Q5_K: block_codes_as(p, CLF_Q5_K, x, panels, row, rows, c); break;
+    case CLF_TQ1_0: block_codes_as(p, CLF_TQ1_0, x, panels, row, rows, c); break;
+    case CLF_TQ2_0: block_codes_as(p, CLF_TQ2_0, x, panels, row, rows, c); break;
+    case CLF_Q2_0: block_codes_as(p, CLF_Q2_0, x, panels, row, rows, c); break;
     default: block_codes_as(p, CLF_Q6_K, x, panels, row, rows, c);
     }
 }

@@ -4,6 +4,9 @@
  *     i_dot_s8(acc, w, x): the same for signed w to which I_SIGNED_OFFSET was added (128 where the instruction wants
  *                          unsigned bytes; the caller subtracts 128·Σx)
  *
+ *     i_and(a, b), i_right(a, n): bits; a shifted right by n < 8, when bits from a neighbouring byte are masked off
+ * after
+ *
  * AVX-512 VNNI has it as one instruction; AVX2 and AVX-512 take pairs through int16, which 2·127·127 fits. There,
  * several steps of small codes can be summed in int16 before they are widened:
  *
@@ -30,6 +33,12 @@ INLINE vi i_set1(int32_t a) {
 }
 INLINE vi i_add(vi a, vi b) {
     return _mm512_add_epi32(a, b);
+}
+INLINE vi i_and(vi a, vi b) {
+    return _mm512_and_si512(a, b);
+}
+INLINE vi i_right(vi a, int n) {
+    return _mm512_srli_epi16(a, (unsigned)n);
 }
 INLINE vi i_mul(vi a, vi b) {
     return _mm512_mullo_epi32(a, b);
@@ -65,6 +74,12 @@ INLINE vi i_set1(int32_t a) {
 INLINE vi i_add(vi a, vi b) {
     return _mm256_add_epi32(a, b);
 }
+INLINE vi i_and(vi a, vi b) {
+    return _mm256_and_si256(a, b);
+}
+INLINE vi i_right(vi a, int n) {
+    return _mm256_srli_epi16(a, n);
+}
 INLINE vi i_mul(vi a, vi b) {
     return _mm256_mullo_epi32(a, b);
 }
@@ -89,6 +104,12 @@ INLINE vi i_set1(int32_t a) {
 }
 INLINE vi i_add(vi a, vi b) {
     return vaddq_s32(a, b);
+}
+INLINE vi i_and(vi a, vi b) {
+    return vandq_s32(a, b);
+}
+INLINE vi i_right(vi a, int n) {
+    return vshlq_s32(a, vdupq_n_s32(-n));
 }
 INLINE vi i_mul(vi a, vi b) {
     return vmulq_s32(a, b);
@@ -118,6 +139,12 @@ INLINE vi i_set1(int32_t a) {
 INLINE vi i_add(vi a, vi b) {
     return a + b;
 }
+INLINE vi i_and(vi a, vi b) {
+    return a & b;
+}
+INLINE vi i_right(vi a, int n) {
+    return a >> n;
+}
 INLINE vi i_mul(vi a, vi b) {
     return a * b;
 }
@@ -137,7 +164,7 @@ INLINE vi i_dot_u7(vi acc, vi w, vi x) {
 
 #if defined(__AVX2__) && !defined(__AVX512VNNI__)
 INLINE int i_short_steps(int bits) { /* 2·steps·(2^bits − 1)·127 < 2^15 */
-    return bits == 4 ? 8 : bits == 5 ? 4 : bits == 6 ? 2 : 0;
+    return bits <= 4 ? 8 : bits == 5 ? 4 : bits == 6 ? 2 : 0;
 }
 #if defined(__AVX512F__)
 INLINE vi i_short(vi w, vi x) {

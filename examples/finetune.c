@@ -78,6 +78,7 @@ static int load_model(run *r) {
                                      .error_size = sizeof message};
     if (clf_context_create(&r->ctx, &device) != CLF_OK) return fail(r, "device", "%s", message);
     clf_model_args args = {.path = r->o.model,
+                           .keep_layout = true,
                            .mmap = true,
                            .contexts = &r->ctx,
                            .n_contexts = 1,

@@ -91,7 +91,7 @@ int main(int argc, char **argv) {
     need(clf_context_create(&ctx, &(clf_context_args){.error = message, .error_size = sizeof message}), message);
 
     clf_model *model;
-    clf_model_args model_args = {.mmap = true, .contexts = &ctx, .n_contexts = 1};
+    clf_model_args model_args = {.mmap = true, .keep_layout = true, .contexts = &ctx, .n_contexts = 1};
     if (words[1])
         model_args.path = words[1];
     else

@@ -48,8 +48,12 @@ static int fail(const char *what, const char *why) {
 
 static int run(const options *o, clf_context *ctx) {
     clf_model *model;
-    const clf_model_args args = {
-        .path = o->path[0], .adapter = o->path[1], .mmap = true, .contexts = &ctx, .n_contexts = 1};
+    const clf_model_args args = {.keep_layout = true,
+                                 .path = o->path[0],
+                                 .adapter = o->path[1],
+                                 .mmap = true,
+                                 .contexts = &ctx,
+                                 .n_contexts = 1};
     if (clf_model_load(&model, &args) != CLF_OK) return fail(o->path[0], clf_error_message(ctx));
     const clf_status st =
         o->alone ? clf_model_save_adapter(model, &(clf_adapter_save_args){.path = o->path[2],

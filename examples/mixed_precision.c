@@ -63,7 +63,8 @@ static outcome run(const precision *p, const char *data_path, const char *model_
     clf_trainer *trainer;
     outcome out = {0};
     need(clf_context_create(&ctx, &(clf_context_args){.error = message, .error_size = sizeof message}), message);
-    clf_model_args model_args = {.path = model_path, .mmap = true, .contexts = &ctx, .n_contexts = 1};
+    clf_model_args model_args = {
+        .path = model_path, .mmap = true, .keep_layout = true, .contexts = &ctx, .n_contexts = 1};
     if (!model_path) model_args.data = clf_default_model, model_args.data_size = clf_default_model_size();
     need(clf_model_load(&model, &model_args), clf_error_message(ctx));
     const clf_dataset_args data = {.path = data_path,

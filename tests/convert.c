@@ -79,12 +79,14 @@ static bool make(op_run *run) {
     const clf_dtype d = run->dtype, out = outs[run->variant % OUTS];
     const int values = clf_dtype_block_values(d), f = v->features;
     if (values > 1 && (f || !v->ndim)) return false;
+    if (op_interleaved(d) && (v->ndim != 2 || out == CLF_I32 || run->variant / OUTS == SHAPES - 1)) return false;
     if (f & HALVES && d != CLF_F16 && d != CLF_BF16) return false;
     if (f & TURNS && (d != CLF_F32 || (out != CLF_F16 && out != CLF_BF16))) return false;
     if (f & (PATTERNS | INTEGERS) && d != CLF_F32 && d != CLF_F16 && d != CLF_BF16) return false;
     int64_t shape[4], stored[4];
     memcpy(shape, v->shape, sizeof shape);
     if (v->ndim) shape[v->ndim - 1] *= values;
+    if (op_interleaved(d)) shape[0] *= 16;
     memcpy(stored, shape, sizeof stored);
     if (f & TRANSPOSED) stored[0] = shape[v->ndim - 1], stored[v->ndim - 1] = shape[0];
     snprintf(run->text, sizeof run->text, "%s to %s", v->text, clf_dtype_name(out));
@@ -142,6 +144,10 @@ static void reference(op_run *run) {
     }
 }
 
+static const char *lacks(const op_run *run, const char *backend) {
+    return op_interleaved(run->dtype) && !strncmp(backend, "opencl", 6) ? "t2 and t1" : NULL;
+}
+
 static double flops(const op_run *run) {
     return (double)op_elements(&run->t[0]);
 }
@@ -184,6 +190,7 @@ int main(int argc, char **argv) {
                               .reference = reference,
                               .flops = flops,
                               .bytes = op_traffic,
+                              .lacks = lacks,
                               .rejects = rejects};
     return op_main(argc, argv, &c);
 }

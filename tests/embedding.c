@@ -236,7 +236,7 @@ int main(int argc, char **argv) {
                               .variants = OUTS * SHAPES,
                               .bench_variants = OUTS * BENCH,
                               .dtypes = 1u << CLF_F32 | 1u << CLF_F16 | 1u << CLF_BF16 |
-                                        (((1u << CLF_DTYPE_COUNT) - 1) & (~0u << CLF_Q4_0)),
+                                        (((1u << CLF_T2) - 1) & (~0u << CLF_Q4_0)),
                               .make = make,
                               .call = call,
                               .reference = reference,

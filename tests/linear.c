@@ -25,10 +25,13 @@ enum {
     REPEAT = 2048, /* x the same along its first dimension */
     ANY_X = 4096,  /* x isn't made for rounding: only where nothing rounds */
     SCALE = 8192,
-    D_X = 16384,       /* backward: d_x alone, x isn't passed */
-    D_WEIGHT = 32768,  /* d_weight and d_bias alone, the weights aren't passed */
-    FORWARD = 1 << 16, /* no backward */
-    BACKWARD = 1 << 17 /* no forward */
+    D_X = 16384,        /* backward: d_x alone, x isn't passed */
+    D_WEIGHT = 32768,   /* d_weight and d_bias alone, the weights aren't passed */
+    FORWARD = 1 << 16,  /* no backward */
+    BACKWARD = 1 << 17, /* no forward */
+    FULL = 1 << 19,     /* of block-sparse weights: every tile is there */
+    EMPTY = 1 << 20,    /* or none */
+    EXTREME = 1 << 18   /* T2 and T1: the largest sums that codes and int8 activations make */
 };
 
 typedef struct variant {
@@ -95,6 +98,49 @@ static const variant fixed[] = {
     {2, {12}, 70, 150, CLF_F32, REPEAT | BIAS | BACKWARD},
 };
 
+/* T2 and T1, whose rows are interleaved, in these; `dtype` is theirs. */
+static const variant interleaved[] = {
+    {1, {0}, 16, 256, CLF_F32, 0},
+    {2, {0}, 16, 256, CLF_F32, 0},
+    {2, {3}, 16, 0, CLF_F32, BIAS},
+    {2, {12}, 16, 0, CLF_F32, 0},
+    {2, {1}, 112, 768, CLF_F32, BIAS},
+    {2, {2}, 48, 512, CLF_F32, RESIDUAL},
+    {2, {7}, 208, 512, CLF_F32, SILU | BIAS_F32},
+    {3, {2, 4}, 64, 1024, CLF_F32, THREE},
+    {2, {37}, 32, 2304, CLF_F32, THREE | BIAS | OUT_F32},
+    {2, {70}, 240, 512, CLF_F32, TANH | OVER_RESIDUAL},
+    {2, {300}, 80, 256, CLF_F32, SCALE},
+    {2, {40}, 96, 768, CLF_F32, TWO | SCALE},
+    {2, {1}, 16, 16384, CLF_F32, EXTREME},
+    {2, {3}, 32, 16384, CLF_F32, EXTREME},
+    {2, {11}, 48, 16384, CLF_F32, EXTREME},
+    {2, {3}, 32, 512, CLF_F32, EXACT | ANY_X},
+    {2, {18}, 32, 512, CLF_F32, EXACT | ANY_X | SILU},
+};
+static const clf_dtype interleaved_dtypes[] = {CLF_T2, CLF_T1};
+
+/* Block-sparse ones: `dtype` is that of their words. */
+static const variant tiled[] = {
+    {1, {0}, 16, 16, CLF_U8, FULL},
+    {2, {0}, 32, 64, CLF_U8, 0},
+    {2, {2}, 32, 64, CLF_U8, EMPTY | BIAS},
+    {2, {3}, 16, 0, CLF_U8, 0},
+    {2, {1}, 112, 784, CLF_U8, BIAS},
+    {2, {2}, 48, 272, CLF_U8, RESIDUAL | FULL},
+    {2, {7}, 208, 512, CLF_U8, SILU | BIAS_F32},
+    {3, {2, 4}, 64, 1024, CLF_U8, THREE},
+    {2, {37}, 32, 2304, CLF_U8, THREE | BIAS | OUT_F32},
+    {2, {70}, 240, 512, CLF_U8, TANH | OVER_RESIDUAL},
+    {2, {300}, 80, 256, CLF_U8, SCALE},
+    {2, {12}, 16, 0, CLF_U8, 0},
+    {2, {1}, 16, 16384, CLF_U8, EXTREME | FULL},
+    {2, {3}, 32, 16384, CLF_U8, EXTREME | FULL},
+    {2, {11}, 48, 16384, CLF_U8, EXTREME | FULL},
+    {2, {3}, 32, 528, CLF_U8, EXACT | ANY_X},
+    {2, {18}, 32, 512, CLF_U8, EXACT | ANY_X | SILU},
+};
+
 /* Each weight dtype in these shapes; k is two blocks, odd for AVX-512 where blocks are 32. */
 static const variant each[] = {
     {2, {1}, 11, 0, CLF_F32, BIAS_F32},
@@ -131,7 +177,8 @@ static const variant bench_f32[] = {
     {2, {512}, 5632, 2048, CLF_F32, D_X},
     {2, {512}, 5632, 2048, CLF_F32, D_WEIGHT | BACKWARD},
 };
-static const clf_dtype bench_dtypes[] = {CLF_F16, CLF_BF16, CLF_Q8_0, CLF_Q4_0, CLF_Q4_K, CLF_Q6_K};
+static const clf_dtype bench_dtypes[] = {CLF_F16,  CLF_BF16,  CLF_Q8_0,  CLF_Q4_0, CLF_Q4_K,
+                                         CLF_Q6_K, CLF_TQ2_0, CLF_TQ1_0, CLF_T2,   CLF_T1};
 
 static const clf_dtype dtypes[] = {CLF_F32,   CLF_F16,    CLF_BF16,   CLF_Q4_0,  CLF_Q4_1,  CLF_Q5_0,
                                    CLF_Q5_1,  CLF_Q8_0,   CLF_Q2_K,   CLF_Q3_K,  CLF_Q4_K,  CLF_Q5_K,
@@ -141,7 +188,9 @@ static const clf_dtype dtypes[] = {CLF_F32,   CLF_F16,    CLF_BF16,   CLF_Q4_0, 
 #define COUNT(array) ((int)(sizeof(array) / sizeof *(array)))
 enum {
     N_FIXED = COUNT(fixed),
-    N_EACH = COUNT(each) * COUNT(dtypes),
+    N_INTERLEAVED = COUNT(interleaved) * COUNT(interleaved_dtypes),
+    N_TILED = COUNT(tiled),
+    N_EACH = COUNT(each) * COUNT(dtypes) + N_INTERLEAVED + N_TILED,
     N_BENCH_F32 = COUNT(bench_f32),
     N_BENCH = N_BENCH_F32 + COUNT(bench) * COUNT(bench_dtypes)
 };
@@ -149,7 +198,19 @@ enum {
 static variant variant_of(int i) {
     if (i < N_FIXED) return fixed[i];
     i -= N_FIXED;
+    if (i < N_INTERLEAVED) {
+        variant v = interleaved[i % COUNT(interleaved)];
+        v.dtype = interleaved_dtypes[i / COUNT(interleaved)];
+        v.features |= FORWARD;
+        return v;
+    }
+    if (i < N_INTERLEAVED + N_TILED) {
+        variant v = tiled[i - N_INTERLEAVED];
+        v.features |= FORWARD;
+        return v;
+    }
     if (i < N_EACH) {
+        i -= N_INTERLEAVED + N_TILED;
         variant v = each[i % COUNT(each)];
         v.dtype = dtypes[i / COUNT(each)];
         const int block = clf_dtype_block_values(v.dtype);
@@ -162,20 +223,92 @@ static variant variant_of(int i) {
     i -= N_BENCH_F32;
     variant v = bench[i % COUNT(bench)];
     v.dtype = bench_dtypes[i / COUNT(bench)];
+    if (op_interleaved(v.dtype)) v.features |= FORWARD;
     return v;
 }
 
-/* Whole multiples of 2^-7, 2^-6 or 2^-5, the first of each 32 being 127 of them. */
-static void make_roundable(op_run *run, op_tensor *x) {
+/* Whole multiples of 2^-7, 2^-6 or 2^-5, the same one for `span` values, the first of each 32 being 127 of them. */
+static void make_roundable(op_run *run, op_tensor *x, int span) {
     const int64_t n = op_elements(x);
     double unit = 1;
     for (int64_t i = 0; i < n; i++) {
-        if (i % 32 == 0) unit = ldexp(1, (int)op_random_int(run, 3) - 7);
+        if (i % span == 0) unit = ldexp(1, (int)op_random_int(run, 3) - 7);
         x->value[i] = unit * (i % 32 ? (double)(op_random_int(run, 255) - 127) : 127);
     }
 }
 
+/* Rows of x that are 127 or −127 throughout, or by turns; of the weights' rows a third have the largest code, 3 or 2,
+ * throughout, a third code 0, a third code 2. `words` are those after the scales of a panel, or tiles. */
+static void make_extreme_x(op_tensor *x) {
+    const int64_t k = x->shape[x->ndim - 1];
+    for (int64_t i = 0; i < op_elements(x); i++) {
+        const int64_t m = i / k;
+        x->value[i] = m % 3 == 0 ? 127 : m % 3 == 1 || i % 2 ? -127 : 127;
+    }
+}
+
+static uint8_t extreme_byte(clf_dtype dtype, int64_t i) {
+    const int twos = dtype != CLF_T1 ? 0xaa : i / 64 % 13 < 12 ? 242 : 80;
+    const int64_t row = i % 64 / 4 % 3;
+    return (uint8_t)(row == 0 ? (dtype == CLF_T1 ? twos : 0xff) : row == 1 ? 0 : twos);
+}
+
+static void make_extreme_panels(op_tensor *w) {
+    const int64_t k = w->shape[1], n = w->shape[0], words = k / 256 * (w->dtype == CLF_T1 ? 13 : 16) * 64;
+    uint8_t *p = w->blocks;
+    for (int64_t panel = 0; panel < n / 16; panel++, p += words) {
+        p += k / 256 * 32;
+        for (int64_t i = 0; i < words; i++) p[i] = extreme_byte(w->dtype, i);
+    }
+    op_decode_interleaved(w->dtype, w->blocks, n, k, w->value);
+}
+
 static const char *const names[3][3] = {{"w0", "w1", "w2"}, {"b0", "b1", "b2"}, {"out0", "out1", "out2"}};
+static const char *const lists[3][3] = {
+    {"rows0", "rows1", "rows2"}, {"columns0", "columns1", "columns2"}, {"scale0", "scale1", "scale2"}};
+
+/* A block-sparse weight [n, k] and its lists; random tiles are there. */
+static void make_tiles(op_run *run, const char *name, int i, int64_t n, int64_t k, int f) {
+    const int64_t rows = n / 16 + 1, groups = k / 16;
+    int64_t count = 0;
+    const int r = op_input(run, lists[0][i], CLF_I32, 1, &rows, 0, 1);
+    op_input(run, lists[2][i], CLF_F32, 1, &n, -1, 1);
+    bool *there = calloc((size_t)(n / 16 * groups + 1), sizeof *there);
+    if (!there) abort();
+    for (int64_t t = 0; t < n / 16 * groups; t++) {
+        if (t % groups == 0) run->t[r].value[t / groups] = (double)count;
+        there[t] = f & FULL || (!(f & EMPTY) && op_random_int(run, 10) < 3);
+        count += there[t];
+    }
+    for (int64_t t = groups ? n / 16 : 0; t < rows; t++) run->t[r].value[t] = (double)count;
+    const int c = op_input(run, lists[1][i], CLF_I32, 1, &count, 0, 1);
+    const int64_t bytes = 64 * count;
+    const int w = op_input(run, name, CLF_U8, 1, &bytes, 0, 256);
+    for (int64_t b = 0; f & EXTREME && b < bytes; b++) run->t[w].value[b] = extreme_byte(CLF_U8, b);
+    for (int64_t t = n / 16 * groups; t-- > 0;)
+        if (there[t]) run->t[c].value[--count] = (double)(t % groups);
+    free(there);
+}
+
+/* Weight i as [*n, k]: its values, or what its tiles hold, to be freed where *made. */
+static double *dense_of(op_run *run, int i, int64_t k, int64_t *n, bool *made) {
+    const op_tensor *w = op_find(run, names[0][i]), *rows = op_find(run, lists[0][i]);
+    *made = rows;
+    *n = rows ? 16 * (rows->shape[0] - 1) : w->shape[0];
+    if (!rows) return w->value;
+    const double *columns = op_value(run, lists[1][i]), *scale = op_value(run, lists[2][i]);
+    double *dense = calloc((size_t)(*n * k + 1), sizeof *dense);
+    if (!dense) abort();
+    for (int64_t t = 0; t < *n / 16; t++)
+        for (int64_t e = (int64_t)rows->value[t]; e < (int64_t)rows->value[t + 1]; e++)
+            for (int b = 0; b < 64; b++)
+                for (int p = 0; p < 4; p++) {
+                    const int64_t r = 16 * t + b / 4, column = 16 * (int64_t)columns[e] + 4 * p + b % 4;
+                    dense[r * k + column] = scale[r] * (((int)w->value[64 * e + b] >> 2 * p & 3) - 1);
+                }
+    return dense;
+}
+
 static const char *const gradients[4][3] = {{"d_out0", "d_out1", "d_out2"},
                                             {"d_w0", "d_w1", "d_w2"},
                                             {"d_b0", "d_b1", "d_b2"},
@@ -258,14 +391,21 @@ static bool make(op_run *run) {
              f & EXACT ? " exact" : "", products == 3 ? " qkv" : "", f & REPEAT ? " x repeats" : "",
              f & SCALE ? " scale" : "");
     const int xi = op_input(run, "x", run->dtype, v.ndim, x, -1, 1);
-    if (!(f & ANY_X)) make_roundable(run, &run->t[xi]);
+    if (!(f & ANY_X))
+        make_roundable(run, &run->t[xi], v.dtype == CLF_U8 ? (int)v.k : op_interleaved(v.dtype) ? 256 : 32);
+    if (f & EXTREME) make_extreme_x(&run->t[xi]);
     if (f & REPEAT) op_repeat(run, xi, 0);
     int residual = -1;
     for (int i = 0; i < products; i++) {
         const int64_t n = f & THREE && i ? v.n / 2 : v.n;
         const clf_dtype dtype = i < 2 ? v.dtype : clf_dtype_block_values(v.dtype) > 1 ? CLF_Q6_K : CLF_BF16;
         const clf_dtype out_dtype = f & OUT_F32 ? CLF_F32 : run->dtype;
-        op_input(run, names[0][i], dtype, 2, (int64_t[]){n, v.k}, -1, 1);
+        if (dtype == CLF_U8) {
+            make_tiles(run, names[0][i], i, n, v.k, f);
+        } else {
+            const int w = op_input(run, names[0][i], dtype, 2, (int64_t[]){n, v.k}, -1, 1);
+            if (f & EXTREME) make_extreme_panels(&run->t[w]);
+        }
         if (f & (BIAS | BIAS_F32)) op_input(run, names[1][i], f & BIAS ? run->dtype : CLF_F32, 1, &n, -2, 2);
         if (i >= outs) continue;
         out[v.ndim - 1] = n;
@@ -284,6 +424,9 @@ static clf_status call(op_run *run) {
     a->residual = op_device(run, "residual");
     for (int i = 0; i < CLF_LINEAR_MAX; i++) {
         a->weight[i] = op_device(run, names[0][i]);
+        a->tile_rows[i] = op_device(run, lists[0][i]);
+        a->tile_columns[i] = op_device(run, lists[1][i]);
+        a->row_scale[i] = op_device(run, lists[2][i]);
         a->bias[i] = op_device(run, names[1][i]);
         a->out[i] = op_device(run, names[2][i]);
     }
@@ -304,20 +447,22 @@ static void reference(op_run *run) {
     const double scale = a->scale == 0 ? 1 : (double)a->scale;
     const double *residual = op_value(run, "residual");
     for (int i = 0; i < CLF_LINEAR_MAX; i++) {
-        const op_tensor *w = op_find(run, names[0][i]);
-        if (!w || (a->glu && i)) break;
-        const double *bias = op_value(run, names[1][i]);
+        if (!op_find(run, names[0][i]) || (a->glu && i)) break;
+        bool made, up_made = false;
+        int64_t n;
+        double *w = dense_of(run, i, k, &n, &made), *up = a->glu ? dense_of(run, 1, k, &n, &up_made) : NULL;
+        const double *bias = op_value(run, names[1][i]), *up_bias = a->glu ? op_value(run, "b1") : NULL;
         double *out = op_value(run, names[2][i]);
-        const double *up = a->glu ? op_value(run, "w1") : NULL, *up_bias = a->glu ? op_value(run, "b1") : NULL;
-        const int64_t n = w->shape[0];
         for (int64_t m = 0; m < rows; m++)
             for (int64_t r = 0; r < n; r++) {
                 double sum = bias ? bias[r] : 0, u = up_bias ? up_bias[r] : 0;
-                for (int64_t j = 0; j < k; j++) sum += scale * xt->value[m * k + j] * w->value[r * k + j];
+                for (int64_t j = 0; j < k; j++) sum += scale * xt->value[m * k + j] * w[r * k + j];
                 for (int64_t j = 0; up && j < k; j++) u += scale * xt->value[m * k + j] * up[r * k + j];
                 if (up) sum = activate(a->glu, sum) * u;
                 out[m * n + r] = sum + (residual ? residual[m * n + r] : 0);
             }
+        if (made) free(w);
+        if (up_made) free(up);
     }
 }
 
@@ -405,6 +550,12 @@ static double tolerance(const op_run *run, const op_tensor *t) {
     return t->dtype == CLF_F16 ? 4e-4 : t->dtype == CLF_BF16 ? 1.5e-3 : 2e-6;
 }
 
+static const char *lacks(const op_run *run, const char *backend) {
+    const clf_dtype dtype = variant_of(run->variant).dtype;
+    if (strncmp(backend, "opencl", 6)) return NULL;
+    return dtype == CLF_U8 ? "block-sparse weights" : op_interleaved(dtype) ? "t2 and t1" : NULL;
+}
+
 static double flops(const op_run *run) {
     const variant v = variant_of(run->variant);
     const double products = v.features & THREE ? 2 : products_of(v.features);
@@ -415,8 +566,9 @@ static double flops(const op_run *run) {
 /* FAST with any x on a CPU table against EXACT with x rounded here as docs/numerics.md says: only sums may differ.
  * Returns the number of failures. */
 static int rounds_as_documented(clf_context *ctx) {
-    enum { N = 40, K = 512, MAX_ROWS = 20 };
-    static const clf_dtype rounded[] = {CLF_Q8_0, CLF_Q4_0, CLF_Q4_K, CLF_Q5_K, CLF_Q6_K};
+    enum { N = 48, K = 512, MAX_ROWS = 20 };
+    static const clf_dtype rounded[] = {CLF_Q8_0,  CLF_Q4_0,  CLF_Q4_K, CLF_Q5_K, CLF_Q6_K,
+                                        CLF_TQ1_0, CLF_TQ2_0, CLF_Q2_0, CLF_T2,   CLF_T1};
     static float x[MAX_ROWS * K], y[2][MAX_ROWS * N];
     op_run run = {.random = 7};
     int failures = 0;
@@ -432,11 +584,12 @@ static int rounds_as_documented(clf_context *ctx) {
         if (!st) st = clf_tensor_write(tw, run.t[w].blocks, op_bytes(&run.t[w]));
         for (int j = 0; j < rows * K; j++) x[j] = (float)((op_random(&run) - 0.5) * (j / 32 % 3 ? 1 : 1e-3));
         for (int exact = 0; exact < 2 && !st; exact++) {
-            for (int j = 0; exact && j < rows * K; j += 32) {
+            const int span = op_interleaved(dtype) ? 256 : 32;
+            for (int j = 0; exact && j < rows * K; j += span) {
                 float amax = 0;
-                for (int e = 0; e < 32; e++) amax = fmaxf(amax, fabsf(x[j + e]));
+                for (int e = 0; e < span; e++) amax = fmaxf(amax, fabsf(x[j + e]));
                 const float d = amax / 127, scale = 127 / amax;
-                for (int e = 0; e < 32; e++) x[j + e] = d * rintf(x[j + e] * scale);
+                for (int e = 0; e < span; e++) x[j + e] = d * rintf(x[j + e] * scale);
             }
             st = clf_tensor_write(tx, x, bytes);
             if (!st) st = clf_linear(ctx, &(clf_linear_args){.x = tx, .weight = {tw}, .precision = exact, .out = {ty}});
@@ -503,6 +656,58 @@ static int rejects_backward(clf_context *ctx) {
     return failures;
 }
 
+static int rejects_tiles(clf_context *ctx) {
+    enum { X, WORDS, ODD, ROWS, LONG, COLUMNS, SCALES, SCALE2, OUT, DENSE, T2, N };
+    static const clf_tensor_args shapes[N] = {[X] = {.ndim = 2, .shape = {2, 64}},
+                                              [WORDS] = {.dtype = CLF_U8, .ndim = 1, .shape = {3 * 64}},
+                                              [ODD] = {.dtype = CLF_U8, .ndim = 1, .shape = {3 * 64 - 1}},
+                                              [ROWS] = {.dtype = CLF_I32, .ndim = 1, .shape = {3}},
+                                              [LONG] = {.dtype = CLF_I32, .ndim = 1, .shape = {4}},
+                                              [COLUMNS] = {.dtype = CLF_I32, .ndim = 1, .shape = {3}},
+                                              [SCALES] = {.ndim = 1, .shape = {32}},
+                                              [SCALE2] = {.ndim = 1, .shape = {33}},
+                                              [OUT] = {.ndim = 2, .shape = {2, 32}},
+                                              [DENSE] = {.ndim = 2, .shape = {32, 64}},
+                                              [T2] = {.dtype = CLF_T2, .ndim = 2, .shape = {32, 256}}};
+    static const struct {
+        int32_t rows[3], columns[3];
+    } wrong[] = {{{0, 4, 3}, {0, 1, 2}},        {{0, 2, 4}, {0, 1, 2}}, {{2, 1, 3}, {0, 1, 2}},
+                 {{-1, 1, 3}, {0, 1, 2}},       {{0, 2, 3}, {0, 1, 4}}, {{0, 2, 3}, {0, -1, 2}},
+                 {{0, 2, 3}, {0, 1, INT32_MAX}}};
+    clf_tensor *t[N];
+    if (!op_make(ctx, shapes, N, t)) return 1;
+    const clf_linear_args good = {.x = t[X],
+                                  .weight = {t[WORDS]},
+                                  .tile_rows = {t[ROWS]},
+                                  .tile_columns = {t[COLUMNS]},
+                                  .row_scale = {t[SCALES]},
+                                  .out = {t[OUT]}};
+    const clf_status bad = CLF_INVALID_ARGUMENT;
+    int failures = 0;
+    OP_REJECT(linear, bad, "weight[0]: expected tiles of 64 bytes, got 191", a.weight[0] = t[ODD]);
+    OP_REJECT(linear, bad, "weight[0]: expected dtype u8, got f32", a.weight[0] = t[DENSE]);
+    OP_REJECT(linear, bad, "tile_columns[0] is NULL", a.tile_columns[0] = NULL);
+    OP_REJECT(linear, bad, "tile_columns[0]: expected shape [3], got [4]", a.tile_columns[0] = t[LONG]);
+    OP_REJECT(linear, bad, "tile_rows[0]: expected shape [3], got [4]", a.tile_rows[0] = t[LONG]);
+    OP_REJECT(linear, bad, "row_scale[0] is NULL", a.row_scale[0] = NULL);
+    OP_REJECT(linear, bad, "row_scale[0]: expected a multiple of 16 rows, got 33", a.row_scale[0] = t[SCALE2]);
+    OP_REJECT(linear, bad, "expected NULL, as tile_rows[0] is", a.weight[0] = t[DENSE]; a.tile_rows[0] = NULL);
+    if (!strncmp(clf_context_backend(ctx), "cpu", 3)) {
+        for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+            if (clf_tensor_write(t[ROWS], wrong[i].rows, sizeof wrong[i].rows) != CLF_OK) failures++;
+            if (clf_tensor_write(t[COLUMNS], wrong[i].columns, sizeof wrong[i].columns) != CLF_OK) failures++;
+            OP_REJECT(linear, bad, "tile_rows or tile_columns", (void)a);
+            OP_REJECT(linear, bad, "tile_rows or tile_columns", a.precision = CLF_LINEAR_EXACT);
+        }
+    } else {
+        OP_REJECT(linear, CLF_UNSUPPORTED, "block-sparse is not supported", (void)a);
+    }
+    const clf_linear_backward_args backward = {.weight = {t[T2]}, .d_out = {t[OUT]}, .d_x = t[X]};
+    failures += op_rejected(ctx, clf_linear_backward(ctx, &backward), bad, "weight[0]: expected dtype");
+    op_unmake(t, N);
+    return failures;
+}
+
 static int rejects(clf_context *ctx) {
     enum { X, W, W2, WIDE, OUT, OUT2, OUT16, BIAS4, BIAS16, INTS, FLAT, N };
     static const clf_tensor_args shapes[N] = {
@@ -554,6 +759,7 @@ static int rejects(clf_context *ctx) {
     clf_tensor_destroy(inside);
     for (int i = 0; i < N; i++) clf_tensor_destroy(t[i]);
     failures += rejects_backward(ctx);
+    failures += rejects_tiles(ctx);
     if (!strncmp(clf_context_backend(ctx), "cpu", 3)) failures += rounds_as_documented(ctx);
     return failures;
 }
@@ -571,6 +777,7 @@ int main(int argc, char **argv) {
                               .tolerance = tolerance,
                               .flops = flops,
                               .bytes = op_traffic,
+                              .lacks = lacks,
                               .rejects = rejects};
     return op_main(argc, argv, &c);
 }

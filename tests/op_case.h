@@ -128,6 +128,10 @@ clf_status op_call(const op_case *c, op_run *run); /* the function that the run 
 void op_decode(clf_dtype dtype, const void *blocks, int64_t n, double *out);
 void op_encode(clf_dtype dtype, const double *value, int64_t n, void *out);
 void op_random_blocks(op_run *run, clf_dtype dtype, int64_t n, double high, void *out);
+/* The same of T2 and T1, whose rows are interleaved: [n, k]. */
+bool op_interleaved(clf_dtype dtype);
+void op_decode_interleaved(clf_dtype dtype, const void *panels, int64_t n, int64_t k, double *out);
+void op_random_interleaved(op_run *run, clf_dtype dtype, int64_t n, int64_t k, double high, void *out);
 
 /* A run's life: begin makes the tensors (false: the variant doesn't exist), place puts them on a device, fill writes
  * inputs and NaN elsewhere, unplace takes them off it, end frees the rest. */

@@ -341,3 +341,40 @@ void op_random_blocks(op_run *run, clf_dtype dtype, int64_t n, double high, void
             }
     }
 }
+
+bool op_interleaved(clf_dtype dtype) {
+    return dtype == CLF_T2 || dtype == CLF_T1;
+}
+
+/* Panels of 16 rows: halves [k / 256][16], words of 64 bytes, four each row: T2's byte i of a word for 16 k is elements
+ * 4p + i in bit pairs p; T1's of thirteen words for 256 k is elements 4p + i in base-3 digits p, the lowest first. */
+void op_decode_interleaved(clf_dtype dtype, const void *panels, int64_t n, int64_t k, double *out) {
+    const int block = (int)clf_dtype_block_bytes(dtype);
+    for (int64_t r = 0; r < n; r++)
+        for (int64_t i = 0; i < k; i++) {
+            const uint8_t *panel = (const uint8_t *)panels + r / 16 * 16 * (k / 256) * block;
+            const uint8_t *words = panel + k / 256 * 32;
+            const int64_t in = i % 256, lane = 4 * (r % 16) + i % 4;
+            int code;
+            if (dtype == CLF_T2) {
+                code = bits(words[i / 16 * 64 + lane], (int)(i % 16 / 4 * 2), 2);
+            } else {
+                code = words[(i / 256 * 13 + in / 20) * 64 + lane];
+                for (int64_t p = 0; p < in % 20 / 4; p++) code /= 3;
+                code %= 3;
+            }
+            out[r * k + i] = half(panel + i / 256 * 32 + r % 16 * 2) * (code - 1);
+        }
+}
+
+void op_random_interleaved(op_run *run, clf_dtype dtype, int64_t n, int64_t k, double high, void *out) {
+    uint8_t *p = out;
+    const double largest = dtype == CLF_T2 ? 2 : 1;
+    for (int64_t panel = 0; panel < n / 16; panel++) {
+        for (int64_t i = 0; i < k / 256 * 16; i++, p += 2)
+            encode_plain(CLF_F16, (op_random_int(run, 4) ? 1 : -1) * high / largest * (0.5 + 0.5 * op_random(run)), p);
+        for (int64_t word = 0; word < k / 256 * (dtype == CLF_T2 ? 16 : 13); word++)
+            for (int i = 0; i < 64; i++)
+                *p++ = (uint8_t)op_random_int(run, dtype == CLF_T2 ? 256 : word % 13 < 12 ? 243 : 81);
+    }
+}

@@ -4,7 +4,8 @@
  * order, with gaps after each row and each outer step: in variants of even number of 3 elements, starting at an odd
  * one; in the others in steps of 8, as kernels that copy whole vectors ask for. Everything that isn't an input's
  * element is poison: bytes that are NaN in every float dtype, so that what is read and shouldn't be spoils the result,
- * and what isn't written and should be is found. */
+ * and what isn't written and should be is found. Interleaved rows (T2, T1) lie between guard panels,
+ * never strided. */
 #include "op_case.h"
 
 #include <math.h>
@@ -88,8 +89,13 @@ int op_input(op_run *run, const char *name, clf_dtype dtype, int ndim, const int
     const int64_t n = op_elements(t);
     if (clf_dtype_block_values(dtype) > 1) {
         t->blocks = allocate(op_bytes(t), 1);
-        op_random_blocks(run, dtype, n, high, t->blocks);
-        op_decode(dtype, t->blocks, n, t->value);
+        if (op_interleaved(dtype)) {
+            op_random_interleaved(run, dtype, shape[0], shape[1], high, t->blocks);
+            op_decode_interleaved(dtype, t->blocks, shape[0], shape[1], t->value);
+        } else {
+            op_random_blocks(run, dtype, n, high, t->blocks);
+            op_decode(dtype, t->blocks, n, t->value);
+        }
         return index;
     }
     for (int64_t i = 0; i < n; i++) {
@@ -169,6 +175,13 @@ clf_status op_place(op_run *run, clf_context *ctx, bool strided) {
         op_tensor *t = &run->t[i];
         if (t->alias >= 0) {
             t->tensor = run->t[t->alias].tensor;
+            continue;
+        }
+        if (op_interleaved(t->dtype)) { /* nothing but whole panels */
+            const clf_tensor_args all = {.dtype = t->dtype, .ndim = 2, .shape = {t->shape[0] + 32, t->shape[1]}};
+            clf_status st = clf_tensor_create(&t->storage, ctx, &all);
+            if (st == CLF_OK) st = clf_tensor_view(&t->tensor, t->storage, 2, t->shape, NULL, 16 * t->shape[1]);
+            if (st != CLF_OK) return st;
             continue;
         }
         const int values = clf_dtype_block_values(t->dtype);

@@ -46,7 +46,14 @@ typedef enum clf_status {
 /** Element types: name, GGUF's type id (-1: none), values a block, bytes a block. Block dtypes hold `values`
  * consecutive elements of the last dimension; ggml defines them to the byte, but for NF4 (arXiv:2305.14314): the
  * largest magnitude as a float, then 16 bytes for each 32 elements, low nibbles first, of codes of the quantiles of
- * N(0, 1). */
+ * N(0, 1).
+ *
+ * T2 and T1 are TQ2_0 and TQ1_0 with 16 consecutive rows interleaved, for CPUs: as many bytes, a half as scale for each
+ * row and 256 values, made by clf_convert() from those without loss; used by clf_linear() alone. Such a tensor is
+ * [n, k], n a multiple of 16, and a sequence of panels of 16 rows: halves [k/256][16], then words of 64 bytes, four
+ * consecutive bytes a row. Words of T2 hold 16 k: bits 2p and 2p + 1 of a row's byte i are the value at 4p + i, plus 1.
+ * T1 has 13 words for 256 k: twelve hold 20 k, the last 16; the digit of 3^p in a row's byte i is the value at 4p + i,
+ * plus 1. */
 #define CLF_DTYPES(X)                                                                                                  \
     X(F32, "f32", 0, 1, 4)                                                                                             \
     X(F16, "f16", 1, 1, 2)                                                                                             \
@@ -76,7 +83,9 @@ typedef enum clf_status {
     X(NVFP4, "nvfp4", 40, 64, 36)                                                                                      \
     X(Q1_0, "q1_0", 41, 128, 18)                                                                                       \
     X(Q2_0, "q2_0", 42, 64, 18)                                                                                        \
-    X(NF4, "nf4", -1, 64, 36)
+    X(NF4, "nf4", -1, 64, 36)                                                                                          \
+    X(T2, "t2", -1, 256, 66)                                                                                           \
+    X(T1, "t1", -1, 256, 54)
 
 /** Element type of a tensor. F32, F16 and BF16 are the float dtypes: ops compute in them. I32 holds ids, positions and
  *  lengths. The block dtypes (Q4_0 …) are weights. The rest are storage that clf_convert() reads. */

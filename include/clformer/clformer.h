@@ -12,6 +12,7 @@
 #include "memory.h"
 #include "model.h"
 #include "ops.h"
+#include "planes.h"
 #include "quantize.h"
 #include "tensor.h"
 #include "train.h"

@@ -115,6 +115,9 @@ typedef struct clf_model_args {
                                      trained for, if less */
     clf_dtype quantize;  /**< CLF_NF4: matrices of the blocks that are of a float dtype, and whose rows are whole
                             blocks of 64, become NF4 with double quantisation (arXiv:2305.14314); zero: nothing */
+    bool keep_layout;    /**< false: TQ1_0, TQ2_0 and Q2_0 matrices of the blocks are repacked without loss to what the
+                            context's table is fastest with (T1 or T2), where there is such a layout and they fit it.
+                            true: weights stay as the file has them, which training needs */
     const char *adapter; /**< LoRA: a PEFT folder (with modules_to_save for embedding and output matrix, or without) or
                             a GGUF adapter; NULL: none */
     void (*progress)(void *user, double share); /**< called with 0 … 1 while loading; NULL: not */
@@ -206,6 +209,7 @@ typedef struct clf_model_estimate_args {
     int64_t chunk;          /**< as in clf_session_args */
     int threads;            /**< scratch is per thread; 0: 1 */
     clf_dtype quantize;     /**< as in clf_model_args */
+    bool keep_layout;       /**< as in clf_model_args; false: repacked as this machine's best CPU table wants them */
     char *error;            /**< receives the message on failure; may be NULL */
     size_t error_size;      /**< bytes at `error` */
 } clf_model_estimate_args;

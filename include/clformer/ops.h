@@ -128,7 +128,8 @@ CLF_API clf_status clf_rope(clf_context *ctx, const clf_rope_args *args);
 
 /** What a table may do to the activations of clf_linear() when the weight has a block dtype. */
 typedef enum clf_linear_precision {
-    CLF_LINEAR_FAST, /**< it may round them to int8, a scale per 32 values (amax/127), if that is faster */
+    CLF_LINEAR_FAST, /**< it may round them to int8, a scale per 32 values (amax/127), per 256 where the weight's scales
+                        are (T2, T1), if that is faster */
     CLF_LINEAR_EXACT /**< they stay float: training, comparisons */
 } clf_linear_precision;
 
@@ -139,7 +140,13 @@ typedef enum clf_linear_precision {
 typedef struct clf_linear_args {
     const clf_tensor *x;                      /**< [..., k] float */
     const clf_tensor *weight[CLF_LINEAR_MAX]; /**< [n, k], any float or block dtype, x's or not; NULL ends the list */
-    const clf_tensor *bias[CLF_LINEAR_MAX];   /**< [n] F32 or x's dtype; NULL: none */
+    /** Block-sparse ternary: weight[i] is U8 [tiles · 64], words of T2 (base.h), each 16 rows × 16 k, and this is I32
+     * [n/16 + 1]: row of tiles t is tiles tile_rows[t] to tile_rows[t + 1] − 1. What no tile holds is zero. Rounded x
+     * has one scale a row then. NULL: dense */
+    const clf_tensor *tile_rows[CLF_LINEAR_MAX];
+    const clf_tensor *tile_columns[CLF_LINEAR_MAX]; /**< I32 [tiles], below k/16; with tile_rows */
+    const clf_tensor *row_scale[CLF_LINEAR_MAX];    /**< F32 [n], n a multiple of 16; with tile_rows */
+    const clf_tensor *bias[CLF_LINEAR_MAX];         /**< [n] F32 or x's dtype; NULL: none */
     const clf_tensor *residual; /**< as out[0], added to it; one product or a gate only; may alias out[0]; NULL: none */
     float scale;                /**< multiplies the products x·Wᵀ, not the biases; 0: 1 */
     clf_activation glu; /**< not NONE: out[0] = activation(x·W₀ᵀ + b₀) · (x·W₁ᵀ + b₁), nothing else stored */
@@ -317,7 +324,9 @@ typedef struct clf_convert_args {
  * decoded. Into blocks: Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, TQ1_0, TQ2_0 and Q2_0 without importance are ggml's reference, to
  * the byte; NF4 has a float scale for each block. Values that aren't finite, and those too large for a scale that is a
  * half, are CLF_NOT_FINITE, with the first one's row and column in the message. OpenCL makes Q8_0 and Q4_0 of floats,
- * the same bytes; a block of values that aren't finite gets NaN for its scale. */
+ * the same bytes; a block of values that aren't finite gets NaN for its scale. T2 and T1 are made from
+ * matrices of TQ1_0, TQ2_0, Q2_0 and each other without loss, and made those and floats (CPU); what doesn't fit (2 in
+ * base 3, several scales for 256 values) is CLF_INVALID_ARGUMENT. */
 CLF_API clf_status clf_convert(clf_context *ctx, const clf_convert_args *args);
 
 /** Arguments of clf_softcap(). */

@@ -18,9 +18,10 @@ typedef struct clf_memory {
 struct clf_opencl_tune_args; /* opencl.h */
 
 typedef struct clf_backend {
-    uint32_t abi;     /* CLF_BACKEND_ABI of the build that made it */
-    const char *name; /* "cpu-avx2", "opencl" */
-    bool host;        /* tensors are host memory: views, DLPack and wrapping work */
+    uint32_t abi;      /* CLF_BACKEND_ABI of the build that made it */
+    const char *name;  /* "cpu-avx2", "opencl" */
+    bool host;         /* tensors are host memory: views, DLPack and wrapping work */
+    clf_dtype ternary; /* T1 or T2, whichever is faster: what a model's ternary matrices become; zero: they stay */
 
     /* Writes up to `capacity` devices, best first, and their number to *count. Never fails for want of a device: an
      * entry that isn't usable says why. */

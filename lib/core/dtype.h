@@ -19,6 +19,12 @@ static inline bool clf_dtype_is_block(clf_dtype d) {
     return clf_dtype_block_values(d) > 1;
 }
 
+/* Whether rows are interleaved, CLF_PANEL_ROWS a panel: a panel is the smallest part that stands alone. */
+enum { CLF_PANEL_ROWS = 16 };
+static inline bool clf_dtype_is_interleaved(clf_dtype d) {
+    return d == CLF_T2 || d == CLF_T1;
+}
+
 static inline float clf_f16_to_f32(uint16_t h) {
     const uint32_t sign = (uint32_t)(h & 0x8000) << 16, exponent = h >> 10 & 31, mantissa = h & 1023;
     float f = (float)mantissa * 0x1p-24f; /* zero and subnormal */

@@ -37,6 +37,9 @@ static clf_status check_shape(clf_error *err, clf_dtype dtype, int ndim, const i
     CLF_CHECK(err, values == 1 || (ndim && shape[ndim - 1] % values == 0), CLF_INVALID_ARGUMENT,
               "tensor: rows of %s are multiples of %d, got %lld", clf_dtype_name(dtype), values,
               (long long)(ndim ? shape[ndim - 1] : 1));
+    CLF_CHECK(err, !clf_dtype_is_interleaved(dtype) || (ndim == 2 && shape[0] % CLF_PANEL_ROWS == 0),
+              CLF_INVALID_ARGUMENT, "tensor: %s is for matrices whose rows are a multiple of %d", clf_dtype_name(dtype),
+              CLF_PANEL_ROWS);
     uint64_t size = 0;
     CLF_CHECK(err,
               clf_product_i64(shape, ndim, elements) &&
@@ -132,6 +135,11 @@ static clf_status view(clf_tensor **out, const clf_tensor *t, int ndim, const in
                       clf_add_u64(last, reach, &last),
                   CLF_INVALID_ARGUMENT, "view: the extent overflows");
     }
+    CLF_CHECK(
+        err,
+        !clf_dtype_is_interleaved(t->dtype) || !elements ||
+            (v.shape[1] == t->shape[1] && v.stride[0] == v.shape[1] && offset % (v.shape[1] * CLF_PANEL_ROWS) == 0),
+        CLF_INVALID_ARGUMENT, "view: expected whole panels of %d rows of %s", CLF_PANEL_ROWS, clf_dtype_name(t->dtype));
     const uint64_t start = t->offset / clf_dtype_block_bytes(t->dtype) * (uint64_t)values;
     const uint64_t room = t->buffer->asked / clf_dtype_block_bytes(t->dtype) * (uint64_t)values;
     uint64_t end;

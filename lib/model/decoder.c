@@ -112,13 +112,22 @@ static clf_status adapt(const clf_decoder *d, const clf_layer *l, clf_weight id,
     return clf_lora_apply(l->ctx, &l->lora[id], x, &d->act[l->place][CLF_ACT_INNER], y);
 }
 
+/* Weight `id` as product i. */
+static void set_weight(clf_linear_args *args, int i, const clf_layer *l, clf_weight id) {
+    args->weight[i] = &l->weight[id];
+    args->bias[i] = clf_weight_of(l, CLF_W_QUERY_BIAS + id);
+    if (!clf_tiles_are_there(&l->tiles[id])) return;
+    args->tile_rows[i] = &l->tiles[id].rows;
+    args->tile_columns[i] = &l->tiles[id].columns;
+    args->row_scale[i] = &l->tiles[id].scale;
+}
+
 clf_status clf_decoder_project(const clf_decoder *d, const clf_layer *l, clf_weight first, int count,
                                const clf_tensor *x, const clf_tensor *residual, clf_tensor *out) {
     clf_linear_args args = {.x = x, .residual = residual};
     CLF_TRY(clf_importance_meet(d->importance, l, first, x));
     for (int i = 0; i < count; i++) {
-        args.weight[i] = &l->weight[first + (clf_weight)i];
-        args.bias[i] = clf_weight_of(l, CLF_W_QUERY_BIAS + first + (clf_weight)i);
+        set_weight(&args, i, l, first + (clf_weight)i);
         args.out[i] = &out[i];
     }
     CLF_TRY(clf_linear(l->ctx, &args));
@@ -131,12 +140,10 @@ static clf_status gated(const clf_decoder *d, const clf_layer *l, const clf_tens
     const clf_activation activation = d->model->config.activation;
     if (!l->lora[CLF_W_GATE].a.buffer && !l->lora[CLF_W_UP].a.buffer) {
         CLF_TRY(clf_importance_meet(d->importance, l, CLF_W_GATE, x));
-        return clf_linear(
-            l->ctx, &(clf_linear_args){.x = x,
-                                       .weight = {&l->weight[CLF_W_GATE], &l->weight[CLF_W_UP]},
-                                       .bias = {clf_weight_of(l, CLF_W_GATE_BIAS), clf_weight_of(l, CLF_W_UP_BIAS)},
-                                       .glu = activation,
-                                       .out = {ffn}});
+        clf_linear_args args = {.x = x, .glu = activation, .out = {ffn}};
+        set_weight(&args, 0, l, CLF_W_GATE);
+        set_weight(&args, 1, l, CLF_W_UP);
+        return clf_linear(l->ctx, &args);
     }
     clf_tensor out[] = {*ffn, clf_decoder_rows(&d->act[l->place][CLF_ACT_UP], 0, x->shape[0])};
     CLF_TRY(clf_decoder_project(d, l, CLF_W_GATE, 2, x, NULL, out));

@@ -66,8 +66,9 @@ static void advance(loading *l, uint64_t bytes) {
 
 /* Loads one weight. The fingerprint takes vectors whole and the beginning of matrices: enough to tell fine-tunes of one
  * model apart without reading all of it. */
-static clf_status load_weight(clf_model *m, loading *l, clf_tensor *t, clf_context *ctx, const clf_file_tensor *src) {
-    CLF_TRY(clf_model_failed(m, ctx, clf_weight_load(t, ctx, src)));
+static clf_status load_weight(clf_model *m, loading *l, clf_tensor *t, clf_tiles *tiles, clf_context *ctx,
+                              const clf_file_tensor *src) {
+    CLF_TRY(clf_model_failed(m, ctx, clf_weight_load(t, tiles, ctx, src)));
     const uint64_t sample = src->ndim > 1 && src->nbytes > 256 ? 256 : src->nbytes;
     XXH3_64bits_update(l->hash, src->shape, sizeof src->shape);
     XXH3_64bits_update(l->hash, src->data, (size_t)sample);
@@ -80,7 +81,8 @@ static clf_status load_layer(clf_model *m, loading *l, int index) {
     clf_layer *layer = &m->layers[index];
     for (int id = 0; id < CLF_W_COUNT; id++) {
         const clf_file_tensor *src = clf_weight_find(m->file, index, (clf_weight)id);
-        if (src) CLF_TRY(load_weight(m, l, &layer->weight[id], layer->ctx, src));
+        clf_tiles *tiles = id < CLF_W_MATRICES ? &layer->tiles[id] : NULL;
+        if (src) CLF_TRY(load_weight(m, l, &layer->weight[id], tiles, layer->ctx, src));
     }
     return CLF_OK;
 }
@@ -88,10 +90,10 @@ static clf_status load_layer(clf_model *m, loading *l, int index) {
 /* Embedding, last norm, output matrix; a tied output on the embedding's context is the same tensor. */
 static clf_status load_ends(clf_model *m, loading *l) {
     clf_context *first = m->layers[0].ctx, *last = m->layers[m->config.n_layers - 1].ctx;
-    CLF_TRY(load_weight(m, l, &m->embedding, first, clf_model_file_find(m->file, "token_embd.weight")));
-    CLF_TRY(load_weight(m, l, &m->output_norm, last, clf_model_file_find(m->file, "output_norm.weight")));
+    CLF_TRY(load_weight(m, l, &m->embedding, NULL, first, clf_model_file_find(m->file, "token_embd.weight")));
+    CLF_TRY(load_weight(m, l, &m->output_norm, NULL, last, clf_model_file_find(m->file, "output_norm.weight")));
     if (!m->config.tied_output || first != last)
-        return load_weight(m, l, &m->output, last, clf_weight_find_output(m->file));
+        return load_weight(m, l, &m->output, NULL, last, clf_weight_find_output(m->file));
     m->output = m->embedding;
     clf_buffer_retain(m->output.buffer);
     return CLF_OK;
@@ -127,7 +129,8 @@ static clf_status load(clf_model *m, const clf_model_args *args) {
                                            .data = args->data,
                                            .data_size = args->data_size,
                                            .mmap = args->mmap,
-                                           .quantize = args->quantize};
+                                           .quantize = args->quantize,
+                                           .keep_layout = args->keep_layout};
     CLF_TRY(clf_model_file_open(&m->file, &file_args, err));
     m->path = strdup(clf_model_file_path(m->file));
     CLF_CHECK(err, m->path, CLF_OUT_OF_MEMORY, "model: out of host memory");
@@ -192,7 +195,10 @@ void clf_model_destroy(clf_model *m) {
     for (int i = 0; m->layers && i < m->config.n_layers; i++) {
         clf_layer *layer = &m->layers[i];
         for (int id = 0; id < CLF_W_COUNT; id++) clf_tensor_release(&layer->weight[id]);
-        for (int id = 0; id < CLF_W_MATRICES; id++) clf_lora_release(&layer->lora[id]);
+        for (int id = 0; id < CLF_W_MATRICES; id++) {
+            clf_tiles_release(&layer->tiles[id]);
+            clf_lora_release(&layer->lora[id]);
+        }
     }
     clf_tensor_release(&m->embedding);
     clf_tensor_release(&m->output_norm);

@@ -13,9 +13,10 @@ enum { CLF_MAX_PLACES = 8 };
 
 typedef struct clf_layer {
     clf_context *ctx;
-    int place;                      /* index of ctx among the model's */
-    clf_tensor weight[CLF_W_COUNT]; /* buffer NULL: the architecture does without it */
-    clf_lora lora[CLF_W_MATRICES];  /* a.buffer NULL: not adapted */
+    int place;                       /* index of ctx among the model's */
+    clf_tensor weight[CLF_W_COUNT];  /* buffer NULL: the architecture does without it */
+    clf_tiles tiles[CLF_W_MATRICES]; /* of those whose weight is block-sparse */
+    clf_lora lora[CLF_W_MATRICES];   /* a.buffer NULL: not adapted */
 } clf_layer;
 
 struct clf_model {
@@ -39,6 +40,12 @@ struct clf_model {
 /* NULL for a weight that isn't there. */
 static inline const clf_tensor *clf_weight_of(const clf_layer *layer, clf_weight id) {
     return layer->weight[id].buffer ? &layer->weight[id] : NULL;
+}
+
+/* Whether a matrix isn't in rows, as training and saving want it, but repacked for inference. */
+static inline bool clf_weight_is_repacked(const clf_layer *layer, clf_weight id) {
+    return clf_dtype_is_interleaved(layer->weight[id].dtype) ||
+           (id < CLF_W_MATRICES && clf_tiles_are_there(&layer->tiles[id]));
 }
 
 /* Begins a call on a model's handles: refuses busy and forked contexts, clears the message. */

@@ -321,7 +321,7 @@ static clf_status read_folder(clf_model_file *f, const clf_model_file_args *args
 }
 
 /* Decides what each tensor becomes. Rows that aren't whole blocks stay as they are. */
-static clf_status set_loaded(clf_model_file *f, clf_dtype quantize, clf_error *err) {
+static clf_status set_loaded(clf_model_file *f, clf_dtype quantize, bool keep_layout, clf_error *err) {
     CLF_CHECK(err, quantize == CLF_F32 || quantize == CLF_NF4, CLF_UNSUPPORTED,
               "model: quantize: expected nf4 or nothing, got %s", clf_dtype_name(quantize));
     for (int64_t i = 0; i < f->count; i++) {
@@ -330,6 +330,8 @@ static clf_status set_loaded(clf_model_file *f, clf_dtype quantize, clf_error *e
         t->loaded = t->ndim > 1 ? t->dtype : CLF_F32;
         if (quantize == CLF_NF4 && matrix && clf_dtype_is_float(t->dtype) && t->shape[1] % CLF_NF4_VALUES == 0)
             t->loaded = CLF_NF4;
+        const bool ternary = t->dtype == CLF_TQ1_0 || t->dtype == CLF_TQ2_0 || t->dtype == CLF_Q2_0;
+        t->repacks = !keep_layout && matrix && ternary && t->shape[0] % CLF_PANEL_ROWS == 0 && t->shape[1] % 256 == 0;
     }
     return CLF_OK;
 }
@@ -351,7 +353,7 @@ clf_status clf_model_file_open(clf_model_file **out, const clf_model_file_args *
         const bool folder = args->path && !stat(path, &info) && S_ISDIR(info.st_mode);
         st = folder ? read_folder(f, args, err) : read_ggufs(f, args, err);
     }
-    if (st == CLF_OK) st = set_loaded(f, args->quantize, err);
+    if (st == CLF_OK) st = set_loaded(f, args->quantize, args->keep_layout, err);
     if (st == CLF_OK)
         *out = f;
     else

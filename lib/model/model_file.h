@@ -12,6 +12,7 @@ typedef struct clf_file_tensor {
     const char *name;
     clf_dtype dtype;
     clf_dtype loaded;            /* of a model file: what it becomes on a context; vectors F32 */
+    bool repacks;                /* of a model file: a ternary matrix for which a context's table may have a layout */
     int ndim;                    /* at most 4 */
     int64_t shape[CLF_MAX_DIMS]; /* C order: [rows, columns] for a matrix */
     const void *data; /* nbytes of it, mapped or read; aligned as the file has it (perhaps not to the element) */
@@ -34,6 +35,7 @@ typedef struct clf_model_file_args {
     bool mmap;
     bool metadata_only; /* tensors' data stay NULL; frequency factors stay 1 */
     clf_dtype quantize; /* CLF_NF4: what float matrices of blocks become; CLF_F32: nothing changes */
+    bool keep_layout;   /* no tensor repacks */
 } clf_model_file_args;
 
 clf_status clf_model_file_open(clf_model_file **out, const clf_model_file_args *args, clf_error *err);

@@ -22,8 +22,9 @@ bool clf_all_finite(const void *values, clf_dtype dtype, int64_t n) {
 
 /* The model's tensor of a rule, and the adapter beside it. */
 static void find(const clf_model *m, const clf_tensor_rule *r, int layer, const char *suffix, const clf_tensor **weight,
-                 const clf_lora **lora) {
+                 const clf_tiles **tiles, const clf_lora **lora) {
     *lora = NULL;
+    *tiles = NULL;
     if (layer < 0) {
         *weight = r->presence == CLF_IN_UNTIED ? &m->output : r->columns ? &m->embedding : &m->output_norm;
         return;
@@ -31,6 +32,7 @@ static void find(const clf_model *m, const clf_tensor_rule *r, int layer, const 
     const clf_layer *l = &m->layers[layer];
     const clf_weight id = clf_weight_named(r->name, suffix);
     *weight = &l->weight[id];
+    if (clf_weight_is_repacked(l, id)) *tiles = &l->tiles[id];
     if (id < CLF_W_MATRICES && l->lora[id].a.buffer) *lora = &l->lora[id];
 }
 
@@ -54,7 +56,7 @@ static clf_status choose_dtype(clf_saved_tensor *s, bool to_gguf, bool converts,
     CLF_CHECK(err, to_gguf, CLF_UNSUPPORTED, "%s: a folder has no %s: expected a dtype to be asked for", t->name,
               clf_dtype_name(t->dtype));
     for (int i = 0; i < 3 && s->weight[i]; i++)
-        CLF_CHECK(err, s->weight[i]->dtype == t->dtype && !s->lora[i], CLF_UNSUPPORTED,
+        CLF_CHECK(err, (s->weight[i]->dtype == t->dtype || s->tiles[i]) && !s->lora[i], CLF_UNSUPPORTED,
                   "%s: it changed and can't be written as %s again: expected f32, f16 or bf16 to be asked for", t->name,
                   clf_dtype_name(t->dtype));
     return CLF_OK;
@@ -68,7 +70,7 @@ static void take(clf_saved_tensor *s, const clf_model *m, const clf_tensor_rule 
     s->out.data = NULL;
     for (int i = 0; i < 3 && (i == 0 || r->parts[i]); i++) {
         const clf_tensor_rule *part = r->parts[i] ? clf_tensor_rule_named(r->parts[i]) : r;
-        find(m, part, layer, suffix, &s->weight[i], &s->lora[i]);
+        find(m, part, layer, suffix, &s->weight[i], &s->tiles[i], &s->lora[i]);
         s->reorder[i] = converts && clf_tensor_rule_is_rotated(part) &&
                         c->rope.pairing != (to_gguf ? clf_architecture_in_gguf(a)->pairing : CLF_ROPE_HALVES);
     }
@@ -127,6 +129,7 @@ typedef struct streaming {
     int64_t index;
     const clf_saved_tensor *tensor;
     int part;
+    const clf_tensor *weight;
     int64_t rows, columns, tile; /* tile: rows at a time; a vector has one column */
     clf_merge merge;
     void *in, *out; /* [tile, columns]: as read, F32 or blocks; as written */
@@ -136,7 +139,7 @@ typedef struct streaming {
 static clf_status write_tile(streaming *s, int64_t first, int64_t n, clf_error *err) {
     const clf_config *c = &s->model->config;
     const clf_file_tensor *t = &s->tensor->out;
-    const clf_tensor *w = s->tensor->weight[s->part];
+    const clf_tensor *w = s->weight;
     const bool blocks = clf_dtype_is_block(t->dtype), reorder = s->tensor->reorder[s->part];
     const uint64_t bytes = clf_dtype_bytes(t->dtype, s->columns), in_bytes = blocks ? bytes : 4 * (uint64_t)s->columns;
     if (blocks) {
@@ -160,7 +163,7 @@ static clf_status write_tile(streaming *s, int64_t first, int64_t n, clf_error *
 }
 
 static clf_status write_tiles(streaming *s, clf_error *err) {
-    const clf_tensor *w = s->tensor->weight[s->part];
+    const clf_tensor *w = s->weight;
     const size_t values = (size_t)(s->tile * s->columns);
     s->in = malloc(values * sizeof(float));
     s->out = malloc(values * sizeof(float));
@@ -174,7 +177,14 @@ static clf_status write_tiles(streaming *s, clf_error *err) {
 
 static clf_status write_part(const clf_saved_tensor *t, int part, const clf_model *m, const clf_tensor_writer *writer,
                              int64_t index, clf_error *err) {
+    clf_tensor unpacked = {0}; /* of a repacked weight: in the dtype that it was repacked from, or one that holds it */
     const clf_tensor *w = t->weight[part];
+    if (t->tiles[part]) {
+        const clf_dtype dtype = clf_dtype_is_block(t->out.dtype) ? t->out.dtype : CLF_TQ2_0;
+        const clf_status st = clf_weight_unpack(&unpacked, w, t->tiles[part], t->out.shape[1], dtype);
+        CLF_TRY(clf_model_failed(m, w->ctx, st));
+        w = &unpacked;
+    }
     const int64_t columns = w->ndim > 1 ? clf_last(w) : 1, rows = clf_elements(w) / columns;
     const int64_t least = t->reorder[part] ? m->config.head_dim : 1; /* heads stay whole */
     int64_t tile = TILE_BYTES / (columns * (int64_t)sizeof(float)) / least * least;
@@ -185,11 +195,13 @@ static clf_status write_part(const clf_saved_tensor *t, int part, const clf_mode
                    .index = index,
                    .tensor = t,
                    .part = part,
+                   .weight = w,
                    .rows = rows,
                    .columns = columns,
                    .tile = tile};
     const clf_status st = write_tiles(&s, err);
     clf_merge_end(&s.merge);
+    clf_tensor_release(&unpacked);
     free(s.in);
     free(s.out);
     return st;

@@ -10,6 +10,7 @@ typedef struct clf_saved_tensor {
     clf_file_tensor out;         /* dtype, shape; data: of a tensor that no decoder needs, as the base has it */
     char name[CLF_NAME_SIZE];    /* out.name, where it isn't the base's */
     const clf_tensor *weight[3]; /* one, or the parts of a fused one in order; otherwise NULL */
+    const clf_tiles *tiles[3];   /* where a weight is repacked; otherwise NULL */
     const clf_lora *lora[3];     /* beside each; NULL: none */
     bool reorder[3];             /* rows of queries and keys into the other order of rotary pairs */
     float offset;                /* added to each value: Gemma's norms */

@@ -36,9 +36,9 @@ clf_status clf_spread(int *place, const clf_model_args *args, const clf_model_fi
     int at = 0, count = 0; /* context being filled, blocks on it */
     uint64_t left = budget(args->contexts[0], file, length);
     for (int i = 0; i < c->n_layers; i++) {
-        const clf_weight_bytes block = clf_estimate_block(file, i);
         for (;; at++, count = 0, left = budget(args->contexts[at], file, length)) {
             const clf_context *ctx = args->contexts[at];
+            const clf_weight_bytes block = clf_estimate_block(file, i, ctx->backend->ternary);
             uint64_t need = kv + bytes_on(ctx, block);
             if (i == 0) need += bytes_on(ctx, embedding);
             if (i == c->n_layers - 1) need += bytes_on(ctx, output);

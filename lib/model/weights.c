@@ -1,5 +1,6 @@
 /* weights.c: weights by number. On contexts of host memory matrices stay where the file has them, unless threads run on
- * several NUMA nodes: then they are copied, by the threads that will read them, each to its own node. */
+ * several NUMA nodes: then they are copied, by the threads that will read them, each to its own node. Ternary matrices
+ * are repacked, where the table has a layout for them, they fit it and memory allows. */
 #include "weights.h"
 
 #include <stdio.h>
@@ -70,7 +71,74 @@ void clf_weight_to_f32(float *out, clf_dtype dtype, const void *data, int64_t n)
     }
 }
 
-clf_status clf_weight_load(clf_tensor *t, clf_context *ctx, const clf_file_tensor *src) {
+/* Makes `t` of another ternary dtype. Not by clf_convert(): what doesn't fit is no failure to log. */
+static clf_status convert(clf_tensor *t, const clf_tensor *x, clf_dtype dtype) {
+    clf_context *ctx = x->ctx;
+    clf_tensor_args args = {.dtype = dtype, .ndim = 2, .tag = CLF_TAG_WEIGHTS};
+    memcpy(args.shape, x->shape, sizeof args.shape);
+    CLF_TRY(clf_tensor_init(t, ctx, &args));
+    const clf_status st = ctx->backend->convert(ctx, &(clf_convert_args){.x = x, .out = t});
+    if (st != CLF_OK) clf_tensor_release(t);
+    return st;
+}
+
+/* Whether tiles pay in one of some panels, evenly spread over a matrix in rows: then it is worth a closer look. */
+static bool may_have_tiles(const clf_tensor *rows, clf_dtype best) {
+    enum { SAMPLES = 16 };
+    const int64_t panels = rows->shape[0] / CLF_PANEL_ROWS, k = rows->shape[1];
+    bool pay = false;
+    for (int64_t s = 0; s < SAMPLES && !pay; s++) {
+        const int64_t first = panels * s / SAMPLES * CLF_PANEL_ROWS;
+        const clf_tensor some = clf_view_of(rows, 2, (int64_t[]){CLF_PANEL_ROWS, k}, NULL, first * k);
+        clf_tensor panel;
+        if (convert(&panel, &some, CLF_T2) != CLF_OK) return false;
+        pay = clf_tiles_pay(&panel, clf_dtype_bytes(best, clf_elements(&panel)));
+        clf_tensor_release(&panel);
+    }
+    return pay;
+}
+
+/* Of a matrix in rows; false if it isn't to be. */
+static bool make_tiles(clf_tensor *t, clf_tiles *tiles, const clf_tensor *rows, clf_dtype best) {
+    clf_tensor panels;
+    if (!may_have_tiles(rows, best) || convert(&panels, rows, CLF_T2) != CLF_OK) return false;
+    const bool made = clf_tiles_pay(&panels, clf_dtype_bytes(best, clf_elements(&panels))) &&
+                      clf_tiles_make(t, tiles, &panels) == CLF_OK;
+    clf_tensor_release(&panels);
+    return made;
+}
+
+/* To tiles if they pay, to the table's layout if the matrix fits it, else to T2. */
+static clf_status repack(clf_tensor *t, clf_tiles *tiles, clf_context *ctx, const clf_file_tensor *src) {
+    const clf_dtype best = ctx->backend->ternary;
+    clf_tensor_args args = {.dtype = src->dtype, .ndim = 2, .data = (void *)(uintptr_t)src->data};
+    memcpy(args.shape, src->shape, sizeof args.shape);
+    clf_tensor rows;
+    CLF_TRY(clf_tensor_init(&rows, ctx, &args));
+    clf_status st = tiles && make_tiles(t, tiles, &rows, best) ? CLF_OK : convert(t, &rows, best);
+    if (st != CLF_OK && best != CLF_T2) st = convert(t, &rows, CLF_T2);
+    clf_tensor_release(&rows);
+    return st;
+}
+
+clf_status clf_weight_unpack(clf_tensor *t, const clf_tensor *weight, const clf_tiles *tiles, int64_t k,
+                             clf_dtype dtype) {
+    clf_tensor panels = *weight;
+    if (clf_tiles_are_there(tiles))
+        CLF_TRY(clf_tiles_to_panels(&panels, weight, tiles, k));
+    else
+        clf_buffer_retain(panels.buffer);
+    const clf_status st = convert(t, &panels, dtype);
+    clf_tensor_release(&panels);
+    return st;
+}
+
+clf_status clf_weight_load(clf_tensor *t, clf_tiles *tiles, clf_context *ctx, const clf_file_tensor *src) {
+    if (src->repacks && ctx->backend->ternary && repack(t, tiles, ctx, src) == CLF_OK) {
+        clf_error_clear(&ctx->error);
+        return CLF_OK;
+    }
+    clf_error_clear(&ctx->error);
     clf_tensor_args args = {.dtype = src->loaded, .ndim = src->ndim, .tag = CLF_TAG_WEIGHTS};
     memcpy(args.shape, src->shape, sizeof args.shape);
     const bool stays = ctx->backend->host && clf_placement_nodes(ctx) == 1;

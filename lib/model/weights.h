@@ -5,6 +5,7 @@
 
 #include "../core/tensor.h"
 #include "model_file.h"
+#include "tiles.h"
 
 /* The seven matrices come first, so that an adapter is an array over them; then their biases in the same order. */
 typedef enum clf_weight {
@@ -44,8 +45,11 @@ const clf_file_tensor *clf_weight_find_output(const clf_model_file *file);
 
 /* Whether a context of host memory uses the file's bytes as they lie. */
 bool clf_weight_in_place(const clf_file_tensor *src);
-/* Makes `t` on ctx from `src`. */
-clf_status clf_weight_load(clf_tensor *t, clf_context *ctx, const clf_file_tensor *src);
+/* Makes `t` on ctx from `src`; `tiles` too where that pays (NULL: never). */
+clf_status clf_weight_load(clf_tensor *t, clf_tiles *tiles, clf_context *ctx, const clf_file_tensor *src);
+/* Makes `t`, rows of k of TQ1_0, TQ2_0, Q2_0 or a float dtype, from a repacked weight. */
+clf_status clf_weight_unpack(clf_tensor *t, const clf_tensor *weight, const clf_tiles *tiles, int64_t k,
+                             clf_dtype dtype);
 /* n values of F32, F16 or BF16, at any alignment, as floats. */
 void clf_weight_to_f32(float *out, clf_dtype dtype, const void *data, int64_t n);
 

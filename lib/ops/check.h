@@ -31,10 +31,11 @@
     }
 
 /* Sets of dtypes. */
-#define CLF_DTYPE_BIT(d) (1u << (d))
-#define CLF_DTYPES_FLOAT (CLF_DTYPE_BIT(CLF_F32) | CLF_DTYPE_BIT(CLF_F16) | CLF_DTYPE_BIT(CLF_BF16))
-#define CLF_DTYPES_ANY   (~0u)
-#define CLF_DTYPES_BLOCK (~0u << CLF_Q4_0)
+#define CLF_DTYPE_BIT(d)       (1u << (d))
+#define CLF_DTYPES_FLOAT       (CLF_DTYPE_BIT(CLF_F32) | CLF_DTYPE_BIT(CLF_F16) | CLF_DTYPE_BIT(CLF_BF16))
+#define CLF_DTYPES_ANY         (~0u)
+#define CLF_DTYPES_INTERLEAVED (CLF_DTYPE_BIT(CLF_T2) | CLF_DTYPE_BIT(CLF_T1))
+#define CLF_DTYPES_BLOCK       (~0u << CLF_Q4_0 & ~CLF_DTYPES_INTERLEAVED) /* rows of blocks */
 
 /* `t` is a tensor of this context, of one of `dtypes`, with min_ndim to max_ndim dimensions, the last contiguous. */
 clf_status clf_check_tensor(clf_context *ctx, const char *op, const char *name, const clf_tensor *t, uint32_t dtypes,

@@ -12,19 +12,58 @@ static const char *entry(char *text, size_t size, const char *field, int i) {
     return text;
 }
 
-static clf_status check_weight(clf_context *ctx, const clf_linear_args *a, int i) {
-    char name[24], bias[24];
+/* Rows of product i. */
+static int64_t rows_of(const clf_linear_args *a, int i) {
+    return a->tile_rows[i] ? clf_last(a->row_scale[i]) : a->weight[i]->shape[0];
+}
+
+/* What the lists say is the table's to check: only it can see them. */
+static clf_status check_tiles(clf_context *ctx, const clf_linear_args *a, int i) {
+    enum { TILE = CLF_PANEL_ROWS, TILE_BYTES = 64 };
+    char name[24];
     const int64_t k = clf_last(a->x);
     entry(name, sizeof name, "weight", i);
-    CLF_TRY(clf_check_tensor(ctx, OP, name, a->weight[i], CLF_DTYPES_FLOAT | CLF_DTYPES_BLOCK, 2, 2));
+    CLF_TRY(clf_check_tensor(ctx, OP, name, a->weight[i], CLF_DTYPE_BIT(CLF_U8), 1, 1));
+    const int64_t tiles = clf_last(a->weight[i]) / TILE_BYTES;
+    CLF_CHECK(&ctx->error, clf_last(a->weight[i]) % TILE_BYTES == 0, CLF_INVALID_ARGUMENT,
+              OP ": %s: expected tiles of %d bytes, got %lld", name, TILE_BYTES, (long long)clf_last(a->weight[i]));
+    CLF_CHECK(&ctx->error, k % TILE == 0, CLF_INVALID_ARGUMENT,
+              OP ": x: expected rows of a multiple of %d for tiles, got %lld", TILE, (long long)k);
+    entry(name, sizeof name, "row_scale", i);
+    CLF_TRY(clf_check_tensor(ctx, OP, name, a->row_scale[i], CLF_DTYPE_BIT(CLF_F32), 1, 1));
+    const int64_t n = clf_last(a->row_scale[i]);
+    CLF_CHECK(&ctx->error, n % TILE == 0, CLF_INVALID_ARGUMENT, OP ": %s: expected a multiple of %d rows, got %lld",
+              name, TILE, (long long)n);
+    entry(name, sizeof name, "tile_rows", i);
+    CLF_TRY(clf_check_tensor(ctx, OP, name, a->tile_rows[i], CLF_DTYPE_BIT(CLF_I32), 1, 1));
+    CLF_TRY(clf_check_shape(ctx, OP, name, a->tile_rows[i], 1, (int64_t[]){n / TILE + 1}));
+    entry(name, sizeof name, "tile_columns", i);
+    CLF_TRY(clf_check_tensor(ctx, OP, name, a->tile_columns[i], CLF_DTYPE_BIT(CLF_I32), 1, 1));
+    return clf_check_shape(ctx, OP, name, a->tile_columns[i], 1, &tiles);
+}
+
+static clf_status check_dense(clf_context *ctx, const clf_linear_args *a, int i) {
+    char name[24];
+    const int64_t k = clf_last(a->x);
+    CLF_CHECK(&ctx->error, !a->tile_columns[i] && !a->row_scale[i], CLF_INVALID_ARGUMENT,
+              OP ": tile_columns[%d], row_scale[%d]: expected NULL, as tile_rows[%d] is", i, i, i);
+    entry(name, sizeof name, "weight", i);
+    CLF_TRY(clf_check_tensor(ctx, OP, name, a->weight[i], CLF_DTYPES_FLOAT | CLF_DTYPES_BLOCK | CLF_DTYPES_INTERLEAVED,
+                             2, 2));
     CLF_CHECK(&ctx->error, a->weight[i]->shape[1] == k, CLF_INVALID_ARGUMENT,
               OP ": %s: expected rows of %lld as x has, got %lld", name, (long long)k,
               (long long)a->weight[i]->shape[1]);
+    return CLF_OK;
+}
+
+static clf_status check_weight(clf_context *ctx, const clf_linear_args *a, int i) {
+    char bias[24];
+    CLF_TRY(a->tile_rows[i] ? check_tiles(ctx, a, i) : check_dense(ctx, a, i));
     if (!a->bias[i]) return CLF_OK;
     entry(bias, sizeof bias, "bias", i);
     const uint32_t dtypes = CLF_DTYPE_BIT(CLF_F32) | CLF_DTYPE_BIT(a->x->dtype);
     CLF_TRY(clf_check_tensor(ctx, OP, bias, a->bias[i], dtypes, 1, 1));
-    return clf_check_shape(ctx, OP, bias, a->bias[i], 1, a->weight[i]->shape);
+    return clf_check_shape(ctx, OP, bias, a->bias[i], 1, (int64_t[]){rows_of(a, i)});
 }
 
 /* out[i] has x's shape but for the last dimension, which is weight[i]'s rows, and overlaps no input. */
@@ -33,7 +72,7 @@ static clf_status check_out(clf_context *ctx, const clf_linear_args *a, int i) {
     const clf_tensor *x = a->x, *out = a->out[i];
     int64_t shape[CLF_MAX_DIMS];
     for (int d = 0; d < x->ndim; d++) shape[d] = x->shape[d];
-    shape[x->ndim - 1] = a->weight[i]->shape[0];
+    shape[x->ndim - 1] = rows_of(a, i);
     entry(name, sizeof name, "out", i);
     const uint32_t dtypes = CLF_DTYPE_BIT(CLF_F32) | CLF_DTYPE_BIT(x->dtype);
     CLF_TRY(clf_check_tensor(ctx, OP, name, out, dtypes, 1, CLF_MAX_DIMS));
@@ -42,6 +81,8 @@ static clf_status check_out(clf_context *ctx, const clf_linear_args *a, int i) {
     for (int j = 0; j < CLF_LINEAR_MAX && a->weight[j]; j++) {
         CLF_TRY(clf_check_output(ctx, OP, name, out, entry(other, sizeof other, "weight", j), a->weight[j], false));
         CLF_TRY(clf_check_output(ctx, OP, name, out, entry(other, sizeof other, "bias", j), a->bias[j], false));
+        const clf_tensor *const lists[] = {a->tile_rows[j], a->tile_columns[j], a->row_scale[j]};
+        for (int l = 0; l < 3; l++) CLF_TRY(clf_check_output(ctx, OP, name, out, "a list of tiles", lists[l], false));
         CLF_CHECK(&ctx->error,
                   j >= i || clf_elements(out) == 0 || out->buffer != a->out[j]->buffer ||
                       out->offset != a->out[j]->offset,
@@ -63,13 +104,13 @@ static clf_status check(clf_context *ctx, clf_linear_args *a) {
     int n = 0;
     for (; n < CLF_LINEAR_MAX && a->weight[n]; n++) CLF_TRY(check_weight(ctx, a, n));
     for (int i = n; i < CLF_LINEAR_MAX; i++)
-        CLF_CHECK(err, !a->weight[i] && !a->bias[i], CLF_INVALID_ARGUMENT,
+        CLF_CHECK(err, !a->weight[i] && !a->bias[i] && !a->tile_rows[i], CLF_INVALID_ARGUMENT,
                   OP ": weight[%d] or bias[%d] follows the end of the list, weight[%d] being NULL", i, i, n);
     const bool gated = a->glu != CLF_ACTIVATION_NONE;
     CLF_CHECK(err, !gated || n == 2, CLF_INVALID_ARGUMENT, OP ": glu: expected two weights, gate and up, got %d", n);
-    CLF_CHECK(err, !gated || a->weight[0]->shape[0] == a->weight[1]->shape[0], CLF_INVALID_ARGUMENT,
-              OP ": glu: expected gate and up of one size, got %lld and %lld rows", (long long)a->weight[0]->shape[0],
-              (long long)a->weight[1]->shape[0]);
+    CLF_CHECK(err, !gated || rows_of(a, 0) == rows_of(a, 1), CLF_INVALID_ARGUMENT,
+              OP ": glu: expected gate and up of one size, got %lld and %lld rows", (long long)rows_of(a, 0),
+              (long long)rows_of(a, 1));
     CLF_CHECK(err, !a->residual || n == 1 || gated, CLF_INVALID_ARGUMENT,
               OP ": residual: expected one product or a gate, got %d products", n);
     const int outs = gated ? 1 : n;

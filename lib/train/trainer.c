@@ -106,6 +106,13 @@ static clf_status init(clf_trainer *t, const clf_trainer_args *args) {
     t->model = m->fingerprint;
     CLF_CHECK(err, m->n_contexts == 1, CLF_UNSUPPORTED, "trainer: model: expected on one context, got %d",
               m->n_contexts);
+    for (int i = 0; i < m->config.n_layers; i++)
+        for (int id = 0; id < CLF_W_MATRICES; id++) {
+            char name[CLF_WEIGHT_NAME_SIZE];
+            CLF_CHECK(err, !clf_weight_is_repacked(&m->layers[i], (clf_weight)id), CLF_UNSUPPORTED,
+                      "trainer: model: %s is repacked for inference: expected a model loaded with keep_layout",
+                      clf_weight_name(name, i, (clf_weight)id));
+        }
     CLF_TRY(clf_trainer_check(&t->args, &m->config, m->lora_rank > 0, err));
     t->group = clf_checkpoint_group(t->args.checkpointing, m->config.n_layers);
     t->n_groups = (m->config.n_layers + t->group - 1) / t->group;

@@ -1,0 +1,1 @@
+unit(ternary tests/op_decode.c tests/op_run.c)

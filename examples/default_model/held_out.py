@@ -4,7 +4,9 @@ with numpy from the GGUF file alone: an independent check of what clformer made.
 
     python3 held_out.py default.gguf
 
-It needs numpy, tokenizers and gguf, and the seed of the tokenizer (1).
+--int8 rounds what the blocks' matrices are multiplied by to int8, a token at a
+time, as training with --ternary does; --ternary rounds these matrices too, as
+if that were all there is to making a model ternary. It needs numpy, tokenizers and gguf, and the seed of the tokenizer (1).
 """
 
 import argparse
@@ -34,31 +36,45 @@ def softmax(x):
     return e / e.sum(-1, keepdims=True)
 
 
-def logits(w, ids):
+def int8(x):
+    step = np.abs(x).max(-1, keepdims=True) / 127
+    return np.rint(x / step) * step
+
+
+def ternary(w):
+    scale = float(np.float16(np.abs(w).mean()))
+    return scale * np.clip(np.rint(w / scale), -1, 1)
+
+
+def logits(w, ids, seen=lambda x: x):
+    """`seen` is what the blocks' matrices see of their input."""
     n = len(ids)
     x = w["token_embd"][ids]
     hidden = np.triu(np.full((n, n), -np.inf), 1)
     heads = lambda y: y.reshape(n, -1, HEAD_SIZE).transpose(1, 0, 2)
     for i in range(LAYERS):
         b = lambda name: w[f"blk.{i}.{name}"]
-        h = norm(x, b("attn_norm"))
+        h = seen(norm(x, b("attn_norm")))
         q, k = rotate(heads(h @ b("attn_q").T)), rotate(heads(h @ b("attn_k").T))
         k, v = (t.repeat(HEADS // KV_HEADS, 0) for t in (k, heads(h @ b("attn_v").T)))
         o = softmax(q @ k.transpose(0, 2, 1) / math.sqrt(HEAD_SIZE) + hidden) @ v
-        x = x + o.transpose(1, 0, 2).reshape(n, -1) @ b("attn_output").T
-        h = norm(x, b("ffn_norm"))
+        x = x + seen(o.transpose(1, 0, 2).reshape(n, -1)) @ b("attn_output").T
+        h = seen(norm(x, b("ffn_norm")))
         gate = h @ b("ffn_gate").T
-        x = x + (gate / (1 + np.exp(-gate)) * (h @ b("ffn_up").T)) @ b("ffn_down").T
+        x = x + seen(gate / (1 + np.exp(-gate)) * (h @ b("ffn_up").T)) @ b("ffn_down").T
     return norm(x, w["output_norm"]) @ w["token_embd"].T
 
 
-def held_out_loss(path, tokenizer):
+def held_out_loss(path, tokenizer, seen=lambda x: x, matrix=lambda w: w):
     """Mean cross-entropy of each token of each story given those before it."""
-    w = {t.name.removesuffix(".weight"): t.data.astype(np.float64) for t in gguf.GGUFReader(path).tensors}
+    w = {}
+    for t in gguf.GGUFReader(path).tensors:
+        values = gguf.dequantize(t.data, t.tensor_type).astype(np.float64)
+        w[t.name.removesuffix(".weight")] = matrix(values) if t.name.startswith("blk.") and values.ndim > 1 else values
     total = count = 0
     for text in stories(HELD_OUT_SEED, HELD_OUT_STORIES):
         ids = np.array([tokenizer.token_to_id(BEGIN), *tokenizer.encode(text).ids, tokenizer.token_to_id(END)][:CONTEXT + 1])
-        p = softmax(logits(w, ids[:-1]))
+        p = softmax(logits(w, ids[:-1], seen))
         total -= np.log(p[np.arange(len(ids) - 1), ids[1:]]).sum()
         count += len(ids) - 1
     return total / count
@@ -68,8 +84,15 @@ def main():
     parser = argparse.ArgumentParser(description="The loss on stories not trained on.")
     parser.add_argument("model")
     parser.add_argument("--seed", type=int, default=1, help="of start.py")
+    parser.add_argument("--int8", action="store_true", help="round the inputs of the blocks' matrices")
+    parser.add_argument("--ternary", action="store_true", help="round these matrices, and their inputs")
     args = parser.parse_args()
-    loss = held_out_loss(args.model, train_tokenizer(stories(args.seed, TOKENIZER_STORIES)))
+    rounding = {}
+    if args.int8 or args.ternary:
+        rounding["seen"] = int8
+    if args.ternary:
+        rounding["matrix"] = ternary
+    loss = held_out_loss(args.model, train_tokenizer(stories(args.seed, TOKENIZER_STORIES)), **rounding)
     print(f"held-out loss {loss:.4f}, perplexity {math.exp(loss):.3f}")
 
 

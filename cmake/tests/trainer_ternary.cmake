@@ -1,0 +1,1 @@
+unit(trainer_ternary)

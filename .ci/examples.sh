@@ -27,6 +27,8 @@ $bin/clformer-finetune --dry-run | grep -q 'tokens/s'
 model=examples/default_model/default.gguf
 $bin/clformer-finetune_loop examples/finetune.jsonl $model 3 | grep -q '^step   3'
 $bin/clformer-mixed_precision examples/finetune.jsonl $model 3 | grep -q '^f16'
+$bin/clformer-ternary_finetune examples/finetune.jsonl "$work/ternary.gguf" $model 3 | grep -q '^step   3'
+$bin/clformer-info --model "$work/ternary.gguf" | grep -q tq2_0
 $bin/clformer-memory | grep -q 'refused: memory limit'
 $bin/clformer-simple_attention --length 300 --heads 4 --kv-heads 1
 ! $bin/clformer-simple_attention --kv-heads 3 2>/dev/null

@@ -234,7 +234,7 @@ static double slope_error(decoder *d, const scene *c, int place, const double *g
 }
 
 /* Of every parameter. Where the float pass rounds an activation to the other level than the double one, gradients
- * differ by some 1e-4; leaving out any of the roundings makes 5e-3 and more. */
+ * differ by some 1e-5; leaving out the rounding of what they are taken with makes up to 1e-2. */
 static void gradients_go_straight_through(void **state) {
     (void)state;
     static const char *const paths[] = {"golden/models/llama", DEFAULT_MODEL};
@@ -252,12 +252,12 @@ static void gradients_go_straight_through(void **state) {
             assert_ok(c.s.ctx, clf_trainer_parameter(c.s.trainer, i, &p));
             double *gradient = decoded(c.s.ctx, p.gradient);
             const double error = slope_error(&d, &c, place_of(p.name), gradient, 5 + (uint32_t)i);
-            if (error > 1e-3) print_message("%s: error %.2g\n", p.name, error);
+            if (error > 3e-4) print_message("%s: error %.2g\n", p.name, error);
             worst = fmax(worst, error);
             free(gradient);
         }
         print_message("worst gradient: %.2g\n", worst);
-        assert_true(worst < 1e-3);
+        assert_true(worst < 3e-4);
         close_decoder(&d);
         close_setting(&c.s);
     }

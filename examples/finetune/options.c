@@ -88,7 +88,7 @@ static const struct argp_option flags[] = {
      "write the merged model too, all weights in f32, f16 or bf16 (default: each as the model has it)", 2},
     {NULL, 0, NULL, 0, "How", 3},
     {"learning-rate", LEARNING_RATE, "RATE", 0,
-     "highest rate (default 2e-4, with --full 2e-5; lion a tenth, sgd a hundred times that)", 3},
+     "highest rate (default 2e-4, with --full 2e-5, with --ternary 1e-3; lion a tenth, sgd a hundred times that)", 3},
     {"warmup", WARMUP, "N", 0, "steps until it is reached (default: a twentieth of all)", 3},
     {"schedule", SCHEDULE, "NAME", 0, "constant, linear or cosine (default cosine)", 3},
     {"min-rate", MIN_RATE, "SHARE", 0, "what it goes down to, as a share of the highest (default 0)", 3},
@@ -254,7 +254,7 @@ static void settle(options *o, struct argp_state *state) {
     if (o->dpo > 0 && o->batch % 2) argp_error(state, "--batch: with --dpo expected an even number");
     if (o->steps <= 0 && o->epochs <= 0) o->epochs = 3;
     if (o->learning_rate < 0) {
-        o->learning_rate = t->mode == CLF_TRAIN_FULL ? 2e-5 : 2e-4;
+        o->learning_rate = t->ternary ? 1e-3 : t->mode == CLF_TRAIN_FULL ? 2e-5 : 2e-4;
         if (t->optimizer == CLF_OPTIMIZER_LION) o->learning_rate /= 10;
         if (t->optimizer == CLF_OPTIMIZER_SGD) o->learning_rate *= 100;
     }

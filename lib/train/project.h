@@ -2,7 +2,8 @@
  *
  *     out = x·Wᵀ + bias (+ residual) + scale · (seen(x)·Aᵀ)·Bᵀ
  *
- * seen(x) is x, or with dropout a part of it, another one for each adapter. `first` and `count` name the matrices. */
+ * seen(x) is x, or with dropout a part of it, another one for each adapter; in ternary training x itself is rounded
+ * first, and its gradient taken for that of what it was. `first` and `count` name the matrices. */
 #ifndef CLF_TRAIN_PROJECT_H
 #define CLF_TRAIN_PROJECT_H
 

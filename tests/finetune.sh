@@ -48,7 +48,7 @@ says bad-number 64 "steps: expected a whole number from 1 to" "${run[@]}" --step
 says full-and-lora 64 'full and --ternary train every weight' --data data.jsonl --full --lora-rank 3
 says ternary-and-lora 64 'full and --ternary train every weight' --data data.jsonl --ternary --lora-rank 3
 says ternary-and-nf4 64 'no --quantize' --data data.jsonl --ternary --quantize nf4
-says ternary-and-dpo 64 'no --full or --ternary' --data data.jsonl --ternary --dpo 0.1
+says ternary-and-dpo 64 'no --full, --ternary or --whole' --data data.jsonl --ternary --dpo 0.1
 says dpo-odd-batch 64 'expected an even number' --data data.jsonl --dpo 0.1 --batch 3
 printf '{"steps": 1, "data": ["nothing.jsonl"], "context": 32, "pack": false}' >config.json
 says config 1 'nothing.jsonl: No such file' --config config.json --output c

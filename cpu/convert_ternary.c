@@ -174,8 +174,7 @@ clf_status cpu_convert_ternary(clf_context *ctx, const clf_tensor *x, const clf_
         cpu_share(panels, omp_get_thread_num(), omp_get_num_threads(), &begin, &end);
         for (int64_t i = begin; i < end && bad >= panels; i++)
             for (int64_t b = 0; b < blocks; b++)
-                if (!read_block(x, i * T_ROWS, b, &rows) || !write_block(&rows, out, i * T_ROWS, b))
-                    bad = i;
+                if (!read_block(x, i * T_ROWS, b, &rows) || !write_block(&rows, out, i * T_ROWS, b)) bad = i;
     }
     CLF_CHECK(&ctx->error, bad == panels, CLF_INVALID_ARGUMENT,
               "convert: x: rows %lld to %lld: %s can't hold the value 2, or several scales for 256 values",

@@ -84,7 +84,8 @@ static int reject_tensors(clf_context *ctx, tensors *s) {
            a.value = TENSOR(CLF_BF16, 2, 2, 5, 6));
     REJECT("value: expected key's dtype f32, got q8_0", a.value = TENSOR(CLF_Q8_0, 2, 2, 5, 32));
     UNSUPPORT("key: expected dtype f32, f16, bf16, q4_0, q8_0, got q5_0", a.key = TENSOR(CLF_Q5_0, 2, 2, 5, 32));
-    UNSUPPORT("value: expected dtype f32, f16, bf16, q4_0, q8_0, got iq4_nl", a.value = TENSOR(CLF_IQ4_NL, 2, 2, 5, 32));
+    UNSUPPORT("value: expected dtype f32, f16, bf16, q4_0, q8_0, got iq4_nl",
+              a.value = TENSOR(CLF_IQ4_NL, 2, 2, 5, 32));
     REJECT("key: expected kv_heads that divide query's 4 heads, got 3", a.key = F32(2, 3, 5, 8));
     REJECT("key: expected kv_heads that divide query's 5 heads, got 2", a.query = F32(2, 5, 3, 8));
     REJECT("key: expected kv_heads that divide query's 4 heads, got 0", a.key = F32(2, 0, 5, 8));

@@ -41,8 +41,9 @@ static inline double clf_adapter_alpha(const clf_adapter_module *m) {
 }
 /* What a module is called, without ".weight". */
 typedef void (*clf_adapter_name)(char *out, size_t size, const clf_adapter_module *module);
-/* Writes all pairs and whole matrices: A as NAME + a, B as NAME + b, with B's rows of queries and keys in order `pairing`. `alpha` not 0:
- * it is every module's, and B takes up what a module's own differs by. CLF_NOT_FINITE for an infinity or NaN. */
+/* Writes all pairs and whole matrices: A as NAME + a, B as NAME + b, with B's rows of queries and keys in order
+ * `pairing`. `alpha` not 0: it is every module's, and B takes up what a module's own differs by. CLF_NOT_FINITE for an
+ * infinity or NaN. */
 clf_status clf_adapter_modules_write(const clf_adapter_modules *modules, const clf_tensor_writer *writer,
                                      clf_rope_pairing pairing, double alpha, clf_adapter_name name, const char *a,
                                      const char *b, clf_error *err);

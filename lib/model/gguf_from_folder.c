@@ -49,8 +49,7 @@ static clf_status put_rope(keys *k) {
     const clf_rope_config *r = &c->rope;
     CLF_TRY(put_u32(k, "rope.dimension_count", r->n_dims));
     CLF_TRY(put_f32(k, "rope.freq_base", (float)r->base));
-    if (c->has_rope_local)
-        CLF_TRY(put_f32(k, "rope.freq_base_swa", (float)c->rope_local.base));
+    if (c->has_rope_local) CLF_TRY(put_f32(k, "rope.freq_base_swa", (float)c->rope_local.base));
     const bool yarn = r->scaling == CLF_ROPE_SCALING_YARN, longrope = r->scaling == CLF_ROPE_SCALING_LONGROPE;
     if (r->scaling == CLF_ROPE_SCALING_LINEAR || yarn) {
         CLF_TRY(clf_gguf_write_string(k->writer, key(k, "rope.scaling.type"), yarn ? "yarn" : "linear", k->err));

@@ -107,7 +107,6 @@ clf_status CPU_FN(convert)(clf_context *ctx, const clf_convert_args *a) {
     if (clf_dtype_is_interleaved(x->dtype) || clf_dtype_is_interleaved(out->dtype))
         return cpu_convert_ternary(ctx, x, out);
     if (a->importance) CLF_TRY(check_importance(ctx, a->importance));
-    CLF_CHECK(&ctx->error, !a->importance, CLF_UNSUPPORTED, "convert: importance: no format weighs by it yet");
     const float *const importance = a->importance ? clf_data(a->importance) : NULL;
     const cpu_pieces work = cpu_cut(out, clf_is_contiguous(x) && clf_is_contiguous(out) && !importance);
     const int64_t stride = work.dim > 1 && x->ndim && !clf_is_contiguous(x) ? x->stride[x->ndim - 1] : 1;

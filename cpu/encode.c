@@ -7,13 +7,10 @@
  * inverse is 0 as a half, whatever the codes. */
 #include "encode.h"
 
-typedef uint8_t byte;
+#include "encode_pack.h"
+#include "encode_search.h"
 
-static bool put_half(byte *b, float v) {
-    const uint16_t u = clf_f32_to_f16(v);
-    memcpy(b, &u, sizeof u);
-    return (u & 0x7c00) != 0x7c00;
-}
+typedef uint8_t byte;
 
 /* 1/d, or 0 if that is infinite. */
 INLINE float inverse(float d) {
@@ -74,7 +71,7 @@ static float first_of(const float *x, float magnitude) {
 INLINE float extreme(const float *restrict x, int n) {
     float least, most;
     range(x, n, &least, &most);
-    return most > -least ? most : most < -least ? least : first_of(x, most);
+    return most == -least ? first_of(x, most) : most > -least ? most : least;
 }
 
 /* ⌊(x − zero)·id + offset⌋, at most `top` */
@@ -85,25 +82,13 @@ INLINE void codes(const float *restrict x, int n, float zero, float id, float of
     }
 }
 
-/* The low four bits of 32 codes */
-INLINE void put_nibbles(byte *restrict b, const byte *restrict q) {
-    for (int j = 0; j < 16; j++) b[j] = (byte)((q[j] & 15) | q[j + 16] << 4);
-}
-
-/* and their fifth bits. */
-INLINE void put_fifth(byte *restrict b, const byte *restrict q) {
-    uint32_t high = 0;
-    for (int j = 0; j < 32; j++) high |= (uint32_t)(q[j] >> 4) << j;
-    memcpy(b, &high, sizeof high);
-}
-
 /* The extreme is code 0 */
 static bool q4_0(const float *restrict x, byte *restrict b) {
     const float d = extreme(x, 32) / -8;
     byte q[32];
     if (!put_half(b, d)) return false;
     codes(x, 32, 0, inverse(d), 8.5f, 15, q);
-    put_nibbles(b + 2, q);
+    put_nibbles(b + 2, q, 16);
     return true;
 }
 
@@ -113,7 +98,7 @@ static bool q5_0(const float *restrict x, byte *restrict b) {
     if (!put_half(b, d)) return false;
     codes(x, 32, 0, inverse(d), 16.5f, 31, q);
     put_fifth(b + 2, q);
-    put_nibbles(b + 6, q);
+    put_nibbles(b + 6, q, 16);
     return true;
 }
 
@@ -130,7 +115,7 @@ INLINE bool from_minimum(const float *restrict x, int top, byte *restrict b, byt
 static bool q4_1(const float *restrict x, byte *restrict b) {
     byte q[32];
     if (!from_minimum(x, 15, b, q)) return false;
-    put_nibbles(b + 4, q);
+    put_nibbles(b + 4, q, 16);
     return true;
 }
 
@@ -138,7 +123,7 @@ static bool q5_1(const float *restrict x, byte *restrict b) {
     byte q[32];
     if (!from_minimum(x, 31, b, q)) return false;
     put_fifth(b + 4, q);
-    put_nibbles(b + 8, q);
+    put_nibbles(b + 8, q, 16);
     return true;
 }
 
@@ -178,11 +163,7 @@ static bool tq1_0(const float *restrict x, byte *restrict b) {
 static bool tq2_0(const float *restrict x, byte *restrict b) {
     byte q[256];
     if (!ternary(x, 256, b + 64, q)) return false;
-    for (int h = 0; h < 2; h++)
-        for (int j = 0; j < 32; j++) {
-            const byte *v = q + 128 * h + j;
-            b[32 * h + j] = (byte)(v[0] | v[32] << 2 | v[64] << 4 | v[96] << 6);
-        }
+    put_pairs(b, q, 0);
     return true;
 }
 
@@ -194,49 +175,57 @@ static bool q2_0(const float *restrict x, byte *restrict b) {
     return true;
 }
 
-/* e2m1 codes of x by the scale d, a value half-way between two getting the smaller one; returns Σ(x − value)² */
-static float e2m1_codes(const float *restrict x, float d, byte *restrict codes) {
-    static const float middle[7] = {0.25f, 0.75f, 1.25f, 1.75f, 2.5f, 3.5f, 5};
-    static const float step[7] = {0.5f, 0.5f, 0.5f, 0.5f, 1, 1, 2};
-    float value[32] = {0}, lanes[8] = {0};
-    int q[32] = {0};
-    for (int k = 0; k < 7; k++)
-        for (int j = 0; j < 32; j++) {
-            const bool above = fabsf(x[j]) > middle[k] * d;
-            q[j] += above;
-            value[j] += above ? step[k] * d : 0;
+/* e2m1 codes of x by the scale d, a value half-way between two getting the smaller one; returns Σ(x − value)². */
+INLINE float e2m1_codes(const float *restrict x, float d, byte *restrict codes) {
+    static const float level[8] = {0, 0.5f, 1, 1.5f, 2, 3, 4, 6};
+    const vf zero = v_set1(0);
+    float square[32];
+    for (int j = 0; j < 32; j += VL) {
+        const vf v = v_load(x + j), a = v_abs(v);
+        vf nearest = zero, code = zero;
+        UNROLL for (int k = 1; k < 8; k++) {
+            const vf middle = v_set1((level[k - 1] + level[k]) / 2 * d);
+            nearest = v_ge_or(middle, a, nearest, v_set1(level[k] * d));
+            code = v_ge_or(middle, a, code, v_set1((float)k));
         }
-    for (int j = 0; j < 32; j++) codes[j] = (byte)(q[j] | (x[j] < 0 && q[j] ? 8 : 0));
-    for (int j = 0; j < 32; j++) lanes[j % 8] += (fabsf(x[j]) - value[j]) * (fabsf(x[j]) - value[j]);
-    return ((lanes[0] + lanes[4]) + (lanes[1] + lanes[5])) + ((lanes[2] + lanes[6]) + (lanes[3] + lanes[7]));
+        const vf e = v_sub(a, nearest), negative = v_ge_or(zero, code, code, v_add(code, v_set1(8)));
+        v_store(square + j, v_mul(e, e));
+        v_store_u8(codes + j, v_ge_or(v, zero, code, negative));
+    }
+    for (int n = 16; n; n /= 2)
+        for (int j = 0; j < n; j++) square[j] += square[j + n];
+    return square[0];
 }
 
 /* The largest magnitude has e2m1's largest exponent, or, if that loses less, the one below it. */
 static bool mxfp4(const float *restrict x, byte *restrict b) {
-    int exponent;
     byte codes[2][32];
-    const float m = frexpf(largest(x, 32), &exponent);
-    exponent = m > 0 && exponent > -124 ? exponent + 124 : 0;
-    const float d = ldexpf(1, exponent - 127);
+    const float m = largest(x, 32);
+    const int exponent = magnitude_bits(&m) >> 23, e = exponent > 2 ? exponent - 2 : 0;
+    const float d = ldexpf(1, e - 127);
     const bool next = e2m1_codes(x, 2 * d, codes[1]) < e2m1_codes(x, d, codes[0]);
-    b[0] = (byte)(exponent + next);
-    put_nibbles(b + 1, codes[next]);
+    b[0] = (byte)(e + next);
+    put_nibbles(b + 1, codes[next], 16);
     return true;
 }
 
-/* Codes count the middles of neighbouring values that lie below. */
+/* The nearest value, by the middles of neighbours: codes count those below. */
 static bool nf4(const float *restrict x, byte *restrict b) {
-    const float d = largest(x, 64), id = inverse(d);
-    int q[64] = {0};
+    const float d = largest(x, 64);
+    const vf id = v_set1(inverse(d));
     byte codes[64];
     memcpy(b, &d, sizeof d);
-    for (int k = 0; k < 15; k++) {
-        const float middle = (clf_nf4_values[k] + clf_nf4_values[k + 1]) / 2;
-        for (int j = 0; j < 64; j++) q[j] += x[j] * id > middle;
+    for (int j = 0; j < 64; j += VL) {
+        const vf v = v_mul(v_load(x + j), id);
+        vf code = v_set1(0);
+        UNROLL for (int k = 1; k < 16; k++) {
+            const vf middle = v_set1((clf_nf4_values[k - 1] + clf_nf4_values[k]) / 2);
+            code = v_ge_or(middle, v, code, v_set1((float)k));
+        }
+        v_store_u8(codes + j, code);
     }
-    for (int j = 0; j < 64; j++) codes[j] = (byte)q[j];
-    put_nibbles(b + 4, codes);
-    put_nibbles(b + 20, codes + 32);
+    put_nibbles(b + 4, codes, 16);
+    put_nibbles(b + 20, codes + 32, 16);
     return true;
 }
 
@@ -258,13 +247,20 @@ static int64_t finite(const float *x, int64_t n) {
     return n;
 }
 
+/* Whether an importance changes what is written: of formats without a search, where one is possible. */
+static bool weighs(clf_dtype dtype) {
+    return dtype == CLF_Q4_0 || dtype == CLF_Q4_1 || dtype == CLF_Q5_0 || dtype == CLF_Q5_1;
+}
+
 int64_t cpu_encode_row(clf_dtype dtype, const float *x, int64_t n, const float *importance, void *out) {
-    (void)importance;
     const int values = clf_dtype_block_values(dtype);
     const size_t bytes = clf_dtype_block_bytes(dtype);
-    const int64_t good = finite(x, n);
+    const int64_t good = finite(x, n), whole = good / values * values;
     byte *b = out;
-    for (int64_t i = 0; i + values <= good; i += values, b += bytes)
-        if (!blocks[dtype](x + i, b)) return i;
-    return good;
+    int64_t done = 0;
+    if (!blocks[dtype] || (importance && weighs(dtype)))
+        done = cpu_encode_search(dtype, x, whole, importance, out);
+    else
+        while (done < whole && blocks[dtype](x + done, b)) done += values, b += bytes;
+    return done < whole ? done : good;
 }

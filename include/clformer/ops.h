@@ -314,16 +314,16 @@ CLF_API clf_status clf_add(clf_context *ctx, const clf_add_args *args);
 /** Arguments of clf_convert(). */
 typedef struct clf_convert_args {
     const clf_tensor *x; /**< any dtype, any strides (block dtypes: whole rows) */
-    /** F32 [columns], finite and ≥ 0, with `out` of a block dtype: how much an error in each column weighs; NULL: as
-     * ggml's reference quantisers, which for some dtypes weigh by x² */
+    /** F32 [columns], finite and ≥ 0, with `out` of a block dtype: how much the square of an error in each column
+     * weighs, all zeros and NULL: evenly. Q8_0, the ternary dtypes, MXFP4 and NF4 don't weigh */
     const clf_tensor *importance;
     clf_tensor *out; /**< same shape, F32, F16, BF16, I32, or of a block dtype but NVFP4 and Q1_0; may not alias */
 } clf_convert_args;
 
 /** Copies, changing dtype and layout. Float to I32 truncates towards zero and saturates; NaN becomes 0. Blocks are
- * decoded. Into blocks: Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, TQ1_0, TQ2_0 and Q2_0 without importance are ggml's reference, to
- * the byte; NF4 has a float scale for each block. Values that aren't finite, and those too large for a scale that is a
- * half, are CLF_NOT_FINITE, with the first one's row and column in the message. OpenCL makes Q8_0 and Q4_0 of floats,
+ * decoded. Into blocks: Q4_0, Q4_1, Q5_0, Q5_1 (without importance), Q8_0, TQ1_0, TQ2_0 and Q2_0 are ggml's, to the
+ * byte; the others' scales are searched for, but NF4's, a float. What isn't finite or is too large for a scale that is
+ * a half is CLF_NOT_FINITE, with the first one's row and column in the message. OpenCL makes Q8_0 and Q4_0 of floats,
  * the same bytes; a block of values that aren't finite gets NaN for its scale. T2 and T1 are made from
  * matrices of TQ1_0, TQ2_0, Q2_0 and each other without loss, and made those and floats (CPU); what doesn't fit (2 in
  * base 3, several scales for 256 values) is CLF_INVALID_ARGUMENT. */

@@ -6,7 +6,7 @@
 /* What can be written: these two block dtypes are only read. */
 #define WRITTEN                                                                                                        \
     ((CLF_DTYPES_FLOAT | CLF_DTYPE_BIT(CLF_I32) | CLF_DTYPES_BLOCK) & ((1u << CLF_DTYPE_COUNT) - 1) &                  \
-     ~(CLF_DTYPE_BIT(CLF_NVFP4) | CLF_DTYPE_BIT(CLF_Q1_0) | 0x7fu << CLF_Q2_K))
+     ~(CLF_DTYPE_BIT(CLF_NVFP4) | CLF_DTYPE_BIT(CLF_Q1_0)))
 
 static bool is_interleaved(const clf_tensor *t) {
     return t && t->magic == CLF_TENSOR_MAGIC && clf_dtype_is_interleaved(t->dtype);

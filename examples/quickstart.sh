@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # quickstart.sh: on a bare Debian or Ubuntu, installs what is missing, builds, lets the built-in model write a story, fine-tunes it on 40 lines of
-# pirate talk, and lets it write again. With options: those of clformer-generate, and that is all it runs.
+# pirate talk, lets it write again, and quantises the built-in model. With options: those of clformer-generate, and that is all it runs.
 # usage: examples/quickstart.sh [options of clformer-generate]
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -19,3 +19,5 @@ echo >&2
 build/bin/clformer-finetune --data examples/finetune.jsonl --output "$run" --steps 120 --context 128 --accumulate 2 --learning-rate 1e-2
 echo >&2
 tell 100 --adapter "$run/adapter"
+echo >&2
+build/bin/clformer-quantize --quiet examples/default_model/default.gguf "$run/story.gguf" --type q4_k_m

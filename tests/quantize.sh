@@ -34,11 +34,12 @@ cmp -s "$work/q8.gguf" "$work/quiet.gguf" || fail "two runs differ"
 "$quantize" "$model" "$work/mixed.gguf" -t q8_0 -T 'blk.*.ffn_down.weight=q4_0' -T 'blk.1.*=f16' > "$work/report"
 [ "$(grep -c 'ffn_down.weight .* -> q4_0' "$work/report")" -gt 1 ] || fail "no override"
 grep -q 'blk.1.ffn_up.weight .* -> f16' "$work/report" || fail "no second override"
-"$quantize" -q "$model" "$work/forced.gguf" -t tq2_0 --force --pure > "$work/report"
+"$quantize" -q "$model" "$work/forced.gguf" -t tq2_0 --force > "$work/report"
 rm "$work/report"
 
 head -c 8000 "$tests/quantize.c" > "$work.text"
-"$quantize" "$model" "$work/judged.gguf" -t q4_0 --pure --eval "$work.text" > "$work/report"
+"$1/clformer-imatrix" -m "$model" -f "$work.text" -o "$work/importance.gguf" -c 256 > /dev/null
+"$quantize" "$model" "$work/judged.gguf" -t q4_k_m -i "$work/importance.gguf" --eval "$work.text" > "$work/report"
 for figure in '^perplexity  *[0-9.]* ± ' '^KL divergence .* 99.9 %' '^same top .* ± ' '^perplexity ÷ base'; do
     grep -q "$figure" "$work/report" || fail "no $figure"
 done

@@ -1,6 +1,7 @@
 /* quantize_mix.c: which matrix gets which dtype, as llama.cpp's tool chooses for models of these architectures, so that
  * files of one name are alike. The matrices that suffer most get a better dtype than the mix's: the output (a tied
- * embedding is one), values, what writes into the residual stream, and the first and last layers. */
+ * embedding is one), values and what is fused with them, what writes into the residual stream, and the first and last
+ * layers. */
 #include "quantize_mix.h"
 
 #include <stdio.h>
@@ -45,21 +46,17 @@ static const rule rules[] = {
     {"q2_k_s", "ffn_down", FIRST_8TH, CLF_Q4_K},
     {"q3_k_m", "attn_v", FIRST_2, CLF_Q5_K},
     {"q3_k_m", "attn_v", ALL, CLF_Q4_K},
-    {"q3_k_m", "attn_qkv", ALL, CLF_Q4_K},
     {"q3_k_m", "attn_output", ALL, CLF_Q4_K},
     {"q3_k_m", "ffn_down", FIRST_16TH, CLF_Q5_K},
     {"q3_k_m", "ffn_down", ALL, CLF_Q4_K},
     {"q3_k_l", "attn_v", ALL, CLF_Q5_K},
-    {"q3_k_l", "attn_qkv", ALL, CLF_Q4_K},
     {"q3_k_l", "attn_output", ALL, CLF_Q5_K},
     {"q3_k_l", "ffn_down", ALL, CLF_Q5_K},
     {"q4_k_s", "attn_v", FIRST_4, CLF_Q5_K},
     {"q4_k_s", "ffn_down", FIRST_8TH, CLF_Q5_K},
     {"q4_k_m", "attn_v", ENDS_AND_EACH_3RD, CLF_Q6_K},
-    {"q4_k_m", "attn_qkv", ALL, CLF_Q5_K},
     {"q4_k_m", "ffn_down", ENDS_AND_EACH_3RD, CLF_Q6_K},
     {"q5_k_m", "attn_v", ENDS_AND_EACH_3RD, CLF_Q6_K},
-    {"q5_k_m", "attn_qkv", ALL, CLF_Q6_K},
     {"q5_k_m", "ffn_down", ENDS_AND_EACH_3RD, CLF_Q6_K},
     {"q4_0", "ffn_down", FIRST_8TH_GUIDED, CLF_Q4_1},
     {"q5_0", "ffn_down", FIRST_8TH_GUIDED, CLF_Q5_1},
@@ -110,6 +107,7 @@ static bool is_coarser(clf_dtype a, clf_dtype b) {
 clf_dtype clf_quantize_mixed(const clf_quantize_type *type, const clf_config *c, clf_quantize_place p) {
     const char *output = c->tied_output ? "token_embd" : "output";
     clf_dtype dtype = type->dtype;
+    if (!strcmp(p.stem, "attn_qkv")) p.stem = "attn_v";
     if (!strcmp(p.stem, output)) return is_coarser(dtype, CLF_Q6_K) ? CLF_Q6_K : dtype;
     for (int i = RULES - 1; i >= 0; i--) {
         const rule *r = &rules[i];

@@ -20,7 +20,7 @@ binaries, model = sys.argv[1], sys.argv[2]
 chosen = sys.argv[3:] or list(TYPES)
 work = tempfile.TemporaryDirectory()
 failed = 0
-PROMPT = [1, 5, 9, 60, 33, 17, 101, 44, 7, 250, 3, 81]
+TEXT = "Once upon a time there was a little girl who lived in a small house near the forest. One day she"
 
 
 def ours(source, out, kind):
@@ -42,18 +42,23 @@ def path(name):
     return os.path.join(work.name, name + ".gguf")
 
 
+original = peer.Model(model)
+PROMPT = original.tokens(TEXT)
+original.close()
 for kind in chosen:
     if not ours(model, path("q"), kind):
         failed += 1
         continue
     theirs = peer.Model(path("q"))
-    quantised = peer.rms_relative(peer.our_logits(binaries, path("q"), PROMPT), theirs.logits(PROMPT))
+    mine, other = peer.our_logits(binaries, path("q"), PROMPT), theirs.logits(PROMPT)
     theirs.close()
+    quantised = peer.rms_relative(mine, other)
     assert ours(path("q"), path("f"), "f32")
     peer.quantize(path("q"), path("p"), 0)
     theirs = peer.Model(path("p"))
-    decoded = peer.rms_relative(peer.our_logits(binaries, path("f"), PROMPT), theirs.logits(PROMPT))
+    exact = theirs.logits(PROMPT)
     theirs.close()
+    decoded = peer.rms_relative(peer.our_logits(binaries, path("f"), PROMPT), exact)
     same = ""
     if TYPES[kind] is not None:
         peer.quantize(model, path("m"), TYPES[kind])
@@ -61,5 +66,5 @@ for kind in chosen:
         same = "same dtypes" if a == b else "differs: " + ", ".join(f"{n} {a[n]}, there {b[n]}" for n in a if a[n] != b[n])
     bad = not quantised <= 2e-2 or not decoded <= 1e-3
     failed += bad
-    print(f"{kind:8s} logits {quantised:.2e}, as f32 {decoded:.2e}  {same}{'  TOO FAR' if bad else ''}")
+    print(f"{kind:8s} logits {quantised:.2e}, as f32 {decoded:.2e}; from there {peer.rms_relative(mine, exact):.2e}, llama.cpp {peer.rms_relative(other, exact):.2e}  {same}{'  TOO FAR' if bad else ''}")
 sys.exit(failed != 0)

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # mutants.sh: does the emulation notice? Removes or weakens one thing of the tensor-core kernels at a time, synchronisation above all, and runs the tests of
 # attention and linear with the module built from the damaged sources: it must fail. Nightly, not for every push: each mutant is compiled anew.
-# usage: .ci/nvidia/mutants.sh    needs build/ with test-attention, test-linear and the OpenCL module
+# usage: .ci/nvidia/mutants.sh [attention|linear]    needs build/ with test-attention, test-linear and the OpenCL module
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 [ -x build/bin/test-attention ] && [ -x build/bin/test-linear ] && [ -f build/lib/clformer-opencl.so ] || { echo "skipped: no test-attention, test-linear or OpenCL module in build/"; exit 77; }
@@ -44,46 +44,54 @@ PY
     cp "cl/nvidia/$2" "$kernels/$2"
 }
 
-passes || { echo "the unchanged kernels fail"; tail -5 "$work/log"; exit 1; }
-for i in 3 4 5 6; do mutant "forward: barrier $i missing" attention.cl $i "block_barrier(w);" ""; done
-# the second barrier keeps K from overwriting Q while other warps read it: the only tile with Q in registers has one warp
-mutant "decode: barrier 1 missing" attention.cl 1 "block_barrier(w);" ""
-for i in 1 2 3 4; do mutant "backward: barrier $i missing" attention_backward.cl $i "block_barrier(w);" ""; done
-mutant "forward: Q, one group fewer waited for" attention.cl 1 "wait_group(w, 0)" "wait_group(w, 1)"
-mutant "forward: K of two stages, one group fewer" attention.cl 1 "wait_group(w, 2)" "wait_group(w, 3)"
-mutant "forward: K of one stage, one group fewer" attention.cl 1 "wait_group(w, 1)" "wait_group(w, 2)"
-mutant "forward: V, one group fewer" attention.cl 2 "wait_group(w, 1)" "wait_group(w, 2)"
-mutant "forward: V not committed" attention.cl 3 "cp_async_commit(w);" ""
-mutant "dK, dV: one group fewer" attention_backward.cl 1 "wait_group(w, 0)" "wait_group(w, 1)"
-mutant "dQ: one group fewer" attention_backward.cl 2 "wait_group(w, 0)" "wait_group(w, 1)"
-mutant "tiles: copies without swizzle" tile.h 1 "(c ^ (r & 7))" "(c)"
-mutant "forward: mask off by one" rules.h 1 "(position) + right)" "(position) + right + 1)"
-mutant "forward: rows that see nothing" attention.cl 1 "top == -INFINITY ? 0.0f : top" "top"
-mutant "backward: dK without scale" attention_backward.cl 1 "dk[j][2 * h] * scale" "dk[j][2 * h]"
-mutant "dropout: words exchanged" rules.h 1 "(uint2)(c, d) : (uint2)(a, b)" "(uint2)(a, b) : (uint2)(c, d)"
-setting=emulate:90 # the tiles with wgmma
-passes || { echo "the unchanged kernels with wgmma fail"; tail -5 "$work/log"; exit 1; }
-mutant "wgmma: K not made visible" attention.cl 1 "wgmma_visible(w);" ""
-mutant "wgmma: V not made visible" attention.cl 2 "wgmma_visible(w);" ""
-mutant "wgmma: S added to what was there" attention.cl 1 "k > 0, 0)" "1, 0)"
-mutant "wgmma: V not transposed" attention.cl 1 "BLOCK_K, k), 1, 1)" "BLOCK_K, k), 1, 0)"
-mutant "wgmma: K by columns of 16 bytes" tile.h 1 "(block_column & 3) * 32" "(block_column & 3) * 16"
-mutant "wgmma: K of one page" tile.h 2 "(block_column >> 2) * PAGE_BYTES(rows)" "0"
-mutant "wgmma: V of one page" tile.h 1 "PAGE_BYTES(rows), 1024)" "0, 1024)"
-mutant "wgmma: eights of rows 512 bytes apart" tile.h 1 "0, 1024)" "0, 512)"
-mutant "wgmma: barrier 3 missing" attention.cl 3 "block_barrier(w);" ""
-mutant "wgmma: K of two stages, one group fewer" attention.cl 1 "wait_group(w, 2)" "wait_group(w, 3)"
-setting=emulate op=linear
-passes || { echo "the unchanged kernels of linear fail"; tail -5 "$work/log"; exit 1; }
-for i in 1 2 3; do mutant "linear: barrier $i missing" linear.cl $i "block_barrier(w);" ""; done
-mutant "linear: one group fewer waited for" linear.cl 1 "wait_group(w, STAGES - 2)" "wait_group(w, STAGES - 1)"
-mutant "linear: not committed" linear.cl 1 "cp_async_commit(w);" ""
-mutant "linear: blocks put where they are read" linear.cl 1 "PUT_W(free_stage)" "PUT_W(stage)"
-mutant "linear: scales of the next column" linear.cl 1 "j * 16 + e * 8 + column) * 4" "j * 16 + e * 8 + (column ^ 2)) * 4"
-mutant "linear: minima added" linear.cl 1 "fma(-minimum.x, sum0" "fma(minimum.x, sum0"
-mutant "linear: panels without swizzle" tile.h 1 "(c ^ (r >> 1 & 3)) << 4)" "c << 4)"
-mutant "linear: rounded towards zero" linear_bytes.cl 1 "(int)rint(v[4 * i + j] * inverse)" "(int)(v[4 * i + j] * inverse * 0.999f)"
-mutant "decode: words not shifted" linear_bytes.cl 1 "inside ? v >> 16 | (uint4)(v.yzw, last) << 16 : v" "v"
-mutant "decode: the last column twice" linear_bytes.cl 1 "column0 + c, n - 1" "column0, n - 1"
+attention_mutants() {
+    passes || { echo "the unchanged kernels fail"; tail -5 "$work/log"; exit 1; }
+    for i in 3 4 5 6; do mutant "forward: barrier $i missing" attention.cl $i "block_barrier(w);" ""; done
+    # the second barrier keeps K from overwriting Q while other warps read it: the only tile with Q in registers has one warp
+    mutant "decode: barrier 1 missing" attention.cl 1 "block_barrier(w);" ""
+    for i in 1 2 3 4; do mutant "backward: barrier $i missing" attention_backward.cl $i "block_barrier(w);" ""; done
+    mutant "forward: Q, one group fewer waited for" attention.cl 1 "wait_group(w, 0)" "wait_group(w, 1)"
+    mutant "forward: K of two stages, one group fewer" attention.cl 1 "wait_group(w, 2)" "wait_group(w, 3)"
+    mutant "forward: K of one stage, one group fewer" attention.cl 1 "wait_group(w, 1)" "wait_group(w, 2)"
+    mutant "forward: V, one group fewer" attention.cl 2 "wait_group(w, 1)" "wait_group(w, 2)"
+    mutant "forward: V not committed" attention.cl 3 "cp_async_commit(w);" ""
+    mutant "dK, dV: one group fewer" attention_backward.cl 1 "wait_group(w, 0)" "wait_group(w, 1)"
+    mutant "dQ: one group fewer" attention_backward.cl 2 "wait_group(w, 0)" "wait_group(w, 1)"
+    mutant "tiles: copies without swizzle" tile.h 1 "(c ^ (r & 7))" "(c)"
+    mutant "forward: mask off by one" rules.h 1 "(position) + right)" "(position) + right + 1)"
+    mutant "forward: rows that see nothing" attention.cl 1 "top == -INFINITY ? 0.0f : top" "top"
+    mutant "backward: dK without scale" attention_backward.cl 1 "dk[j][2 * h] * scale" "dk[j][2 * h]"
+    mutant "dropout: words exchanged" rules.h 1 "(uint2)(c, d) : (uint2)(a, b)" "(uint2)(a, b) : (uint2)(c, d)"
+    setting=emulate:90 # the tiles with wgmma
+    passes || { echo "the unchanged kernels with wgmma fail"; tail -5 "$work/log"; exit 1; }
+    mutant "wgmma: K not made visible" attention.cl 1 "wgmma_visible(w);" ""
+    mutant "wgmma: V not made visible" attention.cl 2 "wgmma_visible(w);" ""
+    mutant "wgmma: S added to what was there" attention.cl 1 "k > 0, 0)" "1, 0)"
+    mutant "wgmma: V not transposed" attention.cl 1 "BLOCK_K, k), 1, 1)" "BLOCK_K, k), 1, 0)"
+    mutant "wgmma: K by columns of 16 bytes" tile.h 1 "(block_column & 3) * 32" "(block_column & 3) * 16"
+    mutant "wgmma: K of one page" tile.h 2 "(block_column >> 2) * PAGE_BYTES(rows)" "0"
+    mutant "wgmma: V of one page" tile.h 1 "PAGE_BYTES(rows), 1024)" "0, 1024)"
+    mutant "wgmma: eights of rows 512 bytes apart" tile.h 1 "0, 1024)" "0, 512)"
+    mutant "wgmma: barrier 3 missing" attention.cl 3 "block_barrier(w);" ""
+    mutant "wgmma: K of two stages, one group fewer" attention.cl 1 "wait_group(w, 2)" "wait_group(w, 3)"
+}
+
+linear_mutants() {
+    setting=emulate op=linear
+    passes || { echo "the unchanged kernels of linear fail"; tail -5 "$work/log"; exit 1; }
+    for i in 1 2 3; do mutant "linear: barrier $i missing" linear.cl $i "block_barrier(w);" ""; done
+    mutant "linear: one group fewer waited for" linear.cl 1 "wait_group(w, STAGES - 2)" "wait_group(w, STAGES - 1)"
+    mutant "linear: not committed" linear.cl 1 "cp_async_commit(w);" ""
+    mutant "linear: blocks put where they are read" linear.cl 1 "PUT_W(free_stage)" "PUT_W(stage)"
+    mutant "linear: scales of the next column" linear.cl 1 "j * 16 + e * 8 + column) * 4" "j * 16 + e * 8 + (column ^ 2)) * 4"
+    mutant "linear: minima added" linear.cl 1 "fma(-minimum.x, sum0" "fma(minimum.x, sum0"
+    mutant "linear: panels without swizzle" tile.h 1 "(c ^ (r >> 1 & 3)) << 4)" "c << 4)"
+    mutant "linear: rounded towards zero" linear_bytes.cl 1 "(int)rint(v[4 * i + j] * inverse)" "(int)(v[4 * i + j] * inverse * 0.999f)"
+    mutant "decode: words not shifted" linear_bytes.cl 1 "inside ? v >> 16 | (uint4)(v.yzw, last) << 16 : v" "v"
+    mutant "decode: the last column twice" linear_bytes.cl 1 "column0 + c, n - 1" "column0, n - 1"
+}
+
+[ "${1-}" = linear ] || attention_mutants
+[ "${1-}" = attention ] || linear_mutants
 echo "$n mutants"
 exit $bad

@@ -16,7 +16,7 @@ rows=$(sed -n '/define CLF_DTYPES(X)/,/^$/p' include/clformer/base.h |
     echo "enum {$(awk '{printf "%s_values = %s, %s_bytes = %s,", $1, $2, $1, $3}' <<<"$rows")};"
 } >"$work/dtypes.cl"
 floats="F32 F16 BF16"
-blocks=$(awk '$2 > 1 {print $1}' <<<"$rows")
+blocks=$(awk '$2 > 1 && $1 !~ /^T[12]$/ {print $1}' <<<"$rows")
 
 lint() { # SOURCE OPTIONS...
     local source=$1
@@ -36,6 +36,8 @@ for w in $floats; do lint embedding -DW="$w"; lint linear -DW="$w"; done
 for w in $blocks; do
     for source in embedding linear linear_backward convert; do lint $source -DW="$w" -DBLOCKS; done
 done
+for w in T2 T1; do lint linear -DW=$w -DPANELS; done
+for rows in 1 4; do lint linear_tiles -DW=F32 -DROWS=$rows; done
 for source in linear_backward linear_cross_entropy; do lint $source -DW=F32; done
 for rule in 0 1 2; do
     for state in F32 U8; do lint optimizer_step -DRULE=$rule -DMOMENTUM=$state -DVARIANCE=$state; done

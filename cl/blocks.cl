@@ -276,6 +276,28 @@ DECODE(NVFP4, 0)
 DECODE(Q1_0, 0)
 DECODE(Q2_0, 0)
 
+/* Sixteen codes of two bits: value 4p + i at bits 2p of byte i. */
+uint4 codes_of_word(uint word) {
+    return less((uint4)(word, word >> 2, word >> 4, word >> 6) & 0x03030303u, 1);
+}
+
+#ifdef PANELS
+/* Part `part` of row `row` of a matrix of T2 or T1, whose panels of 16 rows of k values begin at byte `at`. */
+float16 decode_panel_part(global const void *p, long at, uint row, uint part, uint k) {
+    global const uchar *panel = (global const uchar *)p + at + (long)(row / 16) * (k / 256) * 16 * PASTE(W, _bytes);
+    const float scale = half_at(panel + part / 16 * 32 + row % 16 * 2);
+    global const uchar *words = panel + k / 256 * 32 + row % 16 * 4;
+    if (W == T2) return scale * convert_float16(as_char16(codes_of_word(as_uint(vload4(0, words + part * 64)))));
+    uint codes[4]; /* group 4 · part + i of four values is digit `group % 5` of a word, those of the last word `group % 4` */
+    for (int i = 0; i < 4; i++) {
+        const uint group = part % 16 * 4 + i, word = part / 16 * 13 + min(group / 5, 12u);
+        const uchar power = powers_of_3[group < 60 ? group % 5 : group - 60];
+        codes[i] = as_uint(vload4(0, words + word * 64) / power % (uchar)3);
+    }
+    return scale * convert_float16(as_char16(less(vload4(0, codes), 1)));
+}
+#endif
+
 /* The block of W that has part `part` of the row that begins at byte `row`; and that part of it. */
 #ifdef BLOCKS
 #define PARTS_OF_BLOCK      (PASTE(W, _values) / 16)

@@ -42,6 +42,7 @@ static clf_status multiply_blas(clf_context *ctx, const clf_cl_product *p) {
 }
 
 clf_status clf_cl_multiply(clf_context *ctx, const clf_cl_product *p) {
+    if (p->tile_rows) return clf_cl_multiply_tiles(ctx, p);
     if (clf_cl_blas_takes(ctx, p->x, p->weight)) return multiply_blas(ctx, p);
     const int64_t m = clf_rows(p->out), n = p->weight->shape[0], k = p->weight->shape[1];
     const bool gemm = m >= GEMM_ROWS;
@@ -51,7 +52,9 @@ clf_status clf_cl_multiply(clf_context *ctx, const clf_cl_product *p) {
                          : m > 1 ? "gemv4"
                                  : "gemv1",
                          "-DW=%s%s", clf_cl_dtype(p->weight->dtype),
-                         clf_dtype_is_block(p->weight->dtype) ? " -DBLOCKS" : ""));
+                         clf_dtype_is_interleaved(p->weight->dtype) ? " -DPANELS"
+                         : clf_dtype_is_block(p->weight->dtype)     ? " -DBLOCKS"
+                                                                    : ""));
     clf_cl_tensor(&call, p->x);
     clf_cl_int(&call, p->x->dtype);
     clf_cl_memory(&call, &p->weight->buffer->memory);
@@ -75,6 +78,20 @@ static clf_status multiply(clf_context *ctx, const clf_cl_product *p) {
     return taken ? CLF_OK : clf_cl_multiply(ctx, p);
 }
 
+/* Product i of a call, without a residual. */
+static clf_cl_product product_of(const clf_linear_args *args, int i, const clf_tensor *out) {
+    return (clf_cl_product){.x = args->x,
+                            .weight = args->weight[i],
+                            .tile_rows = args->tile_rows[i],
+                            .tile_columns = args->tile_columns[i],
+                            .row_scale = args->row_scale[i],
+                            .bias = args->bias[i],
+                            .out = out,
+                            .scale = args->scale,
+                            .precision = args->precision,
+                            .ends_as = out->dtype};
+}
+
 static clf_status gated(clf_context *ctx, const clf_linear_args *args) {
     clf_buffer *scratch;
     CLF_TRY(clf_buffer_create(&scratch, ctx, (size_t)clf_elements(args->out[0]) * sizeof(float), CLF_TAG_SCRATCH));
@@ -84,23 +101,11 @@ static clf_status gated(clf_context *ctx, const clf_linear_args *args) {
     gate.offset = 0;
     int64_t stride = 1;
     for (int i = gate.ndim - 1; i >= 0; i--) gate.stride[i] = stride, stride *= gate.shape[i];
-    const clf_cl_product first = {.x = args->x,
-                                  .weight = args->weight[0],
-                                  .bias = args->bias[0],
-                                  .out = &gate,
-                                  .scale = args->scale,
-                                  .precision = args->precision,
-                                  .ends_as = args->out[0]->dtype};
-    const clf_cl_product second = {.x = args->x,
-                                   .weight = args->weight[1],
-                                   .bias = args->bias[1],
-                                   .residual = args->residual,
-                                   .out = args->out[0],
-                                   .gate = &scratch->memory,
-                                   .activation = args->glu,
-                                   .scale = args->scale,
-                                   .precision = args->precision,
-                                   .ends_as = args->out[0]->dtype};
+    clf_cl_product first = product_of(args, 0, &gate), second = product_of(args, 1, args->out[0]);
+    first.ends_as = args->out[0]->dtype;
+    second.residual = args->residual;
+    second.gate = &scratch->memory;
+    second.activation = args->glu;
     clf_status st = multiply(ctx, &first);
     if (st == CLF_OK) st = multiply(ctx, &second);
     clf_buffer_release(scratch); /* the queue is in order: nothing reuses it before both are done */
@@ -108,20 +113,10 @@ static clf_status gated(clf_context *ctx, const clf_linear_args *args) {
 }
 
 clf_status clf_linear_opencl(clf_context *ctx, const clf_linear_args *args) {
-    for (int i = 0; i < CLF_LINEAR_MAX && args->weight[i]; i++)
-        CLF_CHECK(&ctx->error, !args->tile_rows[i] && !clf_dtype_is_interleaved(args->weight[i]->dtype),
-                  CLF_UNSUPPORTED, "linear: weight[%d]: %s is not supported by opencl", i,
-                  args->tile_rows[i] ? "block-sparse" : clf_dtype_name(args->weight[i]->dtype));
     if (args->glu != CLF_ACTIVATION_NONE) return gated(ctx, args);
     for (int i = 0; i < CLF_LINEAR_MAX && args->weight[i]; i++) {
-        const clf_cl_product p = {.x = args->x,
-                                  .weight = args->weight[i],
-                                  .bias = args->bias[i],
-                                  .residual = i ? NULL : args->residual,
-                                  .out = args->out[i],
-                                  .scale = args->scale,
-                                  .precision = args->precision,
-                                  .ends_as = args->out[i]->dtype};
+        clf_cl_product p = product_of(args, i, args->out[i]);
+        if (!i) p.residual = args->residual;
         CLF_TRY(multiply(ctx, &p));
     }
     return CLF_OK;

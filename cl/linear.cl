@@ -6,16 +6,19 @@
  *
  * gemm computes tiles of 64 × 64 by 256 items, 32 of k at a time in local memory; gemv1 and gemv4 one or four rows of x
  * with four columns a group. All decode 16 weights at a time and sum in float32, chunk by chunk, so that the rounding
- * error grows with the number of chunks and not with k. W is the weight's dtype; x's is an argument. */
+ * error grows with the number of chunks and not with k. W is the weight's dtype, with PANELS one of interleaved rows;
+ * x's is an argument. */
 
 #include "linear_epilogue.cl"
 
-/* Weights k … k + 15 of the row of them that begins at `row`; zero from n on. */
-float16 weights(global const void *w, long row, uint k, uint n) {
-#ifdef BLOCKS
-    return k < n ? decode_part(w, row, k / 16) : 0;
+/* Weights k … k + 15 of row `row` of them; zero from n on. */
+float16 weights(global const void *w, long w_at, long w_stride, uint row, uint k, uint n) {
+#ifdef PANELS
+    return k < n ? decode_panel_part(w, w_at, row, k / 16, n) : 0;
+#elif defined(BLOCKS)
+    return k < n ? decode_part(w, w_at + row * w_stride, k / 16) : 0;
 #else
-    return k < n ? load16(w, row + k, n - k, W) : 0;
+    return k < n ? load16(w, w_at + row * w_stride + k, n - k, W) : 0;
 #endif
 }
 
@@ -32,13 +35,13 @@ gemm(IN(x), int x_dtype, global const void *w, long w_at, long w_stride, uint k,
     const bool fetches_x = item < 128;
     const uint line = item % TILE, part = item / TILE % 2 * 16;
     const uint row = min(fetches_x ? m0 + line : n0 + line, (fetches_x ? m : n) - 1);
-    const long row_at = fetches_x ? ROW(x, row) : w_at + row * w_stride;
+    const long x_row = fetches_x ? ROW(x, row) : 0;
     local float *tile = (fetches_x ? x_tile : w_tile) + part * PITCH + line;
     float4 sum0 = 0, sum1 = 0, sum2 = 0, sum3 = 0;
     for (uint k0 = 0; k0 < k; k0 += DEPTH) {
         const uint at = k0 + part;
         float16 v = 0;
-        if (at < k) v = fetches_x ? load16(x, row_at + at, k - at, x_dtype) : weights(w, row_at, at, k);
+        if (at < k) v = fetches_x ? load16(x, x_row + at, k - at, x_dtype) : weights(w, w_at, w_stride, row, at, k);
         float values[16];
         vstore16(v, 0, values);
         for (int j = 0; j < 16; j++) tile[j * PITCH] = values[j];
@@ -68,7 +71,7 @@ gemm(IN(x), int x_dtype, global const void *w, long w_at, long w_stride, uint k,
 #define GEMV(ROWS)                                                                                                     \
     const uint item = get_local_id(0), lane = item % LANES;                                                            \
     const uint column = get_group_id(0) * 4 + item / LANES, row0 = get_group_id(1) * ROWS;                             \
-    const long w_row = w_at + min(column, n - 1) * w_stride;                                                           \
+    const uint w_row = min(column, n - 1);                                                                             \
     long x_row[ROWS];                                                                                                  \
     float16 sum[ROWS];                                                                                                 \
     for (int r = 0; r < ROWS; r++) {                                                                                   \
@@ -76,7 +79,7 @@ gemm(IN(x), int x_dtype, global const void *w, long w_at, long w_stride, uint k,
         sum[r] = 0;                                                                                                    \
     }                                                                                                                  \
     for (uint at = 16 * lane; at < k; at += 16 * LANES) {                                                              \
-        const float16 v = weights(w, w_row, at, k);                                                                    \
+        const float16 v = weights(w, w_at, w_stride, w_row, at, k);                                                    \
         for (int r = 0; r < ROWS; r++) sum[r] += v * load16(x, x_row[r] + at, k - at, x_dtype);                        \
     }                                                                                                                  \
     for (int r = 0; r < ROWS; r++) {                                                                                   \

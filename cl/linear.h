@@ -8,7 +8,8 @@
  * where x is the gradient of linear's out. */
 typedef struct clf_cl_product {
     const clf_tensor *x, *weight, *bias, *residual, *out;
-    const clf_memory *gate; /* [rows, n] in float32; NULL: none */
+    const clf_tensor *tile_rows, *tile_columns, *row_scale; /* of block-sparse ternary weights; NULL: dense */
+    const clf_memory *gate;                                 /* [rows, n] in float32; NULL: none */
     clf_activation activation;
     float scale;
     clf_linear_precision precision;
@@ -21,5 +22,7 @@ void clf_cl_epilogue(clf_cl_call *call, const clf_cl_product *p);
 /* One product by the kernels of linear.cl and linear_backward.cl, whatever others there are. */
 clf_status clf_cl_multiply(clf_context *ctx, const clf_cl_product *p);
 clf_status clf_cl_multiply_down(clf_context *ctx, const clf_cl_product *p);
+/* linear_tiles.c: one of block-sparse ternary weights. */
+clf_status clf_cl_multiply_tiles(clf_context *ctx, const clf_cl_product *p);
 
 #endif

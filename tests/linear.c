@@ -550,10 +550,9 @@ static double tolerance(const op_run *run, const op_tensor *t) {
     return t->dtype == CLF_F16 ? 4e-4 : t->dtype == CLF_BF16 ? 1.5e-3 : 2e-6;
 }
 
-static const char *lacks(const op_run *run, const char *backend) {
-    const clf_dtype dtype = variant_of(run->variant).dtype;
-    if (strncmp(backend, "opencl", 6)) return NULL;
-    return dtype == CLF_U8 ? "block-sparse weights" : op_interleaved(dtype) ? "t2 and t1" : NULL;
+static const char *lacks(const op_run *run, const char *backend) { /* nothing: no table may refuse a run */
+    (void)run, (void)backend;
+    return NULL;
 }
 
 static double flops(const op_run *run) {
@@ -656,6 +655,17 @@ static int rejects_backward(clf_context *ctx) {
     return failures;
 }
 
+/* Lists that only the device can see, and that lead outside: rows of NaN. */
+static bool gives_nan(clf_context *ctx, const clf_linear_args *args, clf_tensor *out) {
+    float y[64];
+    int nans = 0;
+    if (clf_tensor_elements(out) != 64 || clf_linear(ctx, args) != CLF_OK) return false;
+    if (clf_tensor_read(out, y, sizeof y) != CLF_OK) return false;
+    for (int i = 0; i < 64; i++) nans += isnan(y[i]) != 0;
+    if (!nans) printf("FAIL opencl: lists of tiles that lead outside give numbers\n");
+    return nans > 0;
+}
+
 static int rejects_tiles(clf_context *ctx) {
     enum { X, WORDS, ODD, ROWS, LONG, COLUMNS, SCALES, SCALE2, OUT, DENSE, T2, N };
     static const clf_tensor_args shapes[N] = {[X] = {.ndim = 2, .shape = {2, 64}},
@@ -692,15 +702,15 @@ static int rejects_tiles(clf_context *ctx) {
     OP_REJECT(linear, bad, "row_scale[0] is NULL", a.row_scale[0] = NULL);
     OP_REJECT(linear, bad, "row_scale[0]: expected a multiple of 16 rows, got 33", a.row_scale[0] = t[SCALE2]);
     OP_REJECT(linear, bad, "expected NULL, as tile_rows[0] is", a.weight[0] = t[DENSE]; a.tile_rows[0] = NULL);
-    if (!strncmp(clf_context_backend(ctx), "cpu", 3)) {
-        for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
-            if (clf_tensor_write(t[ROWS], wrong[i].rows, sizeof wrong[i].rows) != CLF_OK) failures++;
-            if (clf_tensor_write(t[COLUMNS], wrong[i].columns, sizeof wrong[i].columns) != CLF_OK) failures++;
-            OP_REJECT(linear, bad, "tile_rows or tile_columns", (void)a);
-            OP_REJECT(linear, bad, "tile_rows or tile_columns", a.precision = CLF_LINEAR_EXACT);
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        if (clf_tensor_write(t[ROWS], wrong[i].rows, sizeof wrong[i].rows) != CLF_OK) failures++;
+        if (clf_tensor_write(t[COLUMNS], wrong[i].columns, sizeof wrong[i].columns) != CLF_OK) failures++;
+        if (strncmp(clf_context_backend(ctx), "cpu", 3) != 0) {
+            failures += !gives_nan(ctx, &good, t[OUT]);
+            continue;
         }
-    } else {
-        OP_REJECT(linear, CLF_UNSUPPORTED, "block-sparse is not supported", (void)a);
+        OP_REJECT(linear, bad, "tile_rows or tile_columns", (void)a);
+        OP_REJECT(linear, bad, "tile_rows or tile_columns", a.precision = CLF_LINEAR_EXACT);
     }
     const clf_linear_backward_args backward = {.weight = {t[T2]}, .d_out = {t[OUT]}, .d_x = t[X]};
     failures += op_rejected(ctx, clf_linear_backward(ctx, &backward), bad, "weight[0]: expected dtype");

@@ -42,7 +42,8 @@ class RopeArgs(c.Structure):
 
 
 class LinearArgs(c.Structure):
-    _fields_ = [("x", P), ("weight", P * 3), ("bias", P * 3), ("residual", P), ("scale", c.c_float), ("glu", c.c_int), ("precision", c.c_int),
+    _fields_ = [("x", P), ("weight", P * 3), ("tile_rows", P * 3), ("tile_columns", P * 3), ("row_scale", P * 3), ("bias", P * 3),
+                ("residual", P), ("scale", c.c_float), ("glu", c.c_int), ("precision", c.c_int),
                 ("out", P * 3)]
 
 

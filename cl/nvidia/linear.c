@@ -97,7 +97,7 @@ static bool make(plan *p, const clf_context *ctx, const clf_cl_product *product,
     const bool blocks = clf_dtype_is_block(w->dtype), fast = product->precision == CLF_LINEAR_FAST,
                f16 = x->dtype == CLF_F16;
     const facts *f = &facts_of[w->dtype];
-    if (blocks && !f->run && w->dtype != CLF_NF4) return false;
+    if (product->tile_rows || (blocks && !f->run && w->dtype != CLF_NF4)) return false;
     *p = (plan){.m = clf_rows(product->out), .n = clf_last(product->out), .k = clf_last(x)};
     if (!p->m || !p->n || !p->k || p->m >= MANY || p->n >= MANY || p->k >= MANY) return false;
     if (!down && blocks && fast && f->run && p->m <= DECODE_ROWS) {

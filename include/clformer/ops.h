@@ -142,7 +142,8 @@ typedef struct clf_linear_args {
     const clf_tensor *weight[CLF_LINEAR_MAX]; /**< [n, k], any float or block dtype, x's or not; NULL ends the list */
     /** Block-sparse ternary: weight[i] is U8 [tiles · 64], words of T2 (base.h), each 16 rows × 16 k, and this is I32
      * [n/16 + 1]: row of tiles t is tiles tile_rows[t] to tile_rows[t + 1] − 1. What no tile holds is zero. Rounded x
-     * has one scale a row then. NULL: dense */
+     * has one scale a row then. Lists that lead outside are CLF_INVALID_ARGUMENT on the CPU; on other devices the rows
+     * that they make are NaN. NULL: dense */
     const clf_tensor *tile_rows[CLF_LINEAR_MAX];
     const clf_tensor *tile_columns[CLF_LINEAR_MAX]; /**< I32 [tiles], below k/16; with tile_rows */
     const clf_tensor *row_scale[CLF_LINEAR_MAX];    /**< F32 [n], n a multiple of 16; with tile_rows */

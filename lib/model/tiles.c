@@ -7,8 +7,8 @@ enum {
     BLOCK = 256,
     WORD = 64, /* bytes */
     HALVES = 2 * CLF_PANEL_ROWS,
-    TILE_COST = 72, /* bytes of T2 that are read in the time of a tile: its word, its column, and what it takes more */
-    TILE_ROW_COST = 96 /* and in that of a row of tiles */
+    TILE_COST = 68,    /* bytes of a dense layout that are read in the time of a tile: its word and its column */
+    TILE_ROW_COST = 96 /* and in that of what a row of tiles takes besides */
 };
 
 static const uint8_t *panel_of(const clf_tensor *panels, int64_t row) {

@@ -234,8 +234,8 @@ static bool (*const blocks[CLF_DTYPE_COUNT])(const float *, byte *) = {
     [CLF_TQ1_0] = tq1_0, [CLF_TQ2_0] = tq2_0, [CLF_Q2_0] = q2_0, [CLF_MXFP4] = mxfp4, [CLF_NF4] = nf4,
 };
 
-/* The first of n values that isn't finite, or n. */
-static int64_t finite(const float *x, int64_t n) {
+/* How many of n values come before the first that is not finite. */
+static int64_t count_finite(const float *x, int64_t n) {
     enum { INFINITE = 0x7f800000 };
     int32_t bits = 0;
     for (int64_t i = 0; i < n; i++) {
@@ -255,7 +255,7 @@ static bool weighs(clf_dtype dtype) {
 int64_t cpu_encode_row(clf_dtype dtype, const float *x, int64_t n, const float *importance, void *out) {
     const int values = clf_dtype_block_values(dtype);
     const size_t bytes = clf_dtype_block_bytes(dtype);
-    const int64_t good = finite(x, n), whole = good / values * values;
+    const int64_t good = count_finite(x, n), whole = good / values * values;
     byte *b = out;
     int64_t done = 0;
     if (!blocks[dtype] || (importance && weighs(dtype)))

@@ -6,9 +6,9 @@
 
 #define cpu_encode_row CLF_PASTE(clf_cpu_encode_row, _, CLF_ISA)
 
-/* Blocks of `dtype` from n floats, whole blocks; `importance` [n] weighs their errors, NULL: evenly or as the format
- * does. All tables give the same bytes. Returns n, or the first element that isn't finite, or the first of the first
- * block whose scale a half can't hold; nothing is written from that block on. Nothing needs alignment. */
+/* Blocks of `dtype` from n floats, whole blocks; `importance` [n] weighs the squares of their errors, NULL: evenly. All
+ * tables give the same bytes. Returns n, or the first element that isn't finite, or the first of the first block whose
+ * scale a half can't hold: then `out` is of no use. Nothing needs alignment. */
 int64_t cpu_encode_row(clf_dtype dtype, const float *x, int64_t n, const float *importance, void *out);
 
 #endif

@@ -37,9 +37,9 @@ static double step(clf_trainer *trainer, clf_dataset *dataset, int64_t index, in
     return sum / targets;
 }
 
-static clf_model *load(const char *path) {
+static clf_model *load(const char *path, bool to_train) {
     clf_model *model;
-    clf_model_args args = {.path = path, .mmap = true, .contexts = &ctx, .n_contexts = 1};
+    clf_model_args args = {.path = path, .mmap = true, .keep_layout = to_train, .contexts = &ctx, .n_contexts = 1};
     if (!path) args.data = clf_default_model, args.data_size = clf_default_model_size();
     need(clf_model_load(&model, &args), clf_error_message(ctx));
     return model;
@@ -87,7 +87,7 @@ int main(int argc, char **argv) {
     const int64_t steps = words[3] ? strtoll(words[3], NULL, 10) : 120;
     char message[512] = "";
     need(clf_context_create(&ctx, &(clf_context_args){.error = message, .error_size = sizeof message}), message);
-    clf_model *model = load(words[2]);
+    clf_model *model = load(words[2], true);
 
     clf_dataset *dataset;
     const clf_dataset_args data = {.path = words[0],
@@ -114,7 +114,7 @@ int main(int argc, char **argv) {
     clf_dataset_destroy(dataset);
     clf_model_destroy(model);
 
-    clf_model *ternary = load(words[1]); /* as anyone would */
+    clf_model *ternary = load(words[1], false); /* as anyone would */
     say(ternary, "Once upon a time");
     clf_model_destroy(ternary);
     clf_context_destroy(ctx);

@@ -302,13 +302,21 @@ static void temporary(char name[64], const char *suffix) {
     snprintf(name, 64, "/tmp/clformer-ternary-%d-%s", (int)getpid(), suffix);
 }
 
+/* The model as the file has it, its ternary matrices not repacked: of the same dtypes as the trained one. */
+static clf_model *load_rows(clf_context *ctx, const char *path) {
+    clf_model *m;
+    const clf_model_args args = {.path = path, .mmap = true, .contexts = &ctx, .n_contexts = 1, .keep_layout = true};
+    assert_ok(ctx, clf_model_load(&m, &args));
+    return m;
+}
+
 static void logits_of(const setting *s, const int32_t *ids, float *out) {
     clf_session *session = open_session(s->ctx, &(clf_session_args){.model = s->model, .kv_dtype = CLF_F32});
     assert_ok(s->ctx, clf_session_eval(session, ids, N, CLF_LOGITS_ALL, out));
     clf_session_destroy(session);
 }
 
-/* The file, loaded again: the very weights in TQ2_0, so the same logits to the bit, and in the decoder that rounds as
+/* The file, loaded again as it is: the very weights in TQ2_0, so the same logits to the bit, and in the decoder that rounds as
  * training does the trainer's evaluation. With a dtype asked for the same numbers in that. */
 static void exports_are_what_was_trained(void **state) {
     (void)state;
@@ -332,7 +340,7 @@ static void exports_are_what_was_trained(void **state) {
     for (size_t k = 0; k < sizeof dtypes / sizeof *dtypes; k++) {
         assert_ok(c.s.ctx, clf_model_save(c.s.model, &(clf_model_save_args){.path = out, .dtype = dtypes[k]}));
         setting again = {.ctx = open_context("cpu", 0)};
-        again.model = load_model(&again.ctx, 1, out);
+        again.model = load_rows(again.ctx, out);
         assert_int_equal(again.model->layers[1].weight[CLF_W_DOWN].dtype, dtypes[k] ? CLF_F32 : CLF_TQ2_0);
         decoder trained = open_decoder(c.s.ctx, c.s.model), loaded = open_decoder(again.ctx, again.model);
         for (int i = 0; i < TENSORS; i++)
@@ -375,7 +383,7 @@ static void frozen_matrices_stay(void **state) {
     warm_up(&s, 1);
     assert_ok(s.ctx, clf_model_save(s.model, &(clf_model_save_args){.path = out}));
     setting again = {.ctx = open_context("cpu", 0)};
-    again.model = load_model(&again.ctx, 1, out);
+    again.model = load_rows(again.ctx, out);
     for (int i = 0; i < again.model->config.n_layers; i++)
         for (int id = 0; id < CLF_W_MATRICES; id++)
             assert_int_equal(again.model->layers[i].weight[id].dtype, id < CLF_W_GATE ? CLF_F16 : CLF_TQ2_0);

@@ -37,7 +37,7 @@ static const struct argp_option options[] = {
     {"prefill", KEY_PREFILL, "N", 0, "Tokens of the prompt (default 256)", 0},
     {"decode", KEY_DECODE, "N", 0, "Tokens decoded one by one (default 32)", 0},
     {"context", KEY_CONTEXT, "N", 0, "Tokens in the cache before decoding (default: the prompt's)", 0},
-    {"kv", KEY_KV, "DTYPE", 0, "KV cache, f32 or f16 (default f16)", 0},
+    {"kv", KEY_KV, "DTYPE", 0, "KV cache: f32, f16, bf16, q8_0, q4_0 (default f16)", 0},
     {"train", KEY_TRAIN, "PATH", 0, "Time steps of fine-tuning this model: LoRA of rank 16, in --dtype", 0},
     {"tokens", KEY_TOKENS, "N", 0, "Tokens of a step (default 512)", 0},
     {"checkpointing", KEY_CHECKPOINTING, "N", 0, "Keep the inputs of every n-th block only (default 0: keep all)", 0},

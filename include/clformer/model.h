@@ -136,7 +136,8 @@ typedef struct clf_model_save_args {
                             which a GGUF doesn't become */
     const char *dtype; /**< "f32", "f16" or "bf16" for all weights (vectors of a GGUF stay F32); NULL: each as the file
                             had it that the model was loaded from, but in a GGUF ternary matrices of a training as
-                            TQ2_0 */
+                            TQ2_0. "nf4", folders only: matrices of layers as 4-bit NormalFloat with double
+                            quantisation, in bitsandbytes' tensors, the rest as the file had it */
 } clf_model_save_args;
 
 /** Writes the model as it is now: its weights, and the adapter it carries merged into them, W + scale · B · A, in F32
@@ -145,10 +146,11 @@ typedef struct clf_model_save_args {
  *
  * All is written under another name first and renamed. A folder at `path` is replaced if it holds nothing but such
  * files as are written here. Messages are in clf_error_message() of the model's first context.
- *  @return CLF_UNSUPPORTED for weights of a block dtype that were trained or are adapted, unless `dtype` is given, for
- * a GGUF into a folder, and for a folder with a tokenizer that GGUF has no keys for; CLF_NOT_FINITE for an infinity or
- * NaN, naming the tensor; CLF_INVALID_ARGUMENT for wrong arguments and a folder that holds other files; CLF_NOT_FOUND,
- * CLF_IO_ERROR, CLF_OUT_OF_MEMORY */
+ *  @return CLF_UNSUPPORTED for weights of a block dtype that were trained or are adapted (or that a folder has no
+ * tensor for), unless `dtype` is given, for rows that aren't whole blocks of nf4, for a GGUF into a folder, and for a
+ * folder with a tokenizer that GGUF has no keys for; CLF_NOT_FINITE for an infinity or NaN, naming the tensor;
+ * CLF_INVALID_ARGUMENT for wrong arguments and a folder that holds other files; CLF_NOT_FOUND, CLF_IO_ERROR,
+ * CLF_OUT_OF_MEMORY */
 CLF_API clf_status clf_model_save(const clf_model *model, const clf_model_save_args *args);
 
 /** Arguments of clf_model_save_adapter(). */

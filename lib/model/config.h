@@ -21,6 +21,15 @@ typedef struct clf_rope_config {
     float long_freq_factors[CLF_MAX_ROPE_PAIRS]; /* longrope: contexts beyond original_context */
 } clf_rope_config;
 
+/* How a folder's matrices were quantised, if they were (packed.h). */
+typedef enum clf_packing { CLF_PACKING_NONE, CLF_PACKING_GPTQ, CLF_PACKING_AWQ, CLF_PACKING_NF4 } clf_packing;
+
+typedef struct clf_packing_config {
+    clf_packing method;
+    int64_t group_size; /* columns that share a scale; 0: all */
+    bool symmetric, act_order, zeros_as_are;
+} clf_packing_config;
+
 typedef struct clf_config {
     char architecture[32]; /* a name of architecture.c's table: "llama", "mistral", "qwen2", "qwen3", "gemma2",
                               "gemma3", "phi3" */
@@ -42,6 +51,7 @@ typedef struct clf_config {
     bool has_rope_local;
     clf_rope_config rope_local; /* Gemma 3: of the layers that slide */
     int32_t bos, eos;           /* -1: none */
+    clf_packing_config packing;
 } clf_config;
 
 /* CLF_BAD_FILE naming what is out of range, CLF_UNSUPPORTED for what no kernel takes (head dimensions above 256). */

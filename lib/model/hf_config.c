@@ -5,6 +5,7 @@
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
+#include <strings.h>
 
 #include "json.h"
 #include "read_config.h"
@@ -279,14 +280,57 @@ static int32_t token(const reader *r, const char *key) {
     return id >= 0 && id <= INT32_MAX ? (int32_t)id : -1;
 }
 
+/* Bits and group size; GPTQ's order of columns, whether every zero is 8, and whether zeros are stored as they are. */
+static clf_status get_groups(const reader *r, clf_packing_config *p) {
+    int64_t bits = 0, group = -1;
+    const json_t *format = find(r, "checkpoint_format"), *version = find(r, "version");
+    const char *name = json_string_value(format), *layout = json_string_value(version);
+    CLF_TRY(get_int(r, "bits", &bits));
+    CLF_TRY(get_int(r, "group_size", &group));
+    CLF_CHECK(r->err, bits == 4, CLF_UNSUPPORTED, "bits: expected 4, got %" PRId64, bits);
+    CLF_CHECK(r->err, group == -1 || (group > 0 && group <= INT32_MAX), CLF_BAD_FILE,
+              "group_size: expected -1 or a positive number, got %" PRId64, group);
+    p->group_size = group < 0 ? 0 : group;
+    if (p->method == CLF_PACKING_AWQ) {
+        CLF_CHECK(r->err, !version || (layout && !strcasecmp(layout, "gemm")), CLF_UNSUPPORTED,
+                  "version: expected gemm, got %.40s", layout ? layout : "no string");
+        return CLF_OK;
+    }
+    CLF_CHECK(r->err, !format || (name && (!strcmp(name, "gptq") || !strcmp(name, "gptq_v2"))), CLF_UNSUPPORTED,
+              "checkpoint_format: expected gptq or gptq_v2, got %.40s", name ? name : "no string");
+    p->zeros_as_are = name && !strcmp(name, "gptq_v2");
+    CLF_TRY(get_bool(r, "sym", &p->symmetric));
+    return get_bool(r, "desc_act", &p->act_order);
+}
+
+static clf_status get_nf4(const reader *r) {
+    bool four = false;
+    const char *type = json_string_value(find(r, "bnb_4bit_quant_type"));
+    CLF_TRY(get_bool(r, "load_in_4bit", &four));
+    CLF_CHECK(r->err, four, CLF_UNSUPPORTED, "load_in_4bit: expected true");
+    CLF_CHECK(r->err, type && !strcmp(type, "nf4"), CLF_UNSUPPORTED, "bnb_4bit_quant_type: expected nf4, got %.40s",
+              type ? type : "no string");
+    return CLF_OK;
+}
+
+static clf_status get_packing(const json_t *quantization, clf_packing_config *p, clf_error *err) {
+    static const char *const methods[] = {"", "gptq", "awq", "bitsandbytes"};
+    const reader r = {quantization, quantization, err};
+    if (!quantization) return CLF_OK;
+    const char *name = json_string_value(member(quantization, "quant_method"));
+    for (int i = 1; name && i < 4; i++)
+        if (!strcmp(name, methods[i])) p->method = (clf_packing)i;
+    CLF_CHECK(err, p->method, CLF_UNSUPPORTED, "quant_method: expected gptq, awq or bitsandbytes, got %.40s",
+              name ? name : "no string");
+    return p->method == CLF_PACKING_NF4 ? get_nf4(&r) : get_groups(&r, p);
+}
+
 static clf_status read_config(clf_config *c, const clf_architecture **architecture, const json_t *root,
                               clf_error *err) {
     const json_t *type = member(root, "model_type"), *text = member(root, "text_config");
     CLF_CHECK(err, json_is_string(type), CLF_BAD_FILE, "model_type: missing or no string");
     CLF_CHECK(err, !text || json_is_object(text), CLF_BAD_FILE, "text_config: expected an object");
     CLF_TRY(clf_architecture_from_hf(architecture, json_string_value(type), err));
-    CLF_CHECK(err, !member(root, "quantization_config"), CLF_UNSUPPORTED,
-              "quantization_config: expected plain weights (F32, F16, BF16)");
     const clf_architecture *a = *architecture;
     const reader r = {text ? text : root, root, err};
     *c = (clf_config){.activation = a->activation,
@@ -296,6 +340,8 @@ static clf_status read_config(clf_config *c, const clf_architecture **architectu
                       .eos = token(&r, "eos_token_id"),
                       .tied_output = a->hf_defaults.tied};
     snprintf(c->architecture, sizeof c->architecture, "%s", a->name);
+    if (get_packing(member(root, "quantization_config"), &c->packing, err) != CLF_OK)
+        return clf_fail_in(err, "quantization_config");
     bool bidirectional = false;
     CLF_TRY(get_bool(&r, "use_bidirectional_attention", &bidirectional));
     CLF_CHECK(err, !bidirectional, CLF_UNSUPPORTED, "use_bidirectional_attention: a text decoder is causal");

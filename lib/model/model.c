@@ -45,7 +45,7 @@ void clf_model_describe(clf_model_info *out, const clf_model_file *file) {
         const clf_file_tensor *t = clf_model_file_at(file, i);
         const int64_t elements = clf_file_elements(t);
         out->parameters += elements;
-        out->weight_bytes += t->nbytes;
+        out->weight_bytes += t->packed ? clf_dtype_bytes(t->dtype, elements) : t->nbytes;
         of_dtype[t->dtype] += elements;
         if (of_dtype[t->dtype] > of_dtype[out->weight_dtype]) out->weight_dtype = t->dtype;
     }

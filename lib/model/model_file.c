@@ -16,6 +16,7 @@
 #include "json.h"
 #include "name_index.h"
 #include "nf4.h"
+#include "packed.h"
 #include "read_config.h"
 #include "safetensors.h"
 #include "source.h"
@@ -33,6 +34,7 @@ struct clf_model_file {
     char *path;
     clf_gguf_shards gguf; /* the first has the keys; none: a folder */
     clf_safetensors *safetensors;
+    clf_packed_list hf; /* what the folder holds */
     int64_t count, capacity;
     entry *entries;
     clf_name_index names;
@@ -57,10 +59,11 @@ static clf_status add(clf_model_file *f, const char *name, const clf_file_tensor
 static clf_status add_part(clf_model_file *f, const char *name, const clf_file_tensor *whole, int64_t first,
                            int64_t rows, clf_error *err) {
     clf_file_tensor t = *whole;
+    t.first_row = first;
     const uint64_t row_bytes = whole->nbytes / (uint64_t)whole->shape[0];
     t.shape[0] = rows;
     t.nbytes = row_bytes * (uint64_t)rows;
-    if (t.data) t.data = (const uint8_t *)t.data + row_bytes * (uint64_t)first;
+    if (t.data && !t.packed) t.data = (const uint8_t *)t.data + row_bytes * (uint64_t)first;
     return add(f, name, &t, err);
 }
 
@@ -302,9 +305,24 @@ static clf_status read_config_file(clf_model_file *f, clf_error *err) {
     return st;
 }
 
+/* NF4's shape is in its data: without them it is what the configuration says, and so is whether blocks fit. */
+static void set_shape(const clf_model_file *f, clf_file_tensor *t) {
+    int layer;
+    const char *suffix;
+    if (!t->packed || t->shape[0]) return;
+    const clf_tensor_rule *r = clf_model_file_rule(f, t, &layer, &suffix);
+    if (!r || !r->columns) return;
+    t->shape[0] = clf_extent_of(r->rows, &f->config);
+    t->shape[1] = clf_extent_of(r->columns, &f->config);
+    if (t->shape[1] % CLF_NF4_VALUES) t->dtype = CLF_BF16;
+}
+
 static clf_status take_safetensors(clf_model_file *f, clf_error *err) {
-    for (int64_t i = 0; i < clf_safetensors_count(f->safetensors); i++)
-        CLF_TRY(add_hf_tensor(f, clf_safetensors_at(f->safetensors, i), err));
+    CLF_TRY(clf_packed_list_make(&f->hf, f->safetensors, &f->config.packing, err));
+    for (int64_t i = 0; i < f->hf.count; i++) {
+        set_shape(f, &f->hf.tensor[i]);
+        CLF_TRY(add_hf_tensor(f, &f->hf.tensor[i], err));
+    }
     return finish(f, err);
 }
 
@@ -364,6 +382,7 @@ clf_status clf_model_file_open(clf_model_file **out, const clf_model_file_args *
 void clf_model_file_close(clf_model_file *f) {
     if (!f) return;
     clf_gguf_shards_close(&f->gguf);
+    clf_packed_list_free(&f->hf);
     clf_safetensors_close(f->safetensors);
     clf_name_index_free(&f->names);
     free(f->entries);
@@ -387,7 +406,7 @@ const clf_file_tensor *clf_model_file_find(const clf_model_file *f, const char *
     return clf_model_file_at(f, clf_name_index_find(&f->names, name, strlen(name)));
 }
 const clf_file_tensor *clf_model_file_stored(const clf_model_file *f, int64_t index) {
-    if (f->safetensors) return clf_safetensors_at(f->safetensors, index);
+    if (f->safetensors) return index >= 0 && index < f->hf.count ? &f->hf.tensor[index] : NULL;
     for (int i = 0; i < f->gguf.count; i++) {
         const int64_t n = clf_gguf_tensor_count(f->gguf.shard[i]);
         if (index < n) return clf_gguf_tensor(f->gguf.shard[i], index);

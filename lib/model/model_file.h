@@ -17,6 +17,9 @@ typedef struct clf_file_tensor {
     int64_t shape[CLF_MAX_DIMS]; /* C order: [rows, columns] for a matrix */
     const void *data; /* nbytes of it, mapped or read; aligned as the file has it (perhaps not to the element) */
     uint64_t nbytes;
+    const struct clf_packed *packed; /* not NULL: clf_packed_rows() makes the rows, from first_row on, of several
+                                        tensors; data and nbytes are of the codes */
+    int64_t first_row;
 } clf_file_tensor;
 
 static inline int64_t clf_file_elements(const clf_file_tensor *t) {

@@ -127,8 +127,36 @@ static size_t set_dtype(char *out, const char *in, size_t n, clf_dtype dtype) {
     return m;
 }
 
+/* As transformers writes it for bitsandbytes; what has no parts is plain. */
+static json_t *packing_of_nf4(void) {
+    return json_pack("{s:s, s:b, s:b, s:s, s:b, s:s, s:s}", "quant_method", "bitsandbytes", "load_in_4bit", 1,
+                     "load_in_8bit", 0, "bnb_4bit_quant_type", "nf4", "bnb_4bit_use_double_quant", 1,
+                     "bnb_4bit_compute_dtype", "float32", "bnb_4bit_quant_storage", "uint8");
+}
+
+/* Of a folder whose matrices were quantised and no longer are, or are so now. */
+static clf_status write_packing_config(const saving *s, const char *from, const char *to) {
+    static const char *const names[] = {[CLF_F32] = "float32", [CLF_F16] = "float16", [CLF_BF16] = "bfloat16"},
+                             *const keys[] = {"dtype", "torch_dtype"};
+    json_t *root;
+    CLF_TRY(clf_json_read(&root, from, MAX_FILE, s->err));
+    bool fits = true;
+    json_object_del(root, "quantization_config");
+    if (s->dtype == CLF_NF4) fits = !json_object_set_new(root, "quantization_config", packing_of_nf4());
+    for (int k = 0; k < 2; k++)
+        if (s->converts && s->dtype != CLF_NF4 && json_object_get(root, keys[k]))
+            fits &= !json_object_set_new(root, keys[k], json_string(names[s->dtype]));
+    char *text = fits ? clf_json_text(root, JSON_INDENT(2)) : NULL;
+    json_decref(root);
+    CLF_CHECK(s->err, text, CLF_OUT_OF_MEMORY, "config.json: out of memory");
+    const clf_status st = clf_output_file_put(to, text, strlen(text), s->err);
+    free(text);
+    return st;
+}
+
 static clf_status write_config(const saving *s, const char *from, const char *to) {
     clf_source source;
+    if (clf_model_file_config(s->base)->packing.method || s->dtype == CLF_NF4) return write_packing_config(s, from, to);
     if (!s->converts) return copy_file(from, to, s->err);
     CLF_TRY(clf_source_open(&source, from, false, s->err));
     clf_status st = clf_source_need(&source, 0, source.size, s->err);
@@ -162,9 +190,11 @@ static clf_status write_folder(saving *s, const char *path) {
 static clf_status check_args(saving *s, const clf_model_save_args *args) {
     CLF_CHECK(s->err, args && args->path && *args->path, CLF_INVALID_ARGUMENT, "model: path: expected a name");
     s->converts = args->dtype != NULL;
-    CLF_CHECK(s->err,
-              !args->dtype || (clf_dtype_from_name(&s->dtype, args->dtype) == CLF_OK && clf_dtype_is_float(s->dtype)),
-              CLF_INVALID_ARGUMENT, "model: dtype: expected f32, f16 or bf16, got %.40s", args->dtype);
+    const bool known = !args->dtype || clf_dtype_from_name(&s->dtype, args->dtype) == CLF_OK;
+    CLF_CHECK(s->err, known && (clf_dtype_is_float(s->dtype) || s->dtype == CLF_NF4), CLF_INVALID_ARGUMENT,
+              "model: dtype: expected f32, f16, bf16 or nf4, got %.40s", args->dtype);
+    CLF_CHECK(s->err, s->dtype != CLF_NF4 || !clf_is_gguf_name(args->path), CLF_UNSUPPORTED,
+              "model: dtype: a GGUF has no nf4, a folder has");
     return CLF_OK;
 }
 

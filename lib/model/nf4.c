@@ -7,7 +7,7 @@
 
 #include "../core/dtype.h"
 
-enum { MAP = 256, NESTED = 256 };
+enum { MAP = CLF_NF4_MAP, NESTED = CLF_NF4_NESTED };
 
 static int ascending(const void *a, const void *b) {
     const float x = *(const float *)a, y = *(const float *)b;
@@ -43,32 +43,66 @@ static int nearest(const float *values, int count, float x) {
     return x - values[low] <= values[high] - x ? low : high;
 }
 
+static float mean_of(const float *x, int64_t n) {
+    double sum = 0;
+    for (int64_t i = 0; i < n; i++) sum += (double)x[i];
+    return (float)(sum / (double)n);
+}
+
+/* Codes of up to NESTED magnitudes, less their mean; returns what they are relative to. */
+static float nest_group(uint8_t *code, const float *map, float mean, const float *magnitude, int64_t n) {
+    float largest = 0;
+    for (int64_t i = 0; i < n; i++) largest = fmaxf(largest, fabsf(magnitude[i] - mean));
+    for (int64_t i = 0; i < n; i++)
+        code[i] = (uint8_t)nearest(map, MAP, largest > 0 ? (magnitude[i] - mean) / largest : 0);
+    return largest;
+}
+
+void clf_nf4_nest(uint8_t *code, float *nested, float *offset, float map[MAP], const float *magnitude, int64_t n) {
+    make_map(map);
+    *offset = mean_of(magnitude, n);
+    for (int64_t begin = 0; begin < n; begin += NESTED)
+        *nested++ = nest_group(code + begin, map, *offset, magnitude + begin, n - begin < NESTED ? n - begin : NESTED);
+}
+
 /* Rounds the magnitudes to what their 8-bit codes stand for. */
 static void nest(float *magnitude, int64_t n) {
     float map[MAP];
-    double sum = 0;
+    const float mean = mean_of(magnitude, n);
     make_map(map);
-    for (int64_t i = 0; i < n; i++) sum += (double)magnitude[i];
-    const float mean = (float)(sum / (double)n);
     for (int64_t begin = 0; begin < n; begin += NESTED) {
-        const int64_t end = n - begin < NESTED ? n : begin + NESTED;
-        float largest = 0;
-        for (int64_t i = begin; i < end; i++) largest = fmaxf(largest, fabsf(magnitude[i] - mean));
-        for (int64_t i = begin; i < end; i++)
-            magnitude[i] = (largest > 0 ? map[nearest(map, MAP, (magnitude[i] - mean) / largest)] * largest : 0) + mean;
+        uint8_t code[NESTED];
+        const int64_t count = n - begin < NESTED ? n - begin : NESTED;
+        const float largest = nest_group(code, map, mean, magnitude + begin, count);
+        for (int64_t i = 0; i < count; i++) {
+            const float product = map[code[i]] * largest;
+            magnitude[begin + i] = product + mean;
+        }
     }
 }
 
+static float largest_of(const float *x) {
+    float largest = 0;
+    for (int j = 0; j < CLF_NF4_VALUES; j++) largest = fmaxf(largest, fabsf(x[j]));
+    return largest;
+}
+
 /* Codes of one block: how many midpoints between neighbours lie below. */
-static void encode(uint8_t *codes, const float *x, float largest) {
+static void encode(uint8_t q[CLF_NF4_VALUES], const float *x, float largest) {
     const float inverse = largest > 0 ? 1 / largest : 0;
-    uint8_t q[CLF_NF4_VALUES] = {0};
+    memset(q, 0, CLF_NF4_VALUES);
     for (int m = 0; m < 15; m++) {
         const float middle = (clf_nf4_values[m] + clf_nf4_values[m + 1]) / 2;
         for (int j = 0; j < CLF_NF4_VALUES; j++) q[j] = (uint8_t)(q[j] + (x[j] * inverse > middle));
     }
-    for (int s = 0; s < 2; s++)
-        for (int j = 0; j < 16; j++) codes[16 * s + j] = (uint8_t)(q[32 * s + j] | q[32 * s + j + 16] << 4);
+}
+
+void clf_nf4_codes(uint8_t *codes, float *magnitude, const float *x, int64_t n) {
+    for (int64_t b = 0; b < n / CLF_NF4_VALUES; b++, x += CLF_NF4_VALUES) {
+        uint8_t q[CLF_NF4_VALUES];
+        encode(q, x, magnitude[b] = largest_of(x));
+        for (int j = 0; j < CLF_NF4_VALUES; j += 2) *codes++ = (uint8_t)(q[j] << 4 | q[j + 1]);
+    }
 }
 
 clf_status clf_nf4_quantize(void *out, const float *x, int64_t n, clf_error *err) {
@@ -78,17 +112,15 @@ clf_status clf_nf4_quantize(void *out, const float *x, int64_t n, clf_error *err
     uint8_t *to = out;
     for (int64_t b = 0; b < blocks; b++) {
         const float *from = x + b * CLF_NF4_VALUES;
-        float largest = 0;
         for (int j = 0; j < CLF_NF4_VALUES; j++) {
-            if (!isfinite(from[j])) {
-                const int64_t at = b * CLF_NF4_VALUES + j;
-                free(magnitude);
-                return clf_fail(err, CLF_NOT_FINITE, "nf4: value %lld is %g", (long long)at, (double)from[j]);
-            }
-            largest = fmaxf(largest, fabsf(from[j]));
+            if (isfinite(from[j])) continue;
+            const int64_t at = b * CLF_NF4_VALUES + j;
+            free(magnitude);
+            return clf_fail(err, CLF_NOT_FINITE, "nf4: value %lld is %g", (long long)at, (double)from[j]);
         }
-        magnitude[b] = largest;
-        encode(to + b * CLF_NF4_BYTES + sizeof(float), from, largest);
+        uint8_t q[CLF_NF4_VALUES], *codes = to + b * CLF_NF4_BYTES + sizeof(float);
+        encode(q, from, magnitude[b] = largest_of(from));
+        for (int j = 0; j < 32; j++) codes[j] = (uint8_t)(q[j / 16 * 32 + j % 16] | q[j / 16 * 32 + j % 16 + 16] << 4);
     }
     if (blocks) nest(magnitude, blocks);
     for (int64_t b = 0; b < blocks; b++) memcpy(to + b * CLF_NF4_BYTES, &magnitude[b], sizeof *magnitude);

@@ -2,9 +2,11 @@
  * the first. Tiles are as large as caches like them; the source's pages are let go of behind them. */
 #include <inttypes.h>
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "../core/context.h"
+#include "packed.h"
 #include "quantize.h"
 #include "source.h"
 
@@ -148,21 +150,30 @@ static clf_status write_tile(clf_quantize_stream *s, tile *t, int64_t index, clf
                                clf_dtype_bytes(item->out.dtype, t->rows * t->columns), &s->ctx->error);
 }
 
+/* Where the source's rows lie; packed ones are put together in `unpacked`. */
+static clf_status find_rows(tile *t, void *unpacked, clf_error *err) {
+    const clf_file_tensor *from = t->item->source;
+    t->source =
+        from->packed ? unpacked : (const char *)from->data + clf_dtype_bytes(from->dtype, t->first * t->columns);
+    return from->packed ? clf_packed_rows(unpacked, from, t->first, t->rows, err) : CLF_OK;
+}
+
 clf_status clf_quantize_write(clf_quantize_stream *s, const clf_quantize_item *item, int64_t index,
                               clf_weight_error *error) {
     const clf_file_tensor *from = item->source;
     const int64_t columns = columns_of(item), rows = clf_file_elements(from) / columns, together = rows_together(item);
     const int64_t most = s->capacity / (columns * together) * together;
-    for (int64_t first = 0; first < rows; first += most) {
-        tile t = {.item = item,
-                  .first = first,
-                  .rows = rows - first < most ? rows - first : most,
-                  .columns = columns,
-                  .source = (const char *)from->data + clf_dtype_bytes(from->dtype, first * columns)};
-        const clf_status st = write_tile(s, &t, index, error);
+    void *unpacked = from->packed ? malloc(clf_dtype_bytes(from->dtype, most * columns)) : NULL;
+    CLF_CHECK(&s->ctx->error, unpacked || !from->packed, CLF_OUT_OF_MEMORY, "tensor %s: out of host memory",
+              from->name);
+    clf_status st = CLF_OK;
+    for (int64_t first = 0; first < rows && st == CLF_OK; first += most) {
+        tile t = {.item = item, .first = first, .rows = rows - first < most ? rows - first : most, .columns = columns};
+        st = find_rows(&t, unpacked, &s->ctx->error);
+        if (st == CLF_OK) st = write_tile(s, &t, index, error);
         release(&t);
-        CLF_TRY(st);
     }
+    free(unpacked);
     clf_source_forget(from->data, from->nbytes);
-    return CLF_OK;
+    return st;
 }

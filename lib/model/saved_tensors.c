@@ -6,6 +6,8 @@
 #include <string.h>
 
 #include "merge.h"
+#include "nf4.h"
+#include "nf4_write.h"
 #include "saved_tensors.h"
 #include "row_order.h"
 
@@ -43,9 +45,21 @@ static bool is_ternary(const clf_saved_tensor *s) {
     return true;
 }
 
-static clf_status choose_dtype(clf_saved_tensor *s, bool to_gguf, bool converts, const clf_dtype *dtype,
+/* NF4: the matrices of layers. */
+static clf_status choose_nf4(clf_saved_tensor *s, int layer, clf_error *err) {
+    clf_file_tensor *t = &s->out;
+    s->nf4 = layer >= 0 && t->ndim == 2;
+    if (clf_dtype_is_block(t->dtype)) t->dtype = CLF_F32;
+    CLF_CHECK(err, !s->nf4 || t->shape[1] % CLF_NF4_VALUES == 0, CLF_UNSUPPORTED,
+              "%s: rows of %" PRId64 " weights aren't whole blocks of nf4, which have %d", t->name, t->shape[1],
+              CLF_NF4_VALUES);
+    return CLF_OK;
+}
+
+static clf_status choose_dtype(clf_saved_tensor *s, int layer, bool to_gguf, bool converts, const clf_dtype *dtype,
                                clf_error *err) {
     clf_file_tensor *t = &s->out;
+    if (dtype && *dtype == CLF_NF4) return choose_nf4(s, layer, err);
     if (to_gguf && t->ndim < 2 && (dtype || converts))
         t->dtype = CLF_F32;
     else if (dtype)
@@ -97,7 +111,7 @@ clf_status clf_saved_tensors_list(clf_saved_tensors *out, const clf_model *m, co
         s->out = *t;
         if (!r) continue;
         take(s, m, r, layer, suffix, to_gguf, converts);
-        const clf_status st = choose_dtype(s, to_gguf, converts, dtype, err);
+        const clf_status st = choose_dtype(s, layer, to_gguf, converts, dtype, err);
         if (st != CLF_OK) return clf_saved_tensors_free(out), st;
     }
     if (to_gguf && converts) clf_gguf_factors_of(&out->factors, &m->config);
@@ -132,7 +146,8 @@ typedef struct streaming {
     const clf_tensor *weight;
     int64_t rows, columns, tile; /* tile: rows at a time; a vector has one column */
     clf_merge merge;
-    void *in, *out; /* [tile, columns]: as read, F32 or blocks; as written */
+    clf_nf4_writing *nf4; /* NULL: values are written as they are */
+    void *in, *out;       /* [tile, columns]: as read, F32 or blocks; as written */
 } streaming;
 
 /* Rows [first, first + n). */
@@ -141,7 +156,8 @@ static clf_status write_tile(streaming *s, int64_t first, int64_t n, clf_error *
     const clf_file_tensor *t = &s->tensor->out;
     const clf_tensor *w = s->weight;
     const bool blocks = clf_dtype_is_block(t->dtype), reorder = s->tensor->reorder[s->part];
-    const uint64_t bytes = clf_dtype_bytes(t->dtype, s->columns), in_bytes = blocks ? bytes : 4 * (uint64_t)s->columns;
+    const clf_dtype to = s->nf4 ? CLF_F32 : t->dtype;
+    const uint64_t bytes = clf_dtype_bytes(to, s->columns), in_bytes = blocks ? bytes : 4 * (uint64_t)s->columns;
     if (blocks) {
         const clf_tensor rows = clf_view_of(w, 2, (const int64_t[]){n, s->columns}, NULL, first * s->columns);
         CLF_TRY(clf_model_failed(s->model, w->ctx, clf_tensor_read(&rows, s->in, bytes * (uint64_t)n)));
@@ -155,10 +171,11 @@ static clf_status write_tile(streaming *s, int64_t first, int64_t n, clf_error *
         if (blocks)
             memcpy(out, in, bytes);
         else
-            encode(out, t->dtype, in, s->columns, s->tensor->offset);
+            encode(out, to, in, s->columns, s->tensor->offset);
     }
-    CLF_CHECK(err, blocks || clf_all_finite(s->out, t->dtype, n * s->columns), CLF_NOT_FINITE,
-              "tensor %s: expected finite numbers, got an infinity or NaN as %s", t->name, clf_dtype_name(t->dtype));
+    CLF_CHECK(err, blocks || clf_all_finite(s->out, to, n * s->columns), CLF_NOT_FINITE,
+              "tensor %s: expected finite numbers, got an infinity or NaN as %s", t->name, clf_dtype_name(to));
+    if (s->nf4) return clf_nf4_write(s->nf4, s->out, n * s->columns, err);
     return clf_write_data(s->writer, s->index, s->out, bytes * (uint64_t)n, err);
 }
 
@@ -176,7 +193,7 @@ static clf_status write_tiles(streaming *s, clf_error *err) {
 }
 
 static clf_status write_part(const clf_saved_tensor *t, int part, const clf_model *m, const clf_tensor_writer *writer,
-                             int64_t index, clf_error *err) {
+                             int64_t index, clf_nf4_writing *nf4, clf_error *err) {
     clf_tensor unpacked = {0}; /* of a repacked weight: in the dtype that it was repacked from, or one that holds it */
     const clf_tensor *w = t->weight[part];
     if (t->tiles[part]) {
@@ -198,7 +215,8 @@ static clf_status write_part(const clf_saved_tensor *t, int part, const clf_mode
                    .weight = w,
                    .rows = rows,
                    .columns = columns,
-                   .tile = tile};
+                   .tile = tile,
+                   .nf4 = nf4};
     const clf_status st = write_tiles(&s, err);
     clf_merge_end(&s.merge);
     clf_tensor_release(&unpacked);
@@ -207,13 +225,34 @@ static clf_status write_part(const clf_saved_tensor *t, int part, const clf_mode
     return st;
 }
 
+static clf_status write_nf4(const clf_saved_tensor *t, const clf_model *m, const clf_tensor_writer *writer,
+                            int64_t index, clf_error *err) {
+    clf_nf4_writing nf4;
+    clf_status st = clf_nf4_begin(&nf4, writer->safetensors, &t->out, index, clf_file_elements(&t->out), err);
+    for (int part = 0; part < 3 && t->weight[part] && st == CLF_OK; part++)
+        st = write_part(t, part, m, writer, index, &nf4, err);
+    if (st == CLF_OK) st = clf_nf4_finish(&nf4, err);
+    clf_nf4_end(&nf4);
+    return st;
+}
+
 clf_status clf_saved_tensors_write(const clf_saved_tensors *tensors, const clf_model *m,
                                    const clf_tensor_writer *writer, clf_error *err) {
-    for (int64_t i = 0; i < tensors->count; i++) CLF_TRY(clf_write_tensor(writer, &tensors->tensor[i].out, err));
     for (int64_t i = 0; i < tensors->count; i++) {
         const clf_saved_tensor *t = &tensors->tensor[i];
-        if (t->out.data) CLF_TRY(clf_write_data(writer, i, t->out.data, t->out.nbytes, err));
-        for (int part = 0; part < 3 && t->weight[part]; part++) CLF_TRY(write_part(t, part, m, writer, i, err));
+        CLF_TRY(t->nf4 ? clf_nf4_describe(writer->safetensors, &t->out, err) : clf_write_tensor(writer, &t->out, err));
+    }
+    for (int64_t i = 0, index = 0; i < tensors->count; i++) {
+        const clf_saved_tensor *t = &tensors->tensor[i];
+        if (t->nf4) {
+            CLF_TRY(write_nf4(t, m, writer, index, err));
+            index += CLF_NF4_PARTS;
+            continue;
+        }
+        if (t->out.data) CLF_TRY(clf_write_data(writer, index, t->out.data, t->out.nbytes, err));
+        for (int part = 0; part < 3 && t->weight[part]; part++)
+            CLF_TRY(write_part(t, part, m, writer, index, NULL, err));
+        index++;
     }
     return CLF_OK;
 }

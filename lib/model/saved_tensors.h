@@ -14,6 +14,7 @@ typedef struct clf_saved_tensor {
     const clf_lora *lora[3];     /* beside each; NULL: none */
     bool reorder[3];             /* rows of queries and keys into the other order of rotary pairs */
     float offset;                /* added to each value: Gemma's norms */
+    bool nf4;                    /* written as bitsandbytes' parts; out.dtype is what a reader is to compute in */
 } clf_saved_tensor;
 
 typedef struct clf_saved_tensors {
@@ -23,9 +24,10 @@ typedef struct clf_saved_tensors {
 } clf_saved_tensors;
 
 /* Fills `out`, which must not be moved: lists what a model is made of, in the order of `base`, its file, for a file of
- * the one format or the other. Float tensors are written as `dtype` where one is given (not NULL), otherwise as the
- * base has them; but vectors that come into a GGUF in F32, and ternary matrices, which are TQ2_0 there as in the model.
- * CLF_UNSUPPORTED for a matrix of blocks that isn't the base's any more. Names and bytes are the base's. */
+ * the one format or the other. Float tensors are written as `dtype` where one is given (not NULL; of CLF_NF4 the
+ * layers' matrices alone), otherwise as the base has them; but vectors that come into a GGUF in F32, and ternary
+ * matrices, which are TQ2_0 there as in the model. CLF_UNSUPPORTED for a matrix of blocks that isn't the base's any
+ * more. Names and bytes are the base's. */
 clf_status clf_saved_tensors_list(clf_saved_tensors *out, const clf_model *model, const clf_model_file *base,
                                   bool to_gguf, const clf_dtype *dtype, clf_error *err);
 void clf_saved_tensors_free(clf_saved_tensors *tensors);

@@ -10,6 +10,7 @@
 #include "../core/context.h"
 #include "../core/placement.h"
 #include "nf4.h"
+#include "packed.h"
 
 static const char *const names[CLF_W_COUNT] = {
     [CLF_W_QUERY] = "attn_q.weight",
@@ -56,7 +57,8 @@ const clf_file_tensor *clf_weight_find_output(const clf_model_file *file) {
 }
 
 bool clf_weight_in_place(const clf_file_tensor *src) {
-    return src->loaded == src->dtype && (src->dtype != CLF_F32 || (uintptr_t)src->data % sizeof(float) == 0);
+    return !src->packed && src->loaded == src->dtype &&
+           (src->dtype != CLF_F32 || (uintptr_t)src->data % sizeof(float) == 0);
 }
 
 void clf_weight_to_f32(float *out, clf_dtype dtype, const void *data, int64_t n) {
@@ -133,15 +135,9 @@ clf_status clf_weight_unpack(clf_tensor *t, const clf_tensor *weight, const clf_
     return st;
 }
 
-clf_status clf_weight_load(clf_tensor *t, clf_tiles *tiles, clf_context *ctx, const clf_file_tensor *src) {
-    if (src->repacks && ctx->backend->ternary && repack(t, tiles, ctx, src) == CLF_OK) {
-        clf_error_clear(&ctx->error);
-        return CLF_OK;
-    }
-    clf_error_clear(&ctx->error);
+static clf_status load(clf_tensor *t, clf_context *ctx, const clf_file_tensor *src, bool stays) {
     clf_tensor_args args = {.dtype = src->loaded, .ndim = src->ndim, .tag = CLF_TAG_WEIGHTS};
     memcpy(args.shape, src->shape, sizeof args.shape);
-    const bool stays = ctx->backend->host && clf_placement_nodes(ctx) == 1;
     if (stays && clf_weight_in_place(src)) args.data = (void *)(uintptr_t)src->data;
     CLF_TRY(clf_tensor_init(t, ctx, &args));
     if (args.data) return CLF_OK;
@@ -159,4 +155,28 @@ clf_status clf_weight_load(clf_tensor *t, clf_tiles *tiles, clf_context *ctx, co
     if (st == CLF_OK) st = clf_tensor_write(t, values, clf_dtype_bytes(args.dtype, n));
     free(values);
     return st;
+}
+
+/* What packed parts mean, as a tensor of the file. */
+static clf_status load_packed(clf_tensor *t, clf_context *ctx, const clf_file_tensor *src) {
+    clf_file_tensor plain = *src;
+    plain.packed = NULL;
+    plain.nbytes = clf_dtype_bytes(src->dtype, clf_file_elements(src));
+    void *rows = malloc((size_t)plain.nbytes + 1);
+    plain.data = rows;
+    CLF_CHECK(&ctx->error, rows, CLF_OUT_OF_MEMORY, "model: %s: out of host memory", src->name);
+    clf_status st = clf_packed_rows(rows, src, 0, src->shape[0], &ctx->error);
+    if (st == CLF_OK) st = load(t, ctx, &plain, false);
+    free(rows);
+    return st;
+}
+
+clf_status clf_weight_load(clf_tensor *t, clf_tiles *tiles, clf_context *ctx, const clf_file_tensor *src) {
+    if (src->packed) return load_packed(t, ctx, src);
+    if (src->repacks && ctx->backend->ternary && repack(t, tiles, ctx, src) == CLF_OK) {
+        clf_error_clear(&ctx->error);
+        return CLF_OK;
+    }
+    clf_error_clear(&ctx->error);
+    return load(t, ctx, src, ctx->backend->host && clf_placement_nodes(ctx) == 1);
 }

@@ -70,8 +70,8 @@ static void golden_models(void **state) {
         snprintf(path, sizeof path, "golden/gguf/%s.gguf", names[i]);
         compare(path, 0, CLF_F32, CLF_F32, 0);
     }
-    compare("golden/models/llama-wide", 1000, CLF_Q8_0, 100);
-    compare("golden/models/gemma2-wide", 300, CLF_Q4_0, 0);
+    compare("golden/models/llama-wide", 1000, CLF_Q8_0, CLF_F32, 100);
+    compare("golden/models/gemma2-wide", 300, CLF_Q4_0, CLF_F16, 0);
 }
 
 static void given_models(void **state) {

@@ -316,8 +316,8 @@ static void logits_of(const setting *s, const int32_t *ids, float *out) {
     clf_session_destroy(session);
 }
 
-/* The file, loaded again as it is: the very weights in TQ2_0, so the same logits to the bit, and in the decoder that rounds as
- * training does the trainer's evaluation. With a dtype asked for the same numbers in that. */
+/* The file, loaded again as it is: the very weights in TQ2_0, so the same logits to the bit, and in the decoder that
+ * rounds as training does the trainer's evaluation. With a dtype asked for the same numbers in that. */
 static void exports_are_what_was_trained(void **state) {
     (void)state;
     char base[64], out[64];

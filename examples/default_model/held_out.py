@@ -93,7 +93,7 @@ def main():
     if args.ternary:
         rounding["matrix"] = ternary
     loss = held_out_loss(args.model, train_tokenizer(stories(args.seed, TOKENIZER_STORIES)), **rounding)
-    print(f"held-out loss {loss:.4f}, perplexity {math.exp(loss):.3f}")
+    print(f"held-out loss {loss:.6f}, perplexity {math.exp(loss):.4f}")
 
 
 if __name__ == "__main__":

@@ -41,7 +41,7 @@ typedef struct options {
 /* "PATTERN=DTYPE", which is cut in two. */
 static void add_override(options *o, char *text, struct argp_state *state) {
     char *equals = strrchr(text, '=');
-    clf_dtype dtype;
+    clf_dtype dtype = CLF_F32;
     if (!equals || equals == text || clf_dtype_from_name(&dtype, equals + 1) != CLF_OK)
         argp_error(state, "--tensor: expected PATTERN=DTYPE, got '%s'", text);
     *equals = 0;

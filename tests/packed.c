@@ -153,6 +153,78 @@ static void saving_makes_them_plain(void **state) {
     }
 }
 
+/* Values as a dtype has them. */
+static void round_trip(clf_context *ctx, clf_dtype dtype, int64_t rows, int64_t columns, float *values) {
+    clf_tensor *floats, *blocks;
+    clf_tensor_args args = {.ndim = 2, .shape = {rows, columns}};
+    assert_ok(ctx, clf_tensor_create(&floats, ctx, &args));
+    args.dtype = dtype;
+    assert_ok(ctx, clf_tensor_create(&blocks, ctx, &args));
+    assert_ok(ctx, clf_tensor_write(floats, values, clf_tensor_bytes(floats)));
+    assert_ok(ctx, clf_convert(ctx, &(clf_convert_args){.x = floats, .out = blocks}));
+    assert_ok(ctx, clf_convert(ctx, &(clf_convert_args){.x = blocks, .out = floats}));
+    assert_ok(ctx, clf_tensor_read(floats, values, clf_tensor_bytes(floats)));
+    clf_tensor_destroy(blocks);
+    clf_tensor_destroy(floats);
+}
+
+/* A matrix of a GGUF file is what quantising the values of a packed one gives, to the bit; its rows may be in the
+ * order of GGUF's rotary pairs. `from`: what the packed one is read as. */
+static void assert_quantised(clf_context *ctx, const clf_tensor *t, clf_dtype from, clf_dtype dtype, int head_dim,
+                             const golden_tensor *e) {
+    static float got[MOST], want[MOST];
+    float *expect = golden_floats(e);
+    const int64_t rows = t->shape[0], columns = t->shape[1], half = head_dim / 2;
+    assert_true(t->dtype == dtype && rows * columns == e->elements && e->elements <= MOST);
+    for (int64_t r = 0; r < rows; r++) {
+        const int64_t source = half ? r / head_dim * head_dim + r % 2 * half + r % head_dim / 2 : r;
+        for (int64_t c = 0; c < columns; c++) {
+            const float w = expect[source * columns + c];
+            want[r * columns + c] = from == CLF_F16 ? clf_f16_to_f32(clf_f32_to_f16(w)) : w;
+        }
+    }
+    free(expect);
+    if (from != dtype || half) round_trip(ctx, dtype, rows, columns, want); /* otherwise copied */
+    clf_tensor *floats;
+    assert_ok(ctx, clf_tensor_create(&floats, ctx, &(clf_tensor_args){.ndim = 2, .shape = {rows, columns}}));
+    assert_ok(ctx, clf_convert(ctx, &(clf_convert_args){.x = t, .out = floats}));
+    assert_ok(ctx, clf_tensor_read(floats, got, clf_tensor_bytes(floats)));
+    clf_tensor_destroy(floats);
+    assert_memory_equal(got, want, (size_t)(rows * columns) * sizeof *got);
+}
+
+/* clf_quantize() sees what packed parts mean, not their codes. */
+static void quantising_takes_the_values(void **state) {
+    (void)state;
+    static const clf_dtype types[] = {CLF_F32, CLF_F16, CLF_Q8_0, CLF_Q4_0, CLF_Q5_0};
+    mkdir(scratch(""), 0700);
+    clf_context *ctx = open_context("cpu", 0);
+    for (int k = 0; k < KINDS; k++)
+        for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
+            char output[256];
+            snprintf(output, sizeof output, "%s", scratch("model.gguf"));
+            assert_ok(ctx, clf_quantize(ctx,
+                                        &(clf_quantize_args){.input = path_of(kinds[k].name, NULL),
+                                                             .output = output,
+                                                             .type = clf_dtype_name(types[i]),
+                                                             .pure = true},
+                                        NULL));
+            clf_model *m = load_model(&ctx, 1, output);
+            golden_file *expect = golden_open(path_of(kinds[k].name, "expect.safetensors"));
+            assert_non_null(expect);
+            const golden_tensor *query = golden_find(expect, "model.layers.0.self_attn.q_proj.weight"),
+                                *down = golden_find(expect, "model.layers.0.mlp.down_proj.weight");
+            assert_quantised(ctx, &m->layers[0].weight[CLF_W_QUERY], kinds[k].query, types[i], m->config.head_dim,
+                             query);
+            assert_quantised(ctx, &m->layers[0].weight[CLF_W_DOWN], kinds[k].down, types[i], 0, down);
+            golden_close(expect);
+            clf_model_destroy(m);
+            unlink(output);
+        }
+    clf_context_destroy(ctx);
+    remove_scratch();
+}
+
 /* Bytes of a part of the first layer's query matrix. */
 static const golden_tensor *part_of(golden_file *file, const char *suffix) {
     char name[128];
@@ -442,6 +514,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(weights_mean_what_they_say),
                                        cmocka_unit_test(estimates_know_them),
                                        cmocka_unit_test(saving_makes_them_plain),
+                                       cmocka_unit_test(quantising_takes_the_values),
                                        cmocka_unit_test(nf4_is_written_as_bitsandbytes_does),
                                        cmocka_unit_test(nf4_comes_back),
                                        cmocka_unit_test(what_does_not_fit_is_refused)};

@@ -39,6 +39,8 @@ says no-dtype 64 'no dtype' "$perplexity" --file text --kv-dtype q9
 says imatrix 0 'im.gguf: 3 chunks of 128 tokens' "$imatrix" --file text --context 128 --chunks 3 --output im.gguf
 "$quantize" "$model" small.gguf --type q4_0 --pure --quiet >log 2>&1 || { echo "FAIL quantize"; cat log; failed=1; }
 says smaller-is-other 0 'KL divergence +0\.0*[1-9]' "$perplexity" --model small.gguf --base "$model" --file text --context 128
+"$quantize" "$model" weighed.gguf --type q4_0 --pure --quiet --importance im.gguf >log 2>&1 || { echo "FAIL quantize --importance"; cat log; failed=1; }
+! cmp -s small.gguf weighed.gguf || { echo "FAIL --importance changes nothing"; failed=1; }
 says imatrix-too-short 1 'at least a chunk of 100000 tokens' "$imatrix" --file text --context 100000 --output no.gguf
 says imatrix-nowhere 1 'No such file' "$imatrix" --file text --context 128 --chunks 1 --output no/such/im.gguf
 says imatrix-no-output 64 'expected --file and --output' "$imatrix" --file text

@@ -16,6 +16,7 @@
 #include <jansson.h>
 
 #include "default_model/default_model.h"
+#include "shared/read_file.h"
 
 enum { MAX_STOPS = 16, INTERRUPTED = 130 };
 
@@ -134,31 +135,17 @@ static void close_all(program *p) {
     free(p->text);
 }
 
-/* All of a file ("-": stdin), terminated. */
-static char *read_file(const char *path) {
-    FILE *f = strcmp(path, "-") ? fopen(path, "rb") : stdin;
-    char *text = NULL;
-    size_t size = 0;
-    if (f && getdelim(&text, &size, EOF, f) < 0 && ferror(f)) {
-        free(text);
-        text = NULL;
-    } else if (f && !text) {
-        text = strdup("");
-    }
-    if (f && f != stdin) fclose(f);
-    return text;
-}
-
 static void print_speed(int64_t prompt, const clf_generate_result *r) {
     if (!isatty(STDERR_FILENO)) return;
     fprintf(stderr, "[prompt %lld tokens, %.1f tokens/s; then %lld tokens, %.1f tokens/s]\n", (long long)prompt,
             (double)prompt / (r->prompt_seconds + 1e-9), (long long)r->tokens, (double)r->tokens / (r->seconds + 1e-9));
 }
 
-static int print_json(const program *p, const char *prompt, int64_t n_prompt, const clf_generate_result *r) {
+static int print_json(const program *p, const char *prompt, size_t length, int64_t n_prompt,
+                      const clf_generate_result *r) {
     static const char *const reasons[] = {"length", "end", "stop", "full", "interrupted"};
-    json_t *root = json_pack("{s:s, s:s, s:s%, s:I, s:I, s:s, s:f, s:f}", "device", clf_context_device(p->context[0]),
-                             "prompt", prompt, "text", p->text ? p->text : "", p->length, "prompt_tokens",
+    json_t *root = json_pack("{s:s, s:s%, s:s%, s:I, s:I, s:s, s:f, s:f}", "device", clf_context_device(p->context[0]),
+                             "prompt", prompt, length, "text", p->text ? p->text : "", p->length, "prompt_tokens",
                              (json_int_t)n_prompt, "tokens", (json_int_t)r->tokens, "reason", reasons[r->reason],
                              "prompt_seconds", r->prompt_seconds, "seconds", r->seconds);
     if (!root) return fail("json", "the prompt isn't UTF-8, or memory is short");
@@ -168,12 +155,12 @@ static int print_json(const program *p, const char *prompt, int64_t n_prompt, co
     return 0;
 }
 
-/* The ids of `text`, to be freed. */
-static int32_t *tokenize(const program *p, const char *text, size_t *count) {
+/* The ids of a text, to be freed. */
+static int32_t *tokenize(const program *p, const char *text, size_t length, size_t *count) {
     const clf_tokenizer *t = clf_model_tokenizer(p->model);
-    clf_tokenize(t, text, strlen(text), CLF_TOKENIZE_ADD_SPECIAL, NULL, 0, count);
+    clf_tokenize(t, text, length, CLF_TOKENIZE_ADD_SPECIAL, NULL, 0, count);
     int32_t *ids = malloc((*count + 1) * sizeof *ids);
-    if (ids) clf_tokenize(t, text, strlen(text), CLF_TOKENIZE_ADD_SPECIAL, ids, *count, count);
+    if (ids) clf_tokenize(t, text, length, CLF_TOKENIZE_ADD_SPECIAL, ids, *count, count);
     return ids;
 }
 
@@ -191,21 +178,21 @@ static clf_status generate(program *p, const int32_t *ids, size_t n, clf_generat
 }
 
 static int continue_prompt(program *p) {
-    char *from_file = p->o.file ? read_file(p->o.file) : NULL;
+    size_t n = 0, length = strlen(p->o.prompt);
+    char *from_file = p->o.file ? read_file(p->o.file, &length) : NULL;
     if (p->o.file && !from_file) return fail(p->o.file, strerror(errno));
     const char *prompt = from_file ? from_file : p->o.prompt;
-    size_t n = 0;
     clf_generate_result result;
-    int32_t *ids = tokenize(p, prompt, &n);
+    int32_t *ids = tokenize(p, prompt, length, &n);
     p->quiet = p->o.json;
     if (!p->quiet) {
-        fputs(prompt, stdout);
+        fwrite(prompt, 1, length, stdout);
         fflush(stdout);
     }
     const clf_status st = ids ? generate(p, ids, n, &result) : CLF_OUT_OF_MEMORY;
     if (!p->quiet) putchar('\n');
     int code = st == CLF_OK ? 0 : fail_status(p, "generate", st);
-    if (!code && p->o.json) code = print_json(p, prompt, (int64_t)n, &result);
+    if (!code && p->o.json) code = print_json(p, prompt, length, (int64_t)n, &result);
     if (!code) print_speed((int64_t)n, &result);
     free(ids);
     free(from_file);

@@ -11,6 +11,8 @@
 
 #include <clformer/clformer.h>
 
+#include "shared/read_file.h"
+
 typedef enum output { OUTPUT_LINES, OUTPUT_IDS, OUTPUT_COUNT, OUTPUT_JSON } output;
 
 typedef struct options {
@@ -48,13 +50,12 @@ static int read_input(buffer *b, const options *o) {
         if (!rc) rc = append(b, o->words[i], strlen(o->words[i]));
     }
     if (rc || (o->n_words && !o->file)) return rc;
-    const bool use_stdin = !o->file || strcmp(o->file, "-") == 0;
-    FILE *file = use_stdin ? stdin : fopen(o->file, "rb");
-    if (!file) return fail(o->file, strerror(errno));
-    static char part[1 << 20];
-    for (size_t n; !rc && (n = fread(part, 1, sizeof part, file)) > 0;) rc = append(b, part, n);
-    if (!rc && ferror(file)) rc = fail(use_stdin ? "stdin" : o->file, strerror(errno));
-    if (!use_stdin) fclose(file);
+    const char *path = o->file ? o->file : "-";
+    size_t n;
+    char *text = read_file(path, &n);
+    if (!text) return fail(path, strerror(errno));
+    rc = append(b, text, n);
+    free(text);
     return rc;
 }
 

@@ -78,6 +78,9 @@ says adapter-of-another-model 1 'adapter' --data data.jsonl --adapter "$tests/go
 
 # memory
 says dry-run 0 'about [0-9]+ tokens/s' --dry-run --context 64
+trained() { "$finetune" --dry-run --context 64 "$@" | grep -oE '[0-9]+ parameters are trained' || echo none; }
+"$finetune" --data data.jsonl --steps 1 --context 32 --lora-rank 3 --output thin >log 2>&1 || cat log
+ok dry-run-adapter [ "$(trained --adapter thin/adapter)" = "$(trained --lora-rank 3 | grep -v none)" ]
 says dry-run-too-large 1 'this would fit: --batch 1 --accumulate 32 --checkpointing 1' --dry-run --batch 8 --memory-limit 16M
 says memory-limit 1 'this would fit:' --data data.jsonl --batch 8 --memory-limit 24M --output bad
 

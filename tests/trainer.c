@@ -432,15 +432,22 @@ static void plans_are_kept(void **state) {
         const char *path;
         clf_dtype quantize;
         clf_trainer_args args;
+        const char *adapter; /* of ranks 2 and more, that are no default */
     } plans[] = {
-        {"golden/models/llama", CLF_F32, {.mode = CLF_TRAIN_FULL}},
-        {"golden/models/gemma3", CLF_F32, {.mode = CLF_TRAIN_FULL, .compute = CLF_BF16, .checkpointing = 1}},
-        {"golden/models/qwen3", CLF_F32, {.lora = {.rank = 6, .dropout = 0.1F}, .checkpointing = CLF_CHECKPOINT_SQRT}},
-        {"golden/gguf/llama.gguf", CLF_F32, {.lora = {.rank = 6}, .train_output = true}},
-        {"../examples/default_model/default.gguf", CLF_F32, {.mode = CLF_TRAIN_FULL, .optimizer_8bit = true}},
-        {"golden/models/llama", CLF_F32, {.mode = CLF_TRAIN_FULL, .ternary = true}},
-        {"../examples/default_model/default.gguf", CLF_F32, {.mode = CLF_TRAIN_FULL, .ternary = true}},
-        {"../examples/default_model/default.gguf", CLF_NF4, {.lora = {.rank = 8}, .checkpointing = 1}},
+        {"golden/models/llama", CLF_F32, {.mode = CLF_TRAIN_FULL}, NULL},
+        {"golden/models/gemma3", CLF_F32, {.mode = CLF_TRAIN_FULL, .compute = CLF_BF16, .checkpointing = 1}, NULL},
+        {"golden/models/qwen3",
+         CLF_F32,
+         {.lora = {.rank = 6, .dropout = 0.1F}, .checkpointing = CLF_CHECKPOINT_SQRT},
+         NULL},
+        {"golden/gguf/llama.gguf", CLF_F32, {.lora = {.rank = 6}, .train_output = true}, NULL},
+        {"../examples/default_model/default.gguf", CLF_F32, {.mode = CLF_TRAIN_FULL, .optimizer_8bit = true}, NULL},
+        {"golden/models/llama", CLF_F32, {.mode = CLF_TRAIN_FULL, .ternary = true}, NULL},
+        {"../examples/default_model/default.gguf", CLF_F32, {.mode = CLF_TRAIN_FULL, .ternary = true}, NULL},
+        {"../examples/default_model/default.gguf", CLF_NF4, {.lora = {.rank = 8}, .checkpointing = 1}, NULL},
+        {"golden/models/llama", CLF_F32, {.checkpointing = 1}, "golden/adapters/llama"},
+        {"golden/gguf/llama.gguf", CLF_F32, {.train_output = true}, "golden/gguf/llama-adapter.gguf"},
+        {"golden/models/phi3", CLF_F32, {.lora = {.dropout = 0.1F}}, "golden/adapters/phi3"},
     };
     for (size_t i = 0; i < sizeof plans / sizeof *plans; i++) {
         clf_trainer_args args = plans[i].args;
@@ -450,6 +457,7 @@ static void plans_are_kept(void **state) {
         args.sequences = SEQUENCES;
         assert_int_equal(clf_estimate_trainer(&said, &(clf_trainer_estimate_args){.path = plans[i].path,
                                                                                   .quantize = plans[i].quantize,
+                                                                                  .adapter = plans[i].adapter,
                                                                                   .trainer = args,
                                                                                   .error = message,
                                                                                   .error_size = sizeof message}),
@@ -459,6 +467,7 @@ static void plans_are_kept(void **state) {
                                                                     .mmap = true,
                                                                     .contexts = &s.ctx,
                                                                     .n_contexts = 1,
+                                                                    .adapter = plans[i].adapter,
                                                                     .quantize = plans[i].quantize}));
         args.model = s.model;
         assert_ok(s.ctx, clf_trainer_create(&s.trainer, &args));
@@ -469,6 +478,13 @@ static void plans_are_kept(void **state) {
         print_message("%s: planned %+.2f %% of %.0f bytes\n", plans[i].path, 100 * ((double)said.total / counted - 1),
                       counted);
         assert_true(fabs((double)said.total / counted - 1) < 0.1);
+        clf_parameter_info p;
+        int64_t trained = 0;
+        for (int n = 0; n < clf_trainer_parameters(s.trainer); n++) {
+            assert_ok(s.ctx, clf_trainer_parameter(s.trainer, n, &p));
+            trained += clf_tensor_elements(p.weight);
+        }
+        assert_int_equal(said.trained, trained);
         close_setting(&s);
     }
 }

@@ -50,6 +50,7 @@ static clf_status estimate(const run *r, int changes, clf_trainer_estimate *out,
     const int64_t batch = changes & CHANGE_BATCH ? least_batch(o) : o->batch;
     clf_trainer_estimate_args args = {.path = o->model,
                                       .quantize = changes & CHANGE_QUANTIZE ? CLF_NF4 : o->quantize,
+                                      .adapter = o->adapter,
                                       .trainer = o->trainer,
                                       .threads = clf_context_threads(r->ctx),
                                       .error = error,

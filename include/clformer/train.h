@@ -367,13 +367,14 @@ typedef struct clf_trainer_estimate_args {
     const void *data;         /**< instead: as there */
     size_t data_size;         /**< as there */
     clf_dtype quantize;       /**< as there */
+    const char *adapter;      /**< as there: it is trained on, and says its ranks itself. NULL: a new one is made */
     clf_trainer_args trainer; /**< `model` is not looked at */
     int threads;              /**< scratch is per thread; 0: 1 */
     char *error;              /**< receives the message on failure; may be NULL */
     size_t error_size;        /**< bytes at `error` */
 } clf_trainer_estimate_args;
 
-/** Reads the model's description only. @return as clf_model_load(), CLF_INVALID_ARGUMENT */
+/** Reads the descriptions of model and adapter only. @return as clf_model_load(), CLF_INVALID_ARGUMENT */
 CLF_API clf_status clf_estimate_trainer(clf_trainer_estimate *out, const clf_trainer_estimate_args *args);
 
 /** One tensor being trained. Handles are borrowed. */

@@ -1,6 +1,7 @@
 /* plan.c: what training takes, from a model's description alone: the same rules and shapes that the trainer uses. */
 #include <stdio.h>
 
+#include "../model/adapter_file.h"
 #include "../model/architecture.h"
 #include "../model/estimate.h"
 #include "trainer.h"
@@ -9,6 +10,7 @@
 typedef struct plan {
     const clf_trainer_args *args;
     const clf_model_file *file;
+    const clf_adapter_file *adapter; /* NULL: one is made */
     const clf_config *config;
     clf_trainer_estimate *out;
 } plan;
@@ -39,16 +41,22 @@ static void add_weight(plan *p, const clf_file_tensor *t, bool trained, bool mat
         p->out->parameters += clf_dtype_bytes(p->args->compute, n);
 }
 
-static int add_adapters(plan *p, int layer) {
+/* The rank of the pair beside a matrix; 0: there is none. */
+static int64_t rank_of(const plan *p, clf_weight id, const char *name) {
     const clf_lora_args *lora = &p->args->lora;
-    const int targets = lora->targets ? lora->targets : (1 << CLF_W_MATRICES) - 1;
-    int largest = 0;
+    const clf_adapter_pair *pair = p->adapter ? clf_adapter_file_find(p->adapter, name) : NULL;
+    float scale;
+    if (p->adapter) return pair ? pair->a.shape[0] : 0;
+    return !lora->targets || lora->targets >> id & 1 ? clf_lora_rank(lora, name, &scale) : 0;
+}
+
+static int64_t add_adapters(plan *p, int layer) {
+    int64_t largest = 0;
     for (int id = 0; id < CLF_W_MATRICES; id++) {
-        if (!(targets >> id & 1)) continue;
         const clf_file_tensor *t = clf_weight_find(p->file, layer, (clf_weight)id);
         char name[CLF_WEIGHT_NAME_SIZE + 8];
-        float scale;
-        const int rank = clf_lora_rank(lora, t->name, &scale);
+        const int64_t rank = rank_of(p, (clf_weight)id, t->name);
+        if (!rank) continue;
         snprintf(name, sizeof name, "%s.lora_a", t->name);
         if (!add_parameter(p, name, rank * t->shape[1]))
             p->out->weights += clf_dtype_bytes(CLF_F32, rank * t->shape[1]);
@@ -60,28 +68,43 @@ static int add_adapters(plan *p, int layer) {
     return largest;
 }
 
+/* A matrix as it is loaded: floats where the adapter has it as a whole. */
+static clf_file_tensor end_of(const clf_file_tensor *t, const clf_file_tensor *whole) {
+    clf_file_tensor end = *t;
+    if (whole) end.loaded = CLF_F32;
+    return end;
+}
+static clf_file_tensor embedding_of(const plan *p) {
+    return end_of(clf_model_file_find(p->file, "token_embd.weight"),
+                  p->adapter ? clf_adapter_file_embedding(p->adapter) : NULL);
+}
+static clf_file_tensor output_of(const plan *p) {
+    if (p->config->tied_output) return embedding_of(p);
+    return end_of(clf_weight_find_output(p->file), p->adapter ? clf_adapter_file_output(p->adapter) : NULL);
+}
+
 /* All weights and adapters; the largest rank. */
-static int add_parameters(plan *p) {
+static int64_t add_parameters(plan *p) {
     const clf_trainer_args *a = p->args;
     const bool full = a->mode == CLF_TRAIN_FULL, tied = p->config->tied_output;
-    int rank = 0;
-    add_weight(p, clf_model_file_find(p->file, "token_embd.weight"),
-               full || a->train_embedding || (tied && a->train_output), false);
+    const clf_file_tensor embedding = embedding_of(p), output = output_of(p);
+    int64_t rank = 0;
+    add_weight(p, &embedding, full || a->train_embedding || (tied && a->train_output), false);
     add_weight(p, clf_model_file_find(p->file, "output_norm.weight"), full, false);
-    if (!tied) add_weight(p, clf_weight_find_output(p->file), full || a->train_output, false);
+    if (!tied) add_weight(p, &output, full || a->train_output, false);
     for (int i = 0; i < p->config->n_layers; i++) {
         for (int id = 0; id < CLF_W_COUNT; id++) {
             const clf_file_tensor *t = clf_weight_find(p->file, i, (clf_weight)id);
             if (t) add_weight(p, t, full, id < CLF_W_MATRICES);
         }
         if (full) continue;
-        const int largest = add_adapters(p, i);
+        const int64_t largest = add_adapters(p, i);
         rank = largest > rank ? largest : rank;
     }
     return rank;
 }
 
-static void add_activations(plan *p, int rank) {
+static void add_activations(plan *p, int64_t rank) {
     const clf_trainer_args *a = p->args;
     const int64_t n = a->tokens;
     const int n_layers = p->config->n_layers, group = clf_checkpoint_group(a->checkpointing, n_layers),
@@ -133,7 +156,7 @@ static clf_status add_scratch(plan *p, int threads) {
     clf_attention_bytes attention;
     CLF_TRY(clf_attention_memory(&attention, &shape));
     const int64_t attended = clf_extent_of(CLF_EXTENT_ATTENTION, c), qkv = clf_extent_of(CLF_EXTENT_QKV, c);
-    const clf_dtype output = a->mode == CLF_TRAIN_FULL ? a->compute : clf_weight_find_output(p->file)->loaded;
+    const clf_dtype output = a->mode == CLF_TRAIN_FULL ? a->compute : output_of(p).loaded;
     const uint64_t takes[] = {
         clf_estimate_linear(a->tokens, c->hidden_size, qkv, false, false, threads),
         clf_estimate_linear(a->tokens, attended, c->hidden_size, false, false, threads),
@@ -150,12 +173,12 @@ static clf_status add_scratch(plan *p, int threads) {
 }
 
 static clf_status estimate(clf_trainer_estimate *out, const clf_trainer_estimate_args *args, const clf_model_file *file,
-                           clf_error *err) {
+                           const clf_adapter_file *adapter, clf_error *err) {
     clf_trainer_args a = args->trainer;
     const clf_config *c = clf_model_file_config(file);
-    CLF_TRY(clf_trainer_check(&a, c, false, err));
-    plan p = {.args = &a, .file = file, .config = c, .out = out};
-    const int rank = add_parameters(&p);
+    CLF_TRY(clf_trainer_check(&a, c, adapter != NULL, err));
+    plan p = {.args = &a, .file = file, .adapter = adapter, .config = c, .out = out};
+    const int64_t rank = add_parameters(&p);
     add_activations(&p, rank);
     add_flops(&p);
     CLF_TRY(add_scratch(&p, args->threads > 0 ? args->threads : 1));
@@ -168,6 +191,7 @@ clf_status clf_estimate_trainer(clf_trainer_estimate *out, const clf_trainer_est
     *out = (clf_trainer_estimate){0};
     clf_error err = {0};
     clf_model_file *file = NULL;
+    clf_adapter_file *adapter = NULL;
     const clf_model_file_args file_args = {.path = args->path,
                                            .data = args->data,
                                            .data_size = args->data_size,
@@ -175,7 +199,10 @@ clf_status clf_estimate_trainer(clf_trainer_estimate *out, const clf_trainer_est
                                            .metadata_only = true,
                                            .quantize = args->quantize};
     clf_status st = clf_model_file_open(&file, &file_args, &err);
-    if (st == CLF_OK) st = estimate(out, args, file, &err);
+    if (st == CLF_OK && args->adapter)
+        st = clf_adapter_file_open(&adapter, args->adapter, true, clf_model_file_config(file), &err);
+    if (st == CLF_OK) st = estimate(out, args, file, adapter, &err);
+    clf_adapter_file_close(adapter);
     clf_model_file_close(file);
     if (args->error && args->error_size) snprintf(args->error, args->error_size, "%s", st == CLF_OK ? "" : err.message);
     return st;

@@ -40,12 +40,16 @@ if(TARGET clformer_opencl)
     endforeach()
 endif()
 
-# unit(NAME [SOURCES...]): test-NAME from tests/NAME.c with cmocka and the library's internals
+# unit(NAME [SOURCES...]): test-NAME from tests/NAME.c with cmocka and the library's internals, which look for the OpenCL module where
+# it was built
 function(unit name)
     add_executable(test-${name} tests/${name}.c ${ARGN})
     target_link_libraries(test-${name} PRIVATE clformer_internal clformer_flags PkgConfig::CMOCKA)
     add_test(NAME ${name} COMMAND test-${name} WORKING_DIRECTORY ${PROJECT_SOURCE_DIR}/tests)
     set_tests_properties(${name} PROPERTIES SKIP_RETURN_CODE 77)
+    if(TARGET clformer_opencl)
+        set_tests_properties(${name} PROPERTIES ENVIRONMENT CLFORMER_MODULE_DIR=$<TARGET_FILE_DIR:clformer_opencl>)
+    endif()
 endfunction()
 file(GLOB unit_lists CONFIGURE_DEPENDS cmake/tests/*.cmake)
 foreach(list IN LISTS unit_lists)

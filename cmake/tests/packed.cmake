@@ -1,5 +1,2 @@
 unit(packed)
 target_link_libraries(test-packed PRIVATE clformer_golden)
-if(TARGET clformer_opencl)
-    set_tests_properties(packed PROPERTIES ENVIRONMENT CLFORMER_MODULE_DIR=$<TARGET_FILE_DIR:clformer_opencl>)
-endif()

@@ -484,7 +484,7 @@ static void write_importance(const char *path, bool gguf, const quantize_model *
     }
     for (int pass = 0; pass < (gguf ? 2 : 1); pass++)
         for (int i = 0; i < n; i++) {
-            char name[64], part[64];
+            char name[64], part[128];
             snprintf(name, sizeof name, "blk.%d.%s.weight", i / 7, stems[i % 7]);
             if (i == 7 * m->layers) snprintf(name, sizeof name, "%s", extra);
             const int columns = i % 7 == 6 && i < 7 * m->layers ? m->ffn : m->hidden, calls = 2;

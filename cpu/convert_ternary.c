@@ -38,7 +38,12 @@ static void read_tq1_0(const byte *b, byte *code, uint16_t *scale) {
 
 static void read_tq2_0(const byte *b, byte *code, uint16_t *scale) {
     for (int g = 0; g < 8; g++)
-        for (int j = 0; j < 32; j++) code[32 * g + j] = b[g / 4 * 32 + j] >> g % 4 * 2 & 3;
+        for (int j = 0; j < 32; j += 8) {
+            uint64_t eight;
+            memcpy(&eight, b + g / 4 * 32 + j, sizeof eight);
+            eight = eight >> g % 4 * 2 & 0x0303030303030303u;
+            memcpy(code + 32 * g + j, &eight, sizeof eight);
+        }
     memcpy(scale, b + 64, 2);
 }
 
@@ -79,23 +84,27 @@ static bool read_block(const clf_tensor *x, int64_t row, int64_t block, block_ro
     return same;
 }
 
-/* Four bytes at a time: digits of one place of four neighbouring values. */
-static uint32_t four_codes(const byte *code) {
-    uint32_t four;
-    memcpy(&four, code, sizeof four);
-    return four;
+/* Words of `digits` codes a byte; bytes of 16 rows lie side by side and no number exceeds 255: nothing is carried. */
+INLINE void pack_words(ternary_codes codes, uint32_t base, int digits, byte *words) {
+    for (int step = 0; step < T_STEPS; step += digits, words += T_WORD) {
+        uint32_t word[T_ROWS] = {0}, fours[T_ROWS];
+        for (int p = digits - 1; p >= 0; p--) {
+            if (step + p >= T_STEPS) continue;
+            memcpy(fours, codes[step + p], sizeof fours);
+            for (int r = 0; r < T_ROWS; r++) word[r] = base * word[r] + fours[r];
+        }
+        memcpy(words, word, sizeof word);
+    }
 }
 
 static void write_interleaved(const block_rows *from, clf_dtype dtype, byte *words) {
-    const int digits = dtype == CLF_T1 ? 5 : 4;
-    const uint32_t base = dtype == CLF_T1 ? 3 : 4;
+    ternary_codes codes;
     for (int r = 0; r < T_ROWS; r++)
-        for (int step = 0; step < T_STEPS; step += digits) {
-            uint32_t word = 0; /* no byte exceeds 255: no carry */
-            for (int p = digits - 1; p >= 0; p--)
-                if (step + p < T_STEPS) word = base * word + four_codes(from->code[r] + 4 * (step + p));
-            memcpy(words + step / digits * T_WORD + 4 * r, &word, sizeof word);
-        }
+        for (int step = 0; step < T_STEPS; step++) memcpy(codes[step] + 4 * r, from->code[r] + 4 * step, 4);
+    if (dtype == CLF_T1)
+        pack_words(codes, 3, 5, words);
+    else
+        pack_words(codes, 4, 4, words);
 }
 
 static void write_tq1_0(const byte *code, uint16_t scale, byte *to) {

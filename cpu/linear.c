@@ -16,6 +16,13 @@ enum {
     PACKED_BYTES = 8 << 20 /* most of x that is packed at a time */
 };
 
+/* Rows of x in the forms that the products need. */
+typedef struct forms {
+    dot_x rows[DOT_ROWS]; /* dot only */
+    ternary_x ternary;
+    sparse_x sparse;
+} forms;
+
 /* One call. */
 typedef struct job {
     const clf_linear_args *args;
@@ -24,13 +31,13 @@ typedef struct job {
     int64_t rows, k;
     bool floats, codes, ternary, sparse; /* what forms of x the products need */
     int threads;
-    ternary_x ternary_x; /* of all rows, or of those packed */
-    sparse_x sparse_x;   /* so too */
-    bool lists;          /* a product has lists of tiles, which are to be checked */
-    bool *bad;           /* one of them isn't right */
+    forms x;    /* of all rows, or of those packed */
+    bool lists; /* a product has lists of tiles, which are to be checked */
+    bool *bad;  /* one of them isn't right */
     /* dot */
     int64_t k_padded;
-    dot_x x[DOT_ROWS];
+    char *own; /* one row is rounded by each thread for itself, which nobody waits for: [threads][own_bytes] */
+    size_t own_bytes;
     float *y[CLF_LINEAR_MAX]; /* [rows, n] */
     /* gemm */
     int64_t block_m; /* rows of x that are packed at a time, a multiple of VL */
@@ -84,42 +91,85 @@ static void share(const job *j, int64_t n, int64_t unit, int t, int n_threads, i
     *end = *end * unit < n ? *end * unit : n;
 }
 
-/* Checks this thread's rows of tiles. To be followed by a barrier. */
-static void check_lists(const job *j, int t, int n_threads) {
+/* Whether this thread's rows of tiles are right. */
+static bool check_lists(const job *j, int t, int n_threads) {
+    bool right = true;
     for (int i = 0; j->lists && i < j->n_products; i++) {
         int64_t begin, end;
         share(j, j->p[i].n, 1, t, n_threads, &begin, &end);
         if (j->p[i].tile_rows && !sparse_valid(&j->p[i], begin / T_ROWS, end / T_ROWS)) {
 #pragma omp atomic write
             *j->bad = true;
+            right = false;
         }
     }
+    return right;
+}
+
+/* Hands out 64-byte aligned parts of one buffer; with base NULL it only counts. */
+static void *carve(char *base, size_t *used, size_t bytes) {
+    void *p = base ? base + *used : NULL;
+    *used += (bytes + 63) / 64 * 64;
+    return p;
+}
+
+/* Room for `rows` rows of x for T2 and T1, and for tiles. */
+static void plan_ternary(const job *j, forms *f, int64_t rows, char *base, size_t *used) {
+    const size_t blocks = j->ternary ? (size_t)(rows * (j->k / T_BLOCK)) : 0;
+    f->ternary.rows = f->sparse.rows = rows;
+    f->ternary.q = carve(base, used, blocks * T_BLOCK);
+    f->ternary.d = carve(base, used, blocks * sizeof(float));
+    f->ternary.bias = carve(base, used, blocks * sizeof(int32_t));
+    if (!j->sparse) return;
+    f->sparse.q = carve(base, used, (size_t)(rows * j->k));
+    f->sparse.sum = carve(base, used, (size_t)(rows * (j->k / 16)) * sizeof(int16_t));
+    f->sparse.d = carve(base, used, (size_t)rows * sizeof(float));
+}
+
+/* Room for the forms of all rows. */
+static forms plan_forms(const job *j, char *base, size_t *used) {
+    forms f = {0};
+    plan_ternary(j, &f, j->rows, base, used);
+    float *values = carve(base, used, (size_t)(j->rows * j->k_padded) * sizeof *values);
+    for (int64_t m = 0; m < j->rows; m++) {
+        f.rows[m].f = base ? values + m * j->k_padded : NULL;
+        if (!j->codes) continue;
+        const size_t k = (size_t)(j->k + 2 * QX - 1) / (2 * QX) * (2 * QX);
+        f.rows[m].q.q = carve(base, used, k);
+        f.rows[m].q.d = carve(base, used, k / QX * sizeof(float));
+        f.rows[m].q.sum = carve(base, used, k / 16 * sizeof(int16_t));
+    }
+    return f;
 }
 
 static void run_dot(const job *j) {
+    const bool shared = j->rows > 1;
 #pragma omp parallel num_threads(j->threads)
     {
         const int t = omp_get_thread_num(), n_threads = omp_get_num_threads();
-        int64_t begin, end;
-        check_lists(j, t, n_threads);
-        cpu_share(j->rows, t, n_threads, &begin, &end);
+        int64_t begin = 0, end = 1;
+        const bool right = check_lists(j, t, n_threads);
+        const forms x = plan_forms(j, j->own + (shared ? 0 : (size_t)t * j->own_bytes), &(size_t){0});
+        if (shared) cpu_share(j->rows, t, n_threads, &begin, &end);
         for (int64_t m = begin; m < end; m++) {
-            float *f = j->x[m].f;
+            float *f = x.rows[m].f;
             read_x(j->args->x, m, j->k, j->k_padded, f);
-            if (j->codes) quantize_row(f, j->k, j->x[m].q);
-            if (j->ternary) ternary_quantize(f, j->k, m, &j->ternary_x);
-            if (j->sparse) sparse_quantize(f, j->k, m, &j->sparse_x);
+            if (j->codes) quantize_row(f, j->k, x.rows[m].q);
+            if (j->ternary) ternary_quantize(f, j->k, m, &x.ternary);
+            if (j->sparse) sparse_quantize(f, j->k, m, &x.sparse);
         }
+        if (shared) {
 #pragma omp barrier
-        for (int i = 0; i < j->n_products && !*j->bad; i++) {
+        }
+        for (int i = 0; i < j->n_products && right; i++) {
             const product *p = &j->p[i];
             share(j, p->n, 1, t, n_threads, &begin, &end);
             if (p->sparse)
-                sparse_block(p, &j->sparse_x, j->rows, begin, end - begin, j->y[i] + begin, p->n);
+                sparse_block(p, &x.sparse, j->rows, begin, end - begin, j->y[i] + begin, p->n);
             else if (p->ternary)
-                ternary_few(p, &j->ternary_x, j->rows, begin, end, j->y[i], p->n);
+                ternary_few(p, &x.ternary, j->rows, begin, end, j->y[i], p->n);
             else
-                dot_product(p, j->x, j->rows, begin, end, j->y[i], p->n);
+                dot_product(p, x.rows, j->rows, begin, end, j->y[i], p->n);
             if (i + 1 == j->n_products || !j->args->glu)
                 for (int64_t m = 0; m < j->rows; m++) {
                     const int64_t at = m * p->n + begin;
@@ -148,8 +198,8 @@ static void pack(const job *j, int64_t m0, int64_t rows, int t, int n_threads) {
         if (j->floats) pack_float(lane, panels, panel, j->k, j->packed);
         if (j->codes) pack_codes(lane, panels, panel, j->k, j->packed_codes);
         for (int64_t i = 0; i < VL && lane[i]; i++) {
-            if (j->ternary) ternary_quantize(lane[i], j->k, panel * VL + i, &j->ternary_x);
-            if (j->sparse) sparse_quantize(lane[i], j->k, panel * VL + i, &j->sparse_x);
+            if (j->ternary) ternary_quantize(lane[i], j->k, panel * VL + i, &j->x.ternary);
+            if (j->sparse) sparse_quantize(lane[i], j->k, panel * VL + i, &j->x.sparse);
         }
     }
 }
@@ -163,9 +213,9 @@ static void run_block(const job *j, int first, int last, int64_t m0, int64_t row
         if (j->k == 0)
             memset(to, 0, (size_t)plane * sizeof *to);
         else if (j->p[i].sparse)
-            sparse_block(&j->p[i], &j->sparse_x, rows, row, count, to, BLOCK_R);
+            sparse_block(&j->p[i], &j->x.sparse, rows, row, count, to, BLOCK_R);
         else if (j->p[i].ternary)
-            ternary_block(&j->p[i], &j->ternary_x, rows, row, count, to, BLOCK_R);
+            ternary_block(&j->p[i], &j->x.ternary, rows, row, count, to, BLOCK_R);
         else if (j->p[i].codes)
             block_codes(&j->p[i], j->packed_codes, panels, row, count, to);
         else
@@ -211,39 +261,12 @@ static void run_gemm(const job *j) {
     }
 }
 
-/* Hands out 64-byte aligned parts of one buffer; with base NULL it only counts. */
-static void *carve(char *base, size_t *used, size_t bytes) {
-    void *p = base ? base + *used : NULL;
-    *used += (bytes + 63) / 64 * 64;
-    return p;
-}
-
-/* Room for `rows` rows of x for T2 and T1, and for tiles. */
-static void plan_ternary(job *j, int64_t rows, char *base, size_t *used) {
-    const size_t blocks = j->ternary ? (size_t)(rows * (j->k / T_BLOCK)) : 0;
-    j->ternary_x.rows = j->sparse_x.rows = rows;
-    j->ternary_x.q = carve(base, used, blocks * T_BLOCK);
-    j->ternary_x.d = carve(base, used, blocks * sizeof(float));
-    j->ternary_x.bias = carve(base, used, blocks * sizeof(int32_t));
-    if (!j->sparse) return;
-    j->sparse_x.q = carve(base, used, (size_t)(rows * j->k));
-    j->sparse_x.sum = carve(base, used, (size_t)(rows * (j->k / 16)) * sizeof(int16_t));
-    j->sparse_x.d = carve(base, used, (size_t)rows * sizeof(float));
-}
-
 static size_t plan_dot(job *j, char *base) {
     size_t used = 0;
-    plan_ternary(j, j->rows, base, &used);
     j->k_padded = (j->k + VL - 1) / VL * VL;
-    float *f = carve(base, &used, (size_t)(j->rows * j->k_padded) * sizeof *f);
-    for (int64_t m = 0; m < j->rows; m++) {
-        j->x[m].f = base ? f + m * j->k_padded : NULL;
-        if (!j->codes) continue;
-        const size_t k = (size_t)(j->k + 2 * QX - 1) / (2 * QX) * (2 * QX);
-        j->x[m].q.q = carve(base, &used, k);
-        j->x[m].q.d = carve(base, &used, k / QX * sizeof(float));
-        j->x[m].q.sum = carve(base, &used, k / 16 * sizeof(int16_t));
-    }
+    j->own_bytes = 0;
+    plan_forms(j, NULL, &j->own_bytes);
+    j->own = carve(base, &used, (j->rows > 1 ? 1 : (size_t)j->threads) * j->own_bytes);
     for (int i = 0; i < j->n_products; i++) j->y[i] = carve(base, &used, (size_t)(j->rows * j->p[i].n) * sizeof(float));
     return used;
 }
@@ -256,7 +279,7 @@ static size_t plan_gemm(job *j, char *base) {
     j->block_m = ((j->rows + blocks - 1) / blocks + VL - 1) / VL * VL;
     const size_t values = (size_t)(j->block_m * j->k), threads = (size_t)j->threads;
     const size_t planes = j->args->glu == CLF_ACTIVATION_NONE ? 1 : 2;
-    plan_ternary(j, j->block_m, base, &used);
+    plan_ternary(j, &j->x, j->block_m, base, &used);
     if (j->floats) j->packed = carve(base, &used, values * sizeof(float));
     if (j->codes) j->packed_codes = carve(base, &used, values / (QX * VL) * sizeof(code_panel));
     j->pack_rows = carve(base, &used, threads * VL * (size_t)j->k * sizeof(float));

@@ -13,6 +13,7 @@
 #define CLF_CPU_LINEAR_SPARSE_H
 
 #include "linear_ternary.h"
+#include "quantize_x.h"
 
 enum {
     SPARSE_MOST_K = 1 << 18,
@@ -45,11 +46,9 @@ INLINE void sparse_quantize(const float *x, int64_t k, int64_t m, const sparse_x
             uint32_t u[16];
         } t;
         int8_t *q = to->q[g * to->rows + m];
-        int sum = 0;
         for (int i = 0; i < 16; i += VL) v_store(t.f + i, v_add(v_mul(v_load(x + 16 * g + i), scale), magic));
         for (int i = 0; i < 16; i++) q[i] = (int8_t)(uint8_t)t.u[i];
-        for (int i = 0; i < 16; i++) sum += q[i];
-        to->sum[g * to->rows + m] = (int16_t)sum;
+        to->sum[g * to->rows + m] = (int16_t)sum_16(q);
     }
 }
 

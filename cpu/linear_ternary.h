@@ -21,17 +21,19 @@
 enum {
     T_VECTORS = T_ROWS / VL, /* a word */
     T_PANELS = VL == 16 ? 2 : 1,
+    T_STREAMS = VL == 1 ? 1 : 2, /* far-apart panels that meet one row of x together */
     T_TOKENS = VL == 16  ? 8
                : VL == 1 ? 1
                          : 4
 };
 
-/* sum + codes · x in the form that sums are kept in over a block, and as int32 */
-INLINE vi ternary_dot(vi sum, vi codes, vi x) {
-    return i_short_steps(4) ? i_short_add(sum, i_short(codes, x)) : i_dot_u7(sum, codes, x);
-}
+/* Such a sum as int32. */
 INLINE vi ternary_sum(vi sum) {
     return i_short_steps(4) ? i_widen_add(i_set1(0), sum) : sum;
+}
+/* sum + fours / 4, where that is exact */
+INLINE vi ternary_add_quarter(vi sum, vi fours) {
+    return i_short_steps(4) ? i_short_add(sum, i_short_quarter(fours)) : i_add(sum, i_quarter(fours));
 }
 INLINE vi ternary_four(const int8_t *q) {
     return i_broadcast((const uint8_t *)q);
@@ -139,60 +141,98 @@ static void ternary_block(const product *p, const ternary_x *x, int64_t tokens, 
     }
 }
 
-/* A panel of T2 by one row of x. */
-INLINE void panel_vector(const char *panel, int64_t k, const ternary_x *x, float *y) {
-    enum { AHEAD = 4096 };
-    const uint8_t *w = ternary_words(CLF_T2, panel, k, 0);
-    const vi three = i_set1(0x03030303);
-    vf f[T_VECTORS];
+#if !defined(__AVX512VNNI__) || !defined(__AVX512VBMI__)
+/* y[i][r] = P panels of T2, each a stream of its own, by one row of x. Planes 1 and 3 are masked where they lie, four
+ * times too big, and have sums of their own, which join the others after QUARTER words: in int16 they reach
+ * QUARTER · 2 · 2 · 12 · 127 < 2^15 by then. */
+INLINE void panel_vectors(const char *const *panel, int64_t k, const ternary_x *x, float *const *y, const int P) {
+    enum { AHEAD = 4096, QUARTER = 4, ALL = T_STREAMS * T_VECTORS };
+    const vi low = i_set1(0x03030303), high = i_set1(0x0c0c0c0c);
+    const int V = P * T_VECTORS;
+    const uint8_t *w[T_STREAMS];
+    vf f[ALL];
     UNROLL
-    for (int v = 0; v < T_VECTORS; v++) f[v] = v_set1(0);
+    for (int i = 0; i < P; i++) w[i] = ternary_words(CLF_T2, panel[i], k, 0);
+    UNROLL
+    for (int v = 0; v < V; v++) f[v] = v_set1(0);
     for (int64_t b = 0; b < k / T_BLOCK; b++) {
         const int8_t *q = x->q[b * x->rows];
-        vi sum[T_VECTORS];
+        vi sum[ALL];
         UNROLL
-        for (int v = 0; v < T_VECTORS; v++) sum[v] = i_set1(x->bias[b * x->rows]);
-        for (int j = 0; j < T2_WORDS; j++, w += T_WORD, q += 16) {
-            const vi x0 = ternary_four(q), x1 = ternary_four(q + 4);
-            const vi x2 = ternary_four(q + 8), x3 = ternary_four(q + 12);
-            __builtin_prefetch(w + AHEAD);
+        for (int v = 0; v < V; v++) sum[v] = i_set1(x->bias[b * x->rows]);
+        for (int j = 0; j < T2_WORDS; j += QUARTER) {
+            vi fours[ALL];
             UNROLL
-            for (int v = 0; v < T_VECTORS; v++) {
-                const vi codes = i_load(w + v * VL * 4);
-                sum[v] = ternary_dot(sum[v], i_and(codes, three), x0);
-                sum[v] = ternary_dot(sum[v], i_and(i_right(codes, 2), three), x1);
-                sum[v] = ternary_dot(sum[v], i_and(i_right(codes, 4), three), x2);
-                sum[v] = ternary_dot(sum[v], i_and(i_right(codes, 6), three), x3);
-                I_PIN(sum[v]);
+            for (int v = 0; v < V; v++) fours[v] = i_set1(0);
+            for (int word = 0; word < QUARTER; word++, q += 16) {
+                const vi x0 = ternary_four(q), x1 = ternary_four(q + 4);
+                const vi x2 = ternary_four(q + 8), x3 = ternary_four(q + 12);
+                UNROLL
+                for (int v = 0; v < V; v++) {
+                    const uint8_t *at = w[v / T_VECTORS];
+                    if (v % T_VECTORS == 0) __builtin_prefetch(at + AHEAD);
+                    const vi codes = i_load(at + v % T_VECTORS * VL * 4), right = i_right(codes, 4);
+                    sum[v] = ternary_dot(sum[v], i_and(codes, low), x0);
+                    fours[v] = ternary_dot(fours[v], i_and(codes, high), x1);
+                    sum[v] = ternary_dot(sum[v], i_and(right, low), x2);
+                    fours[v] = ternary_dot(fours[v], i_and(right, high), x3);
+                    I_PIN(sum[v]);
+                    I_PIN(fours[v]);
+                }
+                UNROLL
+                for (int i = 0; i < P; i++) w[i] += T_WORD;
             }
+            UNROLL
+            for (int v = 0; v < V; v++) sum[v] = ternary_add_quarter(sum[v], fours[v]);
         }
         UNROLL
-        for (int v = 0; v < T_VECTORS; v++) {
-            const vf scale = v_load_as(ternary_scales(panel, b) + v * VL * 2, CLF_F16);
-            f[v] = v_fma(i_to_float(ternary_sum(sum[v])), v_mul(scale, v_set1(x->d[b * x->rows])), f[v]);
+        for (int v = 0; v < V; v++) {
+            const uint8_t *half = ternary_scales(panel[v / T_VECTORS], b) + v % T_VECTORS * VL * 2;
+            const vf scale = v_mul(v_load_as(half, CLF_F16), v_set1(x->d[b * x->rows]));
+            f[v] = v_fma(i_to_float(ternary_sum(sum[v])), scale, f[v]);
         }
     }
     UNROLL
-    for (int v = 0; v < T_VECTORS; v++) v_store(y + v * VL, f[v]);
+    for (int v = 0; v < V; v++) v_store(y[v / T_VECTORS] + v % T_VECTORS * VL, f[v]);
 }
+
+/* Panels of T2 by one row of x, from the weights' row `begin` to `end`: T_STREAMS far-apart parts at a time. */
+static void panels_vector(const product *p, const ternary_x *x, int64_t begin, int64_t end, float *y) {
+    const int64_t apart = (end - begin) / T_ROWS / T_STREAMS * T_ROWS;
+    for (int64_t r = begin; r < begin + apart; r += T_ROWS) {
+        const char *panel[T_STREAMS];
+        float *to[T_STREAMS];
+        UNROLL
+        for (int i = 0; i < T_STREAMS; i++) panel[i] = product_row(p, r + i * apart), to[i] = y + r + i * apart;
+        panel_vectors(panel, p->k, x, to, T_STREAMS);
+    }
+    for (int64_t r = begin + T_STREAMS * apart; r < end; r += T_ROWS) {
+        const char *panel = product_row(p, r);
+        float *to = y + r;
+        panel_vectors(&panel, p->k, x, &to, 1);
+    }
+}
+#endif
 
 /* y[m][r] = w[r] · x[m] for few rows of x and the weights' rows [begin, end), whole panels; y rows are `stride` apart.
  */
 static void ternary_few(const product *p, const ternary_x *x, int64_t rows, int64_t begin, int64_t end, float *y,
                         int64_t stride) {
-    for (int64_t r = begin; r < end; r += T_ROWS) {
-        const char *panel = product_row(p, r);
 #if defined(__AVX512VNNI__) && defined(__AVX512VBMI__)
-        if (rows == 1 && p->dtype == CLF_T1)
-            panel_vector_t1(panel, p->k, x, y + r);
-        else if (rows == 1)
-            panel_vector_t2(panel, p->k, x, y + r);
-#else
-        if (rows == 1 && p->dtype == CLF_T2) panel_vector(panel, p->k, x, y + r);
-#endif
+    for (int64_t r = begin; r < end && rows == 1; r += T_ROWS) {
+        if (p->dtype == CLF_T1)
+            panel_vector_t1(product_row(p, r), p->k, x, y + r);
         else
-            ternary_block(p, x, rows, r, T_ROWS, y + r, stride);
+            panel_vector_t2(product_row(p, r), p->k, x, y + r);
     }
+    if (rows == 1) return;
+#else
+    if (rows == 1 && p->dtype == CLF_T2) {
+        panels_vector(p, x, begin, end, y);
+        return;
+    }
+#endif
+    for (int64_t r = begin; r < end; r += T_ROWS) ternary_block(p, x, rows, r, T_ROWS, y + r, stride);
 }
 
 #endif

@@ -48,7 +48,6 @@ static void panel_vector_t2(const char *panel, int64_t k, const ternary_x *x, fl
         __m512i even[4], odd[4];
         UNROLL
         for (int p = 0; p < 4; p++) even[p] = odd[p] = _mm512_setzero_si512();
-        UNROLL
         for (int j = 0; j < T2_WORDS; j += 2, w += 2 * T_WORD) {
             __builtin_prefetch(w + T_AHEAD);
             __builtin_prefetch(w + T_AHEAD + T_WORD);
@@ -97,7 +96,6 @@ static void panel_vector_t1(const char *panel, int64_t k, const ternary_x *x, fl
         __m512i sum[4], fifth = _mm512_setzero_si512(), rest;
         UNROLL
         for (int p = 0; p < 4; p++) sum[p] = _mm512_setzero_si512();
-        UNROLL
         for (int j = 0; j < T1_WORDS - 1; j++, w += T_WORD) {
             __builtin_prefetch(w + T_AHEAD);
             dot_planes(sum, low_digits(table, _mm512_loadu_si512(w), &rest), q + 20 * j);

@@ -20,13 +20,24 @@ typedef struct ternary_x {
     int64_t rows;
 } ternary_x;
 
+/* sum + codes · x in the form that sums are kept in over a block */
+INLINE vi ternary_dot(vi sum, vi codes, vi x) {
+    return i_short_steps(4) ? i_short_add(sum, i_short(codes, x)) : i_dot_u7(sum, codes, x);
+}
+
 INLINE int32_t ternary_bias(const int8_t *q) {
-    int32_t low = 0, high = 0;
-    for (int i = 0; i < T_BLOCK; i++) *(i & 2 ? &high : &low) += q[i];
-    if (!i_short_steps(4)) return -(low + high);
-    const int16_t both[2] = {(int16_t)-low, (int16_t)-high};
-    int32_t bias;
-    memcpy(&bias, both, sizeof bias);
+    vi sum = i_set1(0);
+    for (int i = 0; i < T_BLOCK; i += 4 * VL) sum = ternary_dot(sum, i_set1(0x01010101), i_load(q + i));
+    int32_t whole[VL], bias = 0;
+    int16_t half[2 * VL], both[2] = {0};
+    memcpy(whole, &sum, sizeof whole);
+    memcpy(half, &sum, sizeof half);
+    if (i_short_steps(4)) {
+        for (int i = 0; i < 2 * VL; i++) both[i % 2] = (int16_t)(both[i % 2] - half[i]);
+        memcpy(&bias, both, sizeof bias);
+    } else {
+        for (int i = 0; i < VL; i++) bias -= whole[i];
+    }
     return bias;
 }
 

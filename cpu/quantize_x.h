@@ -17,6 +17,18 @@ typedef struct quantized_row {
     int16_t *sum; /* [k / 16]: sums of q */
 } quantized_row;
 
+/* Of 16 values; in two words of eight bytes, as compilers add bytes one by one. */
+INLINE int sum_16(const int8_t *q) {
+    const uint64_t sign = 0x8080808080808080u, low = 0x00ff00ff00ff00ffu; /* offsets of 128 make bytes unsigned */
+    uint64_t a, b;
+    memcpy(&a, q, 8);
+    memcpy(&b, q + 8, 8);
+    a ^= sign;
+    b ^= sign;
+    const uint64_t four = (a & low) + (a >> 8 & low) + (b & low) + (b >> 8 & low);
+    return (int)(four * 0x0001000100010001u >> 48) - 16 * 128;
+}
+
 INLINE void quantize_32(const float *x, int8_t *q, float *d, int16_t *sum) {
     vf amax = v_set1(0), poison = v_set1(0);
     for (int i = 0; i < QX; i += VL) {
@@ -34,11 +46,7 @@ INLINE void quantize_32(const float *x, int8_t *q, float *d, int16_t *sum) {
     } t;
     for (int i = 0; i < QX; i += VL) v_store(t.f + i, v_add(v_mul(v_load(x + i), scale), magic));
     for (int i = 0; i < QX; i++) q[i] = (int8_t)(uint8_t)t.u[i];
-    for (int h = 0; h < 2; h++) {
-        int s = 0;
-        for (int i = 0; i < 16; i++) s += q[16 * h + i];
-        sum[h] = (int16_t)s;
-    }
+    for (int h = 0; h < 2; h++) sum[h] = (int16_t)sum_16(q + 16 * h);
 }
 
 INLINE void quantize_row(const float *x, int64_t k, quantized_row r) {

@@ -7,6 +7,8 @@
  *     i_and(a, b), i_right(a, n): bits; a shifted right by n < 8, when bits from a neighbouring byte are masked off
  * after
  *
+ *     i_quarter(a): a / 4 of int32, and i_short_quarter(a) of sums of pairs, for multiples of 4
+ *
  * AVX-512 VNNI has it as one instruction; AVX2 and AVX-512 take pairs through int16, which 2·127·127 fits. There,
  * several steps of small codes can be summed in int16 before they are widened:
  *
@@ -42,6 +44,9 @@ INLINE vi i_right(vi a, int n) {
 }
 INLINE vi i_mul(vi a, vi b) {
     return _mm512_mullo_epi32(a, b);
+}
+INLINE vi i_quarter(vi a) {
+    return _mm512_srai_epi32(a, 2);
 }
 INLINE vf i_to_float(vi a) {
     return _mm512_cvtepi32_ps(a);
@@ -83,6 +88,9 @@ INLINE vi i_right(vi a, int n) {
 INLINE vi i_mul(vi a, vi b) {
     return _mm256_mullo_epi32(a, b);
 }
+INLINE vi i_quarter(vi a) {
+    return _mm256_srai_epi32(a, 2);
+}
 INLINE vf i_to_float(vi a) {
     return _mm256_cvtepi32_ps(a);
 }
@@ -113,6 +121,9 @@ INLINE vi i_right(vi a, int n) {
 }
 INLINE vi i_mul(vi a, vi b) {
     return vmulq_s32(a, b);
+}
+INLINE vi i_quarter(vi a) {
+    return vshrq_n_s32(a, 2);
 }
 INLINE vf i_to_float(vi a) {
     return vcvtq_f32_s32(a);
@@ -148,6 +159,9 @@ INLINE vi i_right(vi a, int n) {
 INLINE vi i_mul(vi a, vi b) {
     return a * b;
 }
+INLINE vi i_quarter(vi a) {
+    return a / 4;
+}
 INLINE vf i_to_float(vi a) {
     return (vf)a;
 }
@@ -173,6 +187,9 @@ INLINE vi i_short(vi w, vi x) {
 INLINE vi i_short_add(vi a, vi b) {
     return _mm512_add_epi16(a, b);
 }
+INLINE vi i_short_quarter(vi a) {
+    return _mm512_srai_epi16(a, 2);
+}
 INLINE vi i_widen_add(vi acc, vi a) {
     return _mm512_add_epi32(acc, _mm512_madd_epi16(a, _mm512_set1_epi16(1)));
 }
@@ -182,6 +199,9 @@ INLINE vi i_short(vi w, vi x) {
 }
 INLINE vi i_short_add(vi a, vi b) {
     return _mm256_add_epi16(a, b);
+}
+INLINE vi i_short_quarter(vi a) {
+    return _mm256_srai_epi16(a, 2);
 }
 INLINE vi i_widen_add(vi acc, vi a) {
     return _mm256_add_epi32(acc, _mm256_madd_epi16(a, _mm256_set1_epi16(1)));
@@ -197,6 +217,9 @@ INLINE vi i_short(vi w, vi x) {
 }
 INLINE vi i_short_add(vi a, vi b) {
     return i_add(a, b);
+}
+INLINE vi i_short_quarter(vi a) {
+    return i_quarter(a);
 }
 INLINE vi i_widen_add(vi acc, vi a) {
     return i_add(acc, a);

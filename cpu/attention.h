@@ -163,6 +163,41 @@ INLINE vf attention_decode(const char *row, int d, clf_dtype dtype) {
     return v_mul(v_set1_f16(block), v_sub(v_load_u4(block + 2 + d % 16, d % 32 >= 16), v_set1(8)));
 }
 
+/* n elements from element d of a row on; n is VL but for the last of a row. */
+INLINE vf attention_load(const char *row, int d, int n, clf_dtype dtype) {
+    const char *at = row + (size_t)d * cpu_bytes(dtype);
+    return n < VL ? v_load_as_n(at, n, dtype) : v_load_as(at, dtype);
+}
+
+/* Rows of floats from n rows of elements, padded to whole vectors with zeros. */
+static inline void attention_convert(const char *from, int64_t stride, clf_dtype dtype, int n, int dim, int64_t pitch,
+                                     float *out) {
+    if (clf_dtype_is_block(dtype)) {
+        for (int j = 0; j < n; j++)
+            for (int d = 0; d < dim; d += VL)
+                v_store(out + j * pitch + d, attention_decode(from + j * stride, d, dtype));
+        return;
+    }
+    CPU_FOR_DTYPE(DTYPE, dtype, {
+        for (int j = 0; j < n; j++)
+            for (int d = 0; d < dim; d += VL)
+                v_store(out + j * pitch + d, attention_load(from + j * stride, d, dim - d, DTYPE));
+    });
+}
+
+/* acc[r][c] += Σ_k a[r·ar + k·ak] b[k·bk + c·VL] */
+INLINE void attention_multiply(vf *acc, const int rows, const int columns, int64_t n, const float *a, int64_t ar,
+                               int64_t ak, const float *b, int64_t bk) {
+    for (int64_t k = 0; k < n; k++, a += ak, b += bk) {
+        vf x[4];
+        UNROLL for (int c = 0; c < columns; c++) x[c] = v_load(b + c * VL);
+        UNROLL for (int r = 0; r < rows; r++) {
+            const vf w = v_set1(a[r * ar]);
+            UNROLL for (int c = 0; c < columns; c++) acc[r * columns + c] = v_fma(w, x[c], acc[r * columns + c]);
+        }
+    }
+}
+
 /* out[j · step] = what alibi and mask add to the score of key + j, in units of log2 e; −inf only where the mask hides.
  */
 static inline void attention_bias(const attention *a, const attention_sequence *s, int64_t head, int64_t query,

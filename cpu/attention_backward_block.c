@@ -122,7 +122,7 @@ static float delta_of(const clf_tensor *out, const char *row, const float *colum
         for (int d = 0; d < dim; d += VL) {
             const float *g = columns + (int64_t)(d / PANEL) * BLOCK * PANEL + d % PANEL;
             float o[VL];
-            v_store(o, tile_load(row, d, dim - d, DTYPE));
+            v_store(o, attention_load(row, d, dim - d, DTYPE));
             for (int l = 0; l < VL; l++) sum[l] += (double)g[l] * (double)o[l];
         }
     });

@@ -55,19 +55,6 @@ typedef struct panel {
     const step_run *run;
 } panel;
 
-/* acc[r][c] += Σ_k a[r·ar + k·ak] b[k·bk + c·VL] */
-INLINE void multiply(vf *acc, const int rows, const int columns, int64_t n, const float *a, int64_t ar, int64_t ak,
-                     const float *b, int64_t bk) {
-    for (int64_t k = 0; k < n; k++, a += ak, b += bk) {
-        vf x[4];
-        UNROLL for (int c = 0; c < columns; c++) x[c] = v_load(b + c * VL);
-        UNROLL for (int r = 0; r < rows; r++) {
-            const vf w = v_set1(a[r * ar]);
-            UNROLL for (int c = 0; c < columns; c++) acc[r * columns + c] = v_fma(w, x[c], acc[r * columns + c]);
-        }
-    }
-}
-
 /* The score after soft cap, alibi and mask; −inf in the mask hides whatever the score is. */
 INLINE vf change_score(const attention *a, const step *s, const panel *p, vf x, int j, int c, const int W) {
     const vf lowest = v_set1(-FLT_MAX);
@@ -90,7 +77,7 @@ INLINE void score_tile(const attention *a, const step *s, const panel *p, const 
                        const int keys, const int W) {
     vf acc[MOST];
     UNROLL for (int i = 0; i < keys * W; i++) acc[i] = v_set1(0);
-    multiply(acc, keys, W, a->dim, k, s->k_stride, 1, p->q, W * VL);
+    attention_multiply(acc, keys, W, a->dim, k, s->k_stride, 1, p->q, W * VL);
     const bool border = j < p->all_begin || j + keys > p->all_end, change = a->cap > 0 || a->biased;
     UNROLL for (int r = 0; r < keys; r++) {
         const vf key = v_set1((float)(j + r)), hidden = v_set1(-INFINITY);
@@ -175,8 +162,8 @@ INLINE void value_tile(const attention *a, const step *s, const panel *p, const 
     for (int i = 0; i < p->runs; i++) {
         const step_run *r = &p->run[i];
         const int from = begin > r->at ? begin : r->at, to = end < r->at + r->n ? end : r->at + r->n;
-        multiply(acc, ROWS, columns, to - from, p->score + from * W * VL + row, 1, W * VL,
-                 r->v + (from - r->at) * s->v_stride + d, s->v_stride);
+        attention_multiply(acc, ROWS, columns, to - from, p->score + from * W * VL + row, 1, W * VL,
+                           r->v + (from - r->at) * s->v_stride + d, s->v_stride);
     }
     UNROLL for (int r = 0; r < ROWS; r++) {
         float *out = p->out + (row + r) * a->v_pitch + d;

@@ -4,7 +4,6 @@
 #define CLF_CPU_ATTENTION_STEP_H
 
 #include "attention_forward.h"
-#include "decode.h"
 
 enum { STEP = CLF_ATTENTION_STEP };
 
@@ -28,23 +27,6 @@ typedef struct step {
     float offset[STEP]; /* from the first key, for alibi */
 } step;
 
-/* Converts n rows of elements, padded with zeros. */
-static inline void step_convert(const char *from, int64_t stride, clf_dtype dtype, int n, int dim, int pitch,
-                                float *out) {
-    for (int j = 0; j < n; j++, from += stride, out += pitch) {
-        int d = 0;
-        if (dtype == CLF_F16)
-            for (; d + VL <= dim; d += VL) v_store(out + d, v_load_f16((const uint16_t *)(const void *)from + d));
-        else if (dtype == CLF_BF16)
-            for (; d + VL <= dim; d += VL) v_store(out + d, v_load_bf16((const uint16_t *)(const void *)from + d));
-        else if (dtype == CLF_F32)
-            for (; d + VL <= dim; d += VL) v_store(out + d, v_load((const float *)(const void *)from + d));
-        else
-            for (; d < dim; d += VL) v_store(out + d, attention_decode(from, d, dtype));
-        for (; d < pitch; d++) out[d] = d < dim ? attention_float(from, d, dtype) : 0;
-    }
-}
-
 /* Whether rows of `t` are used where they lie. Scattered ones are brought together: tiles take several keys at once. */
 static inline bool step_in_place(const attention *a, const clf_tensor *t, bool whole) {
     const bool scattered = a->args->block_table && t->shape[2] < 8;
@@ -66,11 +48,11 @@ static inline void step_add(const attention *a, const attention_unit *u, step *s
         r.k = k_here ? (const float *)(const void *)k_row : k + r.at * a->pitch;
         r.v = v_here ? (const float *)(const void *)v_row : v + r.at * a->v_pitch;
         if (!k_here)
-            step_convert(k_row, attention_bytes(keys, keys->stride[2]), keys->dtype, m, a->dim, a->pitch,
-                         k + r.at * a->pitch);
+            attention_convert(k_row, attention_bytes(keys, keys->stride[2]), keys->dtype, m, a->dim, a->pitch,
+                              k + r.at * a->pitch);
         if (!v_here)
-            step_convert(v_row, attention_bytes(values, values->stride[2]), values->dtype, m, a->v_dim, a->v_pitch,
-                         v + r.at * a->v_pitch);
+            attention_convert(v_row, attention_bytes(values, values->stride[2]), values->dtype, m, a->v_dim, a->v_pitch,
+                              v + r.at * a->v_pitch);
         if (s->runs && !k_here && !v_here)
             s->run[0].n += m;
         else

@@ -21,20 +21,7 @@ enum { PANEL = COLUMNS * VL };
 INLINE void tile_product(vf *acc, const int rows, const int columns, int64_t n, const float *a, int64_t ar, int64_t ak,
                          const float *b, int64_t bk) {
     UNROLL for (int i = 0; i < rows * columns; i++) acc[i] = v_set1(0);
-    for (int64_t k = 0; k < n; k++, a += ak, b += bk) {
-        vf x[COLUMNS];
-        UNROLL for (int c = 0; c < columns; c++) x[c] = v_load(b + c * VL);
-        UNROLL for (int r = 0; r < rows; r++) {
-            const vf w = v_set1(a[r * ar]);
-            UNROLL for (int c = 0; c < columns; c++) acc[r * columns + c] = v_fma(w, x[c], acc[r * columns + c]);
-        }
-    }
-}
-
-/* n elements from element d of a row on; n is VL but for the last of a row. */
-INLINE vf tile_load(const char *row, int d, int n, clf_dtype dtype) {
-    const char *at = row + (size_t)d * cpu_bytes(dtype);
-    return n < VL ? v_load_as_n(at, n, dtype) : v_load_as(at, dtype);
+    attention_multiply(acc, rows, columns, n, a, ar, ak, b, bk);
 }
 
 /* Writes a row of floats, scaled, to a tensor's row. */
@@ -56,12 +43,7 @@ static inline void tile_store(char *row, clf_dtype dtype, const float *x, int di
 static inline const float *tile_rows(const clf_tensor *t, const char *first, int n, int dim, bool whole, int64_t pitch,
                                      float *buffer, int64_t *stride) {
     if (t->dtype == CLF_F32 && (!whole || dim % VL == 0)) return *stride = t->stride[2], (const float *)first;
-    const int64_t bytes = t->stride[2] * (int64_t)cpu_bytes(t->dtype);
-    CPU_FOR_DTYPE(DTYPE, t->dtype, {
-        for (int j = 0; j < n; j++)
-            for (int d = 0; d < dim; d += VL)
-                v_store(buffer + j * pitch + d, tile_load(first + j * bytes, d, dim - d, DTYPE));
-    });
+    attention_convert(first, attention_bytes(t, t->stride[2]), t->dtype, n, dim, pitch, buffer);
     *stride = pitch;
     return buffer;
 }
@@ -73,7 +55,7 @@ static inline void tile_columns(float *columns, int rows, int i, const char *row
     CPU_FOR_DTYPE(DTYPE, dtype, {
         for (int d = 0; d < dim; d += VL) {
             float *at = columns + ((int64_t)(d / PANEL) * rows + i) * PANEL + d % PANEL;
-            v_store(at, weight == 0 ? v_set1(0) : v_mul(by, tile_load(row, d, dim - d, DTYPE)));
+            v_store(at, weight == 0 ? v_set1(0) : v_mul(by, attention_load(row, d, dim - d, DTYPE)));
         }
     });
 }

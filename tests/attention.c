@@ -11,12 +11,6 @@
 
 #include "attention_golden.h"
 
-static const op_tensor *find(const op_run *run, const char *name) {
-    for (int i = 0; i < run->n_tensors; i++)
-        if (!strcmp(run->t[i].name, name)) return &run->t[i];
-    return NULL;
-}
-
 /* The one list of what tables lack: nothing. A run that is refused fails. */
 static const char *lacks(const op_run *run, const char *backend) {
     (void)run, (void)backend;
@@ -70,7 +64,7 @@ static void reference_backward(op_run *run) {
 
 /* The largest |lse|, that is, score that counts. */
 static double largest_score(const op_run *run) {
-    const op_tensor *lse = find(run, "lse");
+    const op_tensor *lse = op_find(run, "lse");
     double most = 0;
     for (int64_t i = lse ? op_elements(lse) : 0; i-- > 0;)
         if (fabs(lse->value[i]) < 1e30) most = fmax(most, fabs(lse->value[i]));
@@ -92,7 +86,7 @@ static double cancelled(const op_tensor *t) {
 static double tolerance(const op_run *run, const op_tensor *t) {
     const bool rounds_p =
         run->tensor_cores && t->ndim == 4 && strcmp(t->name, "d_mask"); /* whose gradient is not theirs */
-    const bool loose = run->backward || op_elements(t) < 1000 || find(run, "key")->shape[2] < 64;
+    const bool loose = run->backward || op_elements(t) < 1000 || op_find(run, "key")->shape[2] < 64;
     const double rounded = (loose ? 3.5e-3 : 2.5e-3) / (run->dtype == CLF_F16 ? 8 : 1) * fmax(1, cancelled(t));
     const double place = run->backward ? 0x1p-22 * sqrt(fmax(1, (double)run->t[0].shape[3] / 64)) : 0x1p-23;
     const double base = rounds_p ? rounded : t->dtype == CLF_F32 ? 2e-6 : t->dtype == CLF_F16 ? 4e-4 : 1.5e-3;
@@ -101,7 +95,7 @@ static double tolerance(const op_run *run, const op_tensor *t) {
 
 /* Query and key pairs that causality leaves; the gradient multiplies five times instead of two. */
 static double flops(const op_run *run) {
-    const op_tensor *table = find(run, "block_table");
+    const op_tensor *table = op_find(run, "block_table");
     const int64_t *q = run->t[0].shape, *v = run->t[2].shape;
     const int64_t n_k = table ? table->shape[1] * v[2] : v[2], n = q[2] < n_k ? q[2] : n_k;
     double keys = (double)q[2] * (double)n_k; /* seen by all queries of a head */

@@ -109,7 +109,7 @@ int op_output_over(op_run *run, const char *name, int input); /* in place of an 
 void op_repeat(op_run *run, int input, int dim);
 
 /* By name; NULL where make() declared none. */
-op_tensor *op_find(op_run *run, const char *name);
+op_tensor *op_find(const op_run *run, const char *name); /* to be changed where the run may be */
 clf_tensor *op_device(op_run *run, const char *name);
 double *op_value(op_run *run, const char *name);
 

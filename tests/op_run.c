@@ -126,9 +126,10 @@ void op_repeat(op_run *run, int input, int dim) {
     t->repeat = dim;
 }
 
-op_tensor *op_find(op_run *run, const char *name) {
+op_tensor *op_find(const op_run *run, const char *name) {
     for (int i = 0; i < run->n_tensors; i++)
-        if (!strcmp(run->t[i].name, name)) return &run->t[i];
+        if (!strcmp(run->t[i].name, name))
+            return (op_tensor *)(uintptr_t)&run->t[i]; /* as const as its run is to the caller */
     return NULL;
 }
 clf_tensor *op_device(op_run *run, const char *name) {

@@ -14,6 +14,7 @@ enum {
     KEY_KV,
     KEY_JSON,
     KEY_DTYPE,
+    KEY_VARIANT,
     KEY_SECONDS,
     KEY_NO_ROOFS,
     KEY_UNFUSED,
@@ -31,6 +32,7 @@ static const struct argp_option options[] = {
     {"threads", 't', "N", 0, "CPU threads", 0},
     {"op", 'o', "NAME", 0, "Time this op; repeatable (default: all, unless --model is given)", 0},
     {"dtype", KEY_DTYPE, "T", 0, "Activations of the ops, f32, f16 or bf16 (default f32)", 0},
+    {"variant", KEY_VARIANT, "N", 0, "Time this variant of the ops alone, as numbered in the JSON", 0},
     {"unfused", KEY_UNFUSED, "N", 0, "Time causal attention over N positions beside its unfused form", 0},
     {"sparsity", KEY_SPARSITY, 0, 0, "Time a ternary matrix, dense and block-sparse, by what is empty of it", 0},
     {"model", 'm', "PATH", 0, "Time this GGUF file or Hugging Face folder", 0},
@@ -80,6 +82,7 @@ static error_t parse(int key, char *text, struct argp_state *state) {
         else
             s->dtype = (int)dtype;
         break;
+    case KEY_VARIANT: s->variant = (int)count(state, text); break;
     case KEY_TRAIN: s->train = text; break;
     case KEY_TOKENS: s->train_tokens = count(state, text); break;
     case KEY_CHECKPOINTING: s->checkpointing = (int)count(state, text); break;
@@ -106,6 +109,7 @@ int main(int argc, char **argv) {
     bench_settings s = {.device = "cpu",
                         .seconds = 0.5,
                         .dtype = -1,
+                        .variant = -1,
                         .roofs = true,
                         .ops = true,
                         .prefill = 256,

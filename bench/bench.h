@@ -18,6 +18,7 @@ typedef struct bench_settings {
     const char *only[32]; /* ops; none: all */
     int n_only;
     int dtype;         /* of ops; −1: each case's first */
+    int variant;       /* of ops, as `variant` in the JSON says; −1: all that are to be timed */
     bool roofs, ops;   /* what to measure */
     int64_t unfused;   /* positions of attention beside its unfused form; 0: not measured */
     bool sparsity;     /* ternary matrices by what is empty of them */

@@ -9,6 +9,8 @@
 #include "bench.h"
 #include "cases.h"
 
+enum { NOTHING_RAN = 77 };
+
 int op_check(int argc, char **argv, const op_case *c);
 
 static const op_case *taken;
@@ -36,14 +38,27 @@ static const op_case *case_of(int index) {
     return taken;
 }
 
-/* Runs the small variants of a case on the device, as its test does. */
-static bool check(const op_case *c, const bench_settings *s) {
-    char name[] = "clformer-bench", flag[] = "--device", device[64], most[] = "--most-cost", cost[] = "2e6";
+/* Runs the small variants of a case on the device, as its test does: in the dtype and the passes (bit 0: forward, bit
+ * 1: backward) that are timed; where one variant is asked for, those whose tensors are of the same dtypes, if there are
+ * any. */
+static bool check(const op_case *c, const bench_settings *s, int passes, clf_dtype dtype) {
+    char name[] = "clformer-bench", device[64], most[] = "2e6", type[32], like[16];
+    char flags[][16] = {"--device", "--most-cost", "--dtype", "--forward", "--backward", "--like"};
+    char *argv[] = {name, flags[0], device, flags[1], most, flags[2], type, NULL, NULL, NULL, NULL};
+    int argc = 7;
     snprintf(device, sizeof device, "%s", s->device);
-    char *argv[] = {name, flag, device, most, cost, NULL};
+    snprintf(type, sizeof type, "%s", clf_dtype_name(dtype));
+    snprintf(like, sizeof like, "%d", s->variant);
+    if (passes < 3) argv[argc++] = flags[2 + passes];
+    if (s->variant >= 0) {
+        argv[argc++] = flags[5];
+        argv[argc++] = like;
+    }
     printf("%-10s checked: ", c->name);
     fflush(stdout);
-    return op_check(5, argv, c) == 0;
+    int code = op_check(argc, argv, c);
+    if (code == NOTHING_RAN && s->variant >= 0) code = op_check(argc - 2, argv, c);
+    return code == 0;
 }
 
 /* Reads twice the last-level cache of large machines, by all threads, so that nothing of the op is left in any; reads
@@ -163,23 +178,33 @@ bool bench_ops(const bench_settings *s, clf_context *ctx, bench_roofs *roofs, js
     bool ok = true;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         char names[2][64]; /* of the op, and of its gradient */
-        for (int backward = 0; backward < 2; backward++)
+        int passes = 0;
+        for (int backward = 0; backward < 2; backward++) {
             snprintf(names[backward], sizeof names[backward], "%s%s", cases[i].name, backward ? "_backward" : "");
-        if (!wanted(s, names[0]) && !wanted(s, names[1])) continue;
+            if (wanted(s, names[backward])) passes |= 1 << backward;
+        }
+        if (!passes) continue;
         const op_case *c = case_of((int)i);
-        if (!check(c, s)) {
+        if (!c->call_backward && !(passes &= 1)) continue;
+        const uint32_t dtypes = c->dtypes ? c->dtypes : 1u << CLF_F32 | 1u << CLF_F16 | 1u << CLF_BF16;
+        clf_dtype dtype = s->dtype < 0 ? CLF_F32 : (clf_dtype)s->dtype;
+        while (s->dtype < 0 && !(dtypes >> dtype & 1)) dtype++; /* the first */
+        const int first = s->variant < 0 ? c->variants - c->bench_variants : s->variant;
+        const int last = s->variant < 0 ? c->variants - 1 : s->variant;
+        if (!(dtypes >> dtype & 1)) continue;
+        if (last >= c->variants) {
+            printf("%-10s has no variant %d\n", c->name, last);
+            ok = false;
+            continue;
+        }
+        if (!check(c, s, passes, dtype)) {
             printf("%-10s not timed: it is wrong\n", c->name);
             ok = false;
             continue;
         }
-        const uint32_t dtypes = c->dtypes ? c->dtypes : 1u << CLF_F32 | 1u << CLF_F16 | 1u << CLF_BF16;
-        for (int d = 0; d < CLF_DTYPE_COUNT; d++) {
-            if (!(dtypes >> d & 1) || (s->dtype >= 0 && d != s->dtype)) continue;
-            for (int backward = 0; backward <= (c->call_backward != NULL); backward++)
-                for (int v = c->variants - c->bench_variants; v < c->variants && wanted(s, names[backward]); v++)
-                    ok &= time_variant(c, names[backward], backward, v, (clf_dtype)d, s, ctx, roofs, results);
-            if (s->dtype < 0) break;
-        }
+        for (int backward = 0; backward <= (c->call_backward != NULL); backward++)
+            for (int v = first; v <= last && passes >> backward & 1; v++)
+                ok &= time_variant(c, names[backward], backward, v, dtype, s, ctx, roofs, results);
     }
     json_object_set_new(json, "ops", results);
     return ok;

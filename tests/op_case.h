@@ -160,8 +160,9 @@ int op_rejected(clf_context *ctx, clf_status got, clf_status expected, const cha
     } while (0)
 
 /* Runs a case over every usable device, or those of --device. Flags: --device D (repeatable), --dtype T, --variant N,
- * --seed N, --most-cost C (variants of more bytes and operations are left out), --list, --verbose. The last line is "N
- * passed, N failed, N skipped". Returns the exit code: 0, 1 if anything failed, 77 if nothing but skips ran, 2 for
+ * --like N (those whose tensors have the dtypes of variant N's), --forward, --backward, --seed N, --most-cost C
+ * (variants of more bytes and operations are left out), --list, --verbose. The last line is "N passed, N failed, N
+ * skipped". Returns the exit code: 0, 1 if anything failed, 77 if nothing but skips ran, 2 for
  * wrong flags. */
 int op_main(int argc, char **argv, const op_case *c);
 

@@ -1,5 +1,5 @@
 /* op_runner.c: the runner must find what is wrong. clf_add() is called with one fault put in at a time, through the
- * host address that CPU tables give; each must fail, and none must not. */
+ * host address that CPU tables give; each must fail, and none must not. And it must run what its flags choose. */
 #include "op_case.h"
 
 #include <math.h>
@@ -104,35 +104,92 @@ static void reference(op_run *run) {
     for (int i = 0; i < 15; i++) op_value(run, "out")[i] = op_value(run, "a")[i] + op_value(run, "b")[i];
 }
 
-/* The runner's exit code with a fault; its lines are for failures that people look into, not for these. */
-static int run_with(fault f, const char *dtype) {
+/* The runner's exit code; its lines are for failures that people look into, not for these. */
+static int run_with(const op_case *c, fault f, int n, const char *const *flags) {
     fflush(stdout);
     const pid_t child = fork();
     if (child == 0) {
-        static const op_case c = {
-            .name = "add", .variants = 1, .ulp = true, .make = make, .call = call, .reference = reference};
-        char words[5][16] = {"test-add", "--device", "cpu", "--dtype"};
-        char *argv[] = {words[0], words[1], words[2], words[3], words[4], NULL};
-        snprintf(words[4], sizeof words[4], "%s", dtype);
+        char words[16][16] = {"test-add", "--device", "cpu"};
+        char *argv[16] = {words[0], words[1], words[2]};
+        for (int i = 0; i < n; i++) {
+            argv[3 + i] = words[3 + i];
+            snprintf(words[3 + i], sizeof words[3 + i], "%s", flags[i]);
+        }
         injected = f;
-        if (!freopen("/dev/null", "w", stdout)) _exit(3);
-        _exit(op_main(5, argv, &c));
+        if (!freopen("/dev/null", "w", stdout) || !freopen("/dev/null", "w", stderr)) _exit(3);
+        _exit(op_main(3 + n, argv, c));
     }
     int status = 0;
     if (child < 0 || waitpid(child, &status, 0) != child || !WIFEXITED(status)) return -1;
     return WEXITSTATUS(status);
 }
 
-int main(void) {
+static int check_faults(int *passed) {
+    static const op_case c = {
+        .name = "add", .variants = 1, .ulp = true, .make = make, .call = call, .reference = reference};
     static const char *const dtypes[] = {"f32", "f16", "bf16"};
     int failures = 0;
     for (int f = 0; f < FAULTS; f++)
         for (int d = 0; d < 3; d++) {
-            const int code = run_with((fault)f, dtypes[d]), expected = f == NOTHING ? 0 : 1;
+            const int code = run_with(&c, (fault)f, 2, (const char *const[]){"--dtype", dtypes[d]}),
+                      expected = f == NOTHING ? 0 : 1;
+            *passed += code == expected;
             if (code == expected) continue;
             printf("FAIL fault %d, %s: expected exit code %d, got %d\n", f, dtypes[d], expected, code);
             failures++;
         }
-    printf("%d passed, %d failed, 0 skipped\n", 3 * FAULTS - failures, failures);
+    return failures;
+}
+
+/* All runs are wrong, but for the forward one of variant 0, whose tensors are of one dtype. */
+static bool make_two(op_run *run) {
+    const int64_t one = 1;
+    const bool made = make(run);
+    if (run->variant) op_input(run, "extra", CLF_I32, 1, &one, 0, 2);
+    return made;
+}
+static clf_status call_two(op_run *run) {
+    injected = run->variant || run->backward ? POISONED : NOTHING;
+    return call(run);
+}
+
+/* The flags that choose among runs leave out what they should, and nothing else. */
+static int check_choice(int *passed) {
+    static const op_case c = {.name = "add",
+                              .variants = 2,
+                              .ulp = true,
+                              .make = make_two,
+                              .call = call_two,
+                              .reference = reference,
+                              .call_backward = call_two,
+                              .reference_backward = reference};
+    static const struct {
+        int n;
+        const char *flags[3];
+        int code;
+    } choices[] = {{0, {NULL}, 1},
+                   {1, {"--forward"}, 1},
+                   {1, {"--backward"}, 1},
+                   {2, {"--like", "0"}, 1},
+                   {3, {"--forward", "--like", "0"}, 0},
+                   {3, {"--forward", "--like", "1"}, 1},
+                   {3, {"--backward", "--like", "0"}, 1},
+                   {3, {"--forward", "--variant", "0"}, 0},
+                   {2, {"--like", "2"}, 2}};
+    int failures = 0;
+    for (size_t i = 0; i < sizeof choices / sizeof *choices; i++) {
+        const int code = run_with(&c, NOTHING, choices[i].n, choices[i].flags);
+        *passed += code == choices[i].code;
+        if (code == choices[i].code) continue;
+        printf("FAIL choice %d: expected exit code %d, got %d\n", (int)i, choices[i].code, code);
+        failures++;
+    }
+    return failures;
+}
+
+int main(void) {
+    int passed = 0;
+    const int failures = check_faults(&passed) + check_choice(&passed);
+    printf("%d passed, %d failed, 0 skipped\n", passed, failures);
     return failures != 0;
 }

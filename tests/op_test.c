@@ -28,6 +28,8 @@ typedef struct runner {
     const op_case *c;
     const char *asked[MAX_DEVICES];
     int n_asked, variant; /* variant −1: all */
+    int like;             /* those whose tensors have the dtypes of this variant's; −1: all */
+    int passes;           /* bit 0: forward, bit 1: backward */
     int dtype;            /* −1: the case's */
     uint64_t seed;
     double most_cost; /* bytes and operations; costlier variants are left out */
@@ -267,14 +269,41 @@ static double cost_of(const op_run *run, const op_case *c) {
     return op_traffic(run) + (c->flops ? c->flops(run) : 0);
 }
 
+/* Bit d: a tensor has dtype d. */
+static uint64_t dtypes_of(const op_run *run) {
+    uint64_t dtypes = 0;
+    for (int i = 0; i < run->n_tensors; i++) dtypes |= UINT64_C(1) << run->t[i].dtype;
+    return dtypes;
+}
+
+/* The dtypes that runs must have, of each pass; 0: any. A pass that variant r->like hasn't got is left out. */
+static int choose_passes(const runner *r, clf_dtype dtype, uint64_t wanted[2]) {
+    int passes = r->passes;
+    wanted[0] = wanted[1] = 0;
+    for (int backward = 0; r->like >= 0 && backward <= (r->c->call_backward != NULL); backward++) {
+        op_run run;
+        if (!(passes >> backward & 1)) continue;
+        if (op_begin(&run, r->c, r->like, dtype, backward, r->seed))
+            wanted[backward] = dtypes_of(&run);
+        else
+            passes &= ~(1 << backward);
+        op_end(&run);
+    }
+    return passes;
+}
+
 static void check_variants(runner *r, clf_dtype dtype) {
     const op_case *c = r->c;
     const int first = r->variant < 0 ? 0 : r->variant;
     const int last = r->variant < 0 ? c->variants - c->bench_variants - 1 : r->variant;
+    uint64_t wanted[2];
+    const int passes = choose_passes(r, dtype, wanted);
     for (int variant = first; variant <= last; variant++)
         for (int backward = 0; backward <= (c->call_backward != NULL); backward++) {
             op_run run;
-            if (op_begin(&run, c, variant, dtype, backward, r->seed) && cost_of(&run, c) <= r->most_cost) {
+            if (!(passes >> backward & 1)) continue;
+            if (op_begin(&run, c, variant, dtype, backward, r->seed) && cost_of(&run, c) <= r->most_cost &&
+                (!wanted[backward] || dtypes_of(&run) == wanted[backward])) {
                 if (r->list) {
                     printf("%s --dtype %s --variant %d%s: %s\n", c->name, clf_dtype_name(dtype), variant,
                            backward ? ", backward" : "", run.text);
@@ -354,7 +383,8 @@ static void open_devices(runner *r) {
 
 static int usage(const char *program) {
     fprintf(stderr,
-            "usage: %s [--device D]... [--dtype T] [--variant N] [--seed N] [--most-cost C] [--list] [--verbose]\n",
+            "usage: %s [--device D]... [--dtype T] [--variant N] [--like N] [--forward | --backward] [--seed N] "
+            "[--most-cost C] [--list] [--verbose]\n",
             program);
     return 2;
 }
@@ -372,6 +402,10 @@ static bool parse(runner *r, int argc, char **argv) {
             r->verbose = true;
             continue;
         }
+        if (!strcmp(flag, "--forward") || !strcmp(flag, "--backward")) {
+            r->passes = flag[2] == 'f' ? 1 : 2;
+            continue;
+        }
         if (!value) return false;
         i++;
         if (!strcmp(flag, "--device") && r->n_asked < MAX_DEVICES)
@@ -380,6 +414,8 @@ static bool parse(runner *r, int argc, char **argv) {
             r->dtype = (int)dtype;
         else if (!strcmp(flag, "--variant"))
             r->variant = (int)strtol(value, &end, 10);
+        else if (!strcmp(flag, "--like"))
+            r->like = (int)strtol(value, &end, 10);
         else if (!strcmp(flag, "--seed"))
             r->seed = strtoull(value, &end, 10);
         else if (!strcmp(flag, "--most-cost"))
@@ -388,18 +424,18 @@ static bool parse(runner *r, int argc, char **argv) {
             return false;
         if (end && (*end || end == value)) return false;
     }
-    return r->variant >= -1 && r->variant < r->c->variants;
+    return r->variant >= -1 && r->variant < r->c->variants && r->like >= -1 && r->like < r->c->variants;
 }
 
 int op_main(int argc, char **argv, const op_case *c) {
     static runner r;
-    r = (runner){.c = c, .variant = -1, .dtype = -1, .seed = 42, .most_cost = INFINITY};
+    r = (runner){.c = c, .variant = -1, .like = -1, .passes = 3, .dtype = -1, .seed = 42, .most_cost = INFINITY};
     if (!parse(&r, argc, argv)) return usage(argv[0]);
     if (!r.list) open_devices(&r);
     const uint32_t dtypes = c->dtypes ? c->dtypes : 1u << CLF_F32 | 1u << CLF_F16 | 1u << CLF_BF16;
     for (int d = 0; d < CLF_DTYPE_COUNT; d++)
         if (r.dtype < 0 ? dtypes >> d & 1 : d == r.dtype) check_variants(&r, (clf_dtype)d);
-    if (c->rejects && !r.list && r.variant < 0 && r.dtype < 0) check_rejects(&r);
+    if (c->rejects && !r.list && r.variant < 0 && r.like < 0 && r.passes == 3 && r.dtype < 0) check_rejects(&r);
     for (int i = 0; i < r.n_lacks; i++)
         printf("skip %s: %d runs need %s\n", r.lacks[i].backend, r.lacks[i].runs, r.lacks[i].what);
     for (int i = 0; i < r.n_devices; i++)

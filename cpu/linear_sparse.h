@@ -126,7 +126,7 @@ static inline void sparse_tile_of(const product *p, int64_t t, const sparse_x *x
     case T: sparse_tile(p, t, x, m, c, stride, T); break
     switch (tokens < T_TOKENS ? tokens : T_TOKENS) {
         TILE(1);
-#if defined(__AVX2__) || defined(__ARM_NEON)
+#if defined(__AVX2__) || (defined(__ARM_NEON) && !defined(CLF_SIMD_OFF))
         TILE(2);
         TILE(3);
         TILE(4);

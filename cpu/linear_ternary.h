@@ -89,7 +89,7 @@ static inline void ternary_tile_of(const uint8_t *w, const uint8_t *const *scale
         break
     switch (tokens < T_TOKENS ? tokens : T_TOKENS) {
         TILE(1);
-#if defined(__AVX2__) || defined(__ARM_NEON)
+#if defined(__AVX2__) || (defined(__ARM_NEON) && !defined(CLF_SIMD_OFF))
         TILE(2);
         TILE(3);
         TILE(4);

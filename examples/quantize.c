@@ -42,11 +42,16 @@ typedef struct options {
 static void add_override(options *o, char *text, struct argp_state *state) {
     char *equals = strrchr(text, '=');
     clf_dtype dtype = CLF_F32;
-    if (!equals || equals == text || clf_dtype_from_name(&dtype, equals + 1) != CLF_OK)
+    if (!equals || equals == text || clf_dtype_from_name(&dtype, equals + 1) != CLF_OK) {
         argp_error(state, "--tensor: expected PATTERN=DTYPE, got '%s'", text);
+        return;
+    }
     *equals = 0;
     clf_quantize_override *p = realloc(o->overrides, ((size_t)o->quantize.n_overrides + 1) * sizeof *p);
-    if (!p) argp_failure(state, EXIT_FAILURE, 0, "out of memory");
+    if (!p) {
+        argp_failure(state, EXIT_FAILURE, 0, "out of memory");
+        return;
+    }
     o->overrides = p;
     p[o->quantize.n_overrides++] = (clf_quantize_override){text, dtype};
 }

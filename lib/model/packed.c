@@ -18,9 +18,10 @@ static bool ends_with(const char *name, const char *end) {
 
 const clf_file_tensor *clf_packed_part(const clf_safetensors *s, const char *stem, size_t length, const char *suffix) {
     char name[NAME];
-    if (length + strlen(suffix) >= sizeof name) return NULL;
+    const size_t end = strlen(suffix) + 1;
+    if (length + end > sizeof name) return NULL;
     memcpy(name, stem, length);
-    strcpy(name + length, suffix);
+    memcpy(name + length, suffix, end);
     return clf_safetensors_find(s, name);
 }
 
@@ -107,9 +108,11 @@ clf_status clf_packed_list_make(clf_packed_list *out, const clf_safetensors *s, 
     const int64_t n = clf_safetensors_count(s);
     *out = (clf_packed_list){.tensor = calloc((size_t)n + 1, sizeof *out->tensor),
                              .packed = calloc((size_t)n + 1, sizeof *out->packed)};
-    clf_status st = out->tensor && out->packed
-                        ? CLF_OK
-                        : clf_fail(err, CLF_OUT_OF_MEMORY, "out of memory for %" PRId64 " tensors", n);
+    if (!out->tensor || !out->packed) {
+        clf_packed_list_free(out);
+        return clf_fail(err, CLF_OUT_OF_MEMORY, "out of memory for %" PRId64 " tensors", n);
+    }
+    clf_status st = CLF_OK;
     for (int64_t i = 0; i < n && st == CLF_OK; i++) {
         const clf_file_tensor *t = clf_safetensors_at(s, i);
         if (config->method == CLF_PACKING_NONE)
@@ -122,7 +125,7 @@ clf_status clf_packed_list_make(clf_packed_list *out, const clf_safetensors *s, 
 }
 
 void clf_packed_list_free(clf_packed_list *list) {
-    for (int64_t i = 0; i < list->count; i++)
+    for (int64_t i = 0; list->tensor && i < list->count; i++)
         if (list->tensor[i].packed) free((void *)(uintptr_t)list->tensor[i].name);
     free(list->tensor);
     free(list->packed);

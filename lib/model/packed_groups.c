@@ -132,7 +132,7 @@ static clf_status group_halves(uint16_t *out, const clf_file_tensor *t, int64_t 
 clf_status clf_packed_group_rows(char *out, const clf_file_tensor *t, int64_t first, int64_t n, clf_error *err) {
     const clf_packed *p = t->packed;
     const size_t row_bytes = clf_dtype_bytes(t->dtype, p->columns);
-    int8_t *difference = malloc((size_t)p->columns * STRIP);
+    int8_t *difference = calloc((size_t)p->columns, STRIP);
     CLF_CHECK(err, difference, CLF_OUT_OF_MEMORY, "tensor %s: out of host memory", t->name);
     clf_status st = CLF_OK;
     for (int64_t done = 0, m; done < n && st == CLF_OK; done += m) {

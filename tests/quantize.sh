@@ -16,10 +16,10 @@ fail() {
 refused() {
     local part=$1
     shift
-    ls -la "$work" > "$work.before"
+    ls -lA "$work" > "$work.before"
     ! "$quantize" "$@" > "$work.out" 2> "$work.err" || fail "accepted: $*"
     grep -q -- "$part" "$work.err" || fail "$*: expected '$part', got: $(cat "$work.err")"
-    ls -la "$work" > "$work.after"
+    ls -lA "$work" > "$work.after"
     cmp -s "$work.before" "$work.after" || fail "left something behind: $*"
     rm -f "$work.before" "$work.after" "$work.out" "$work.err"
 }

@@ -91,19 +91,16 @@ static void share(const job *j, int64_t n, int64_t unit, int t, int n_threads, i
     *end = *end * unit < n ? *end * unit : n;
 }
 
-/* Whether this thread's rows of tiles are right. */
-static bool check_lists(const job *j, int t, int n_threads) {
-    bool right = true;
+/* Of this thread's rows of tiles; *j->bad is to be looked at behind a barrier, so that nothing is written. */
+static void check_lists(const job *j, int t, int n_threads) {
     for (int i = 0; j->lists && i < j->n_products; i++) {
         int64_t begin, end;
         share(j, j->p[i].n, 1, t, n_threads, &begin, &end);
         if (j->p[i].tile_rows && !sparse_valid(&j->p[i], begin / T_ROWS, end / T_ROWS)) {
 #pragma omp atomic write
             *j->bad = true;
-            right = false;
         }
     }
-    return right;
 }
 
 /* Hands out 64-byte aligned parts of one buffer; with base NULL it only counts. */
@@ -148,7 +145,7 @@ static void run_dot(const job *j) {
     {
         const int t = omp_get_thread_num(), n_threads = omp_get_num_threads();
         int64_t begin = 0, end = 1;
-        const bool right = check_lists(j, t, n_threads);
+        check_lists(j, t, n_threads);
         const forms x = plan_forms(j, j->own + (shared ? 0 : (size_t)t * j->own_bytes), &(size_t){0});
         if (shared) cpu_share(j->rows, t, n_threads, &begin, &end);
         for (int64_t m = begin; m < end; m++) {
@@ -158,10 +155,10 @@ static void run_dot(const job *j) {
             if (j->ternary) ternary_quantize(f, j->k, m, &x.ternary);
             if (j->sparse) sparse_quantize(f, j->k, m, &x.sparse);
         }
-        if (shared) {
+        if (shared || j->lists) {
 #pragma omp barrier
         }
-        for (int i = 0; i < j->n_products && right; i++) {
+        for (int i = 0; i < j->n_products && !*j->bad; i++) {
             const product *p = &j->p[i];
             share(j, p->n, 1, t, n_threads, &begin, &end);
             if (p->sparse)

@@ -16,6 +16,7 @@
 #include <jansson.h>
 
 #include "default_model/default_model.h"
+#include "shared/numbers.h"
 #include "shared/read_file.h"
 
 enum { MAX_STOPS = 16, INTERRUPTED = 130 };
@@ -311,42 +312,25 @@ static const struct argp_option flags[] = {
     {"no-mmap", NO_MMAP, NULL, 0, "read the file instead of mapping it", 3},
     {0}};
 
-static double number(struct argp_state *state, const char *name, const char *arg, double min, double max) {
-    char *end;
-    const double value = strtod(arg, &end);
-    if (end == arg || *end || !(value >= min && value <= max))
-        argp_error(state, "--%s: expected a number from %g to %g, got '%s'", name, min, max, arg);
-    return value;
-}
-
-static int64_t whole(struct argp_state *state, const char *name, const char *arg, int64_t max) {
-    char *end;
-    errno = 0;
-    const long long value = strtoll(arg, &end, 10);
-    if (end == arg || *end || errno || value < 0 || value > max)
-        argp_error(state, "--%s: expected a whole number from 0 to %lld, got '%s'", name, (long long)max, arg);
-    return value;
-}
-
 static error_t parse(int key, char *arg, struct argp_state *state) {
     options *o = state->input;
     switch (key) {
     case 'm': o->model = arg; return 0;
     case 'p': o->prompt = arg; return 0;
     case 'f': o->file = arg; return 0;
-    case 'n': o->tokens = whole(state, "tokens", arg, INT32_MAX); return 0;
+    case 'n': o->tokens = whole_number(state, "tokens", arg, 0, INT32_MAX); return 0;
     case 't': o->sampling.temperature = (float)number(state, "temperature", arg, 0, 100); return 0;
-    case 'k': o->sampling.top_k = (int)whole(state, "top-k", arg, INT32_MAX); return 0;
+    case 'k': o->sampling.top_k = (int)whole_number(state, "top-k", arg, 0, INT32_MAX); return 0;
     case 'd': o->device = arg; return 0;
     case TOP_P: o->sampling.top_p = (float)number(state, "top-p", arg, 0, 1); return 0;
     case MIN_P: o->sampling.min_p = (float)number(state, "min-p", arg, 0, 1); return 0;
     case REPEAT_PENALTY:
         o->sampling.repetition_penalty = (float)number(state, "repeat-penalty", arg, 0, 1000);
         return 0;
-    case SEED: o->sampling.seed = (uint64_t)whole(state, "seed", arg, INT64_MAX); return 0;
-    case GPU_LAYERS: o->gpu_layers = (int)whole(state, "gpu-layers", arg, INT32_MAX); return 0;
-    case THREADS: o->threads = (int)whole(state, "threads", arg, 4096); return 0;
-    case CTX: o->context = whole(state, "ctx", arg, INT32_MAX); return 0;
+    case SEED: o->sampling.seed = (uint64_t)whole_number(state, "seed", arg, 0, INT64_MAX); return 0;
+    case GPU_LAYERS: o->gpu_layers = (int)whole_number(state, "gpu-layers", arg, 0, INT32_MAX); return 0;
+    case THREADS: o->threads = (int)whole_number(state, "threads", arg, 0, 4096); return 0;
+    case CTX: o->context = whole_number(state, "ctx", arg, 0, INT32_MAX); return 0;
     case CHAT: o->chat = true; return 0;
     case SYSTEM: o->system = arg; return 0;
     case ADAPTER: o->adapter = arg; return 0;

@@ -1,7 +1,6 @@
 /* imatrix.c: how much each column of a model's matrices matters, from a text, for clformer-quantize and llama-quantize.
  * What a program needs is all here: a context, a model, a text's ids, added a chunk at a time, one call that writes. */
 #include <argp.h>
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -9,6 +8,7 @@
 #include <clformer/clformer.h>
 
 #include "default_model/default_model.h"
+#include "shared/numbers.h"
 #include "shared/text_ids.h"
 
 enum { THREADS = 256, CHUNKS, DEFAULT_CONTEXT = 512 };
@@ -70,16 +70,6 @@ static const struct argp_option flags[] = {
     {"device", 'd', "D", 0, "auto, cpu, cpu-avx2, opencl, opencl:1 … (clformer-info lists them)", 2},
     {"threads", THREADS, "N", 0, "CPU threads (default: one per core)", 2},
     {0}};
-
-static int64_t whole_number(struct argp_state *state, const char *name, const char *arg, int64_t least, int64_t most) {
-    char *end;
-    errno = 0;
-    const long long value = strtoll(arg, &end, 10);
-    if (end == arg || *end || errno || value < least || value > most)
-        argp_error(state, "--%s: expected a whole number from %lld to %lld, got '%s'", name, (long long)least,
-                   (long long)most, arg);
-    return value;
-}
 
 static error_t parse(int key, char *arg, struct argp_state *state) {
     options *o = state->input;

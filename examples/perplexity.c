@@ -1,7 +1,6 @@
 /* perplexity.c: how well a model predicts a text, and with --base what a smaller or changed model lost. What a program
  * needs is all here: a context, models, a text's ids, one call. The figures go to stdout. */
 #include <argp.h>
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -9,6 +8,7 @@
 #include <jansson.h>
 
 #include "default_model/default_model.h"
+#include "shared/numbers.h"
 #include "shared/print_evaluation.h"
 #include "shared/text_ids.h"
 
@@ -111,16 +111,6 @@ static const struct argp_option flags[] = {
     {"threads", THREADS, "N", 0, "CPU threads (default: one per core)", 2},
     {0}};
 
-static int64_t whole(struct argp_state *state, const char *name, const char *arg, int64_t least, int64_t most) {
-    char *end;
-    errno = 0;
-    const long long value = strtoll(arg, &end, 10);
-    if (end == arg || *end || errno || value < least || value > most)
-        argp_error(state, "--%s: expected a whole number from %lld to %lld, got '%s'", name, (long long)least,
-                   (long long)most, arg);
-    return value;
-}
-
 static error_t parse(int key, char *arg, struct argp_state *state) {
     options *o = state->input;
     switch (key) {
@@ -128,9 +118,9 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
     case 'f': o->file = arg; return 0;
     case 'b': o->base = arg; return 0;
     case 'd': o->device = arg; return 0;
-    case 'c': o->context = whole(state, "context", arg, 3, 1 << 28); return 0;
-    case CHUNKS: o->chunks = whole(state, "chunks", arg, 1, INT32_MAX); return 0;
-    case THREADS: o->threads = (int)whole(state, "threads", arg, 0, 4096); return 0;
+    case 'c': o->context = whole_number(state, "context", arg, 3, 1 << 28); return 0;
+    case CHUNKS: o->chunks = whole_number(state, "chunks", arg, 1, INT32_MAX); return 0;
+    case THREADS: o->threads = (int)whole_number(state, "threads", arg, 0, 4096); return 0;
     case JSON: o->json = true; return 0;
     case KV:
         if (clf_dtype_from_name(&o->kv, arg) != CLF_OK) argp_error(state, "--kv-dtype: there is no dtype '%s'", arg);

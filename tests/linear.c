@@ -666,6 +666,17 @@ static bool gives_nan(clf_context *ctx, const clf_linear_args *args, clf_tensor 
     return nans > 0;
 }
 
+/* Fills `out` with sevens, or says whether it still holds them. */
+static bool sevens(clf_tensor *out, bool fill) {
+    float y[64];
+    if (!fill && clf_tensor_read(out, y, sizeof y) != CLF_OK) return false;
+    for (int i = 0; i < 64; i++) {
+        if (!fill && y[i] != 7) return printf("FAIL refused lists of tiles wrote %g\n", (double)y[i]), false;
+        y[i] = 7;
+    }
+    return !fill || clf_tensor_write(out, y, sizeof y) == CLF_OK;
+}
+
 static int rejects_tiles(clf_context *ctx) {
     enum { X, WORDS, ODD, ROWS, LONG, COLUMNS, SCALES, SCALE2, OUT, DENSE, T2, N };
     static const clf_tensor_args shapes[N] = {[X] = {.ndim = 2, .shape = {2, 64}},
@@ -709,8 +720,10 @@ static int rejects_tiles(clf_context *ctx) {
             failures += !gives_nan(ctx, &good, t[OUT]);
             continue;
         }
+        failures += !sevens(t[OUT], true);
         OP_REJECT(linear, bad, "tile_rows or tile_columns", (void)a);
         OP_REJECT(linear, bad, "tile_rows or tile_columns", a.precision = CLF_LINEAR_EXACT);
+        failures += !sevens(t[OUT], false);
     }
     const clf_linear_backward_args backward = {.weight = {t[T2]}, .d_out = {t[OUT]}, .d_x = t[X]};
     failures += op_rejected(ctx, clf_linear_backward(ctx, &backward), bad, "weight[0]: expected dtype");

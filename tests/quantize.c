@@ -423,6 +423,10 @@ static void test_refused(void **state) {
     quantize_make(broken, &bad);
     args.type = "f16";
     refused(ctx, args, CLF_NOT_FINITE, "blk.0.ffn_up.weight: [3, 7]: 1e+06 is infinite as f16");
+    bad.value = 1e9f; /* finite, but not the scale of its block as a half */
+    quantize_make(broken, &bad);
+    args.type = "q8_0";
+    refused(ctx, args, CLF_NOT_FINITE, "blk.0.ffn_up.weight: ");
     /* a file that ends early */
     assert_int_equal(truncate(broken, 20000), 0);
     REFUSED(input, broken, CLF_BAD_FILE, "broken.gguf");

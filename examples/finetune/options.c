@@ -10,6 +10,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "../shared/numbers.h"
+
 enum {
     DATA = 256,
     STEPS,
@@ -117,24 +119,6 @@ static const struct argp_option flags[] = {
     {"config-ends", CONFIG_ENDS, NULL, OPTION_HIDDEN, NULL, 5},
     {0}};
 
-static double number(struct argp_state *state, const char *name, const char *arg, double min, double max) {
-    char *end;
-    const double value = strtod(arg, &end);
-    if (end == arg || *end || !(value >= min && value <= max))
-        argp_error(state, "--%s: expected a number from %g to %g, got '%s'", name, min, max, arg);
-    return value;
-}
-
-static int64_t whole(struct argp_state *state, const char *name, const char *arg, int64_t min, int64_t max) {
-    char *end;
-    errno = 0;
-    const long long value = strtoll(arg, &end, 10);
-    if (end == arg || *end || errno || value < min || value > max)
-        argp_error(state, "--%s: expected a whole number from %lld to %lld, got '%s'", name, (long long)min,
-                   (long long)max, arg);
-    return value;
-}
-
 /* The place of `arg` among `count` names. */
 static int choice(struct argp_state *state, const char *name, const char *arg, const char *const *names, int count) {
     char all[128] = "";
@@ -225,7 +209,7 @@ static void set_loss_scale(options *o, const char *arg, struct argp_state *state
 static int checkpointing(struct argp_state *state, const char *arg) {
     if (!strcmp(arg, "none")) return CLF_CHECKPOINT_NONE;
     if (!strcmp(arg, "sqrt")) return CLF_CHECKPOINT_SQRT;
-    return (int)whole(state, "checkpointing", arg, 0, 1 << 20);
+    return (int)whole_number(state, "checkpointing", arg, 0, 1 << 20);
 }
 
 static void set_resume(options *o, const char *arg) {
@@ -279,22 +263,22 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
     case 'o': o->output = arg; return 0;
     case 'd': o->device = arg; return 0;
     case STEPS:
-        o->steps = whole(state, "steps", arg, 1, INT32_MAX);
+        o->steps = whole_number(state, "steps", arg, 1, INT32_MAX);
         o->epochs = 0;
         return 0;
     case EPOCHS:
         o->epochs = number(state, "epochs", arg, 1e-6, 1e6);
         o->steps = 0;
         return 0;
-    case CONTEXT: o->context = whole(state, "context", arg, 2, 1 << 20); return 0;
-    case BATCH: o->batch = whole(state, "batch", arg, 1, 1 << 16); return 0;
-    case ACCUMULATE: o->accumulate = whole(state, "accumulate", arg, 1, 1 << 20); return 0;
+    case CONTEXT: o->context = whole_number(state, "context", arg, 2, 1 << 20); return 0;
+    case BATCH: o->batch = whole_number(state, "batch", arg, 1, 1 << 16); return 0;
+    case ACCUMULATE: o->accumulate = whole_number(state, "accumulate", arg, 1, 1 << 20); return 0;
     case PACK: o->pack = true; return 0;
     case NO_PACK: o->pack = false; return 0;
     case BAD_LINES: o->skip_bad_lines = choice(state, "bad-lines", arg, bad_lines, 2); return 0;
     case DPO: o->dpo = (float)number(state, "dpo", arg, 1e-6, 1e6); return 0;
-    case SEED: t->seed = (uint64_t)whole(state, "seed", arg, 1, INT64_MAX); return 0;
-    case LORA_RANK: t->lora.rank = (int)whole(state, "lora-rank", arg, 1, 1 << 16); return 0;
+    case SEED: t->seed = (uint64_t)whole_number(state, "seed", arg, 1, INT64_MAX); return 0;
+    case LORA_RANK: t->lora.rank = (int)whole_number(state, "lora-rank", arg, 1, 1 << 16); return 0;
     case LORA_ALPHA: t->lora.alpha = (float)number(state, "lora-alpha", arg, 1e-6, 1e6); return 0;
     case LORA_DROPOUT: t->lora.dropout = (float)number(state, "lora-dropout", arg, 0, 0.99); return 0;
     case RSLORA: t->lora.rank_stabilized = true; return 0;
@@ -316,7 +300,7 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
         o->merge = true;
         return 0;
     case LEARNING_RATE: o->learning_rate = number(state, "learning-rate", arg, 0, 1e3); return 0;
-    case WARMUP: o->warmup = whole(state, "warmup", arg, 0, INT32_MAX); return 0;
+    case WARMUP: o->warmup = whole_number(state, "warmup", arg, 0, INT32_MAX); return 0;
     case SCHEDULE: o->schedule.schedule = (clf_schedule)choice(state, "schedule", arg, schedules, 3); return 0;
     case MIN_RATE: o->schedule.minimum = number(state, "min-rate", arg, 0, 1); return 0;
     case OPTIMIZER: set_optimizer(o, arg, state); return 0;
@@ -328,12 +312,12 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
     case LOSS_SCALE: set_loss_scale(o, arg, state); return 0;
     case CHECKPOINTING: t->checkpointing = checkpointing(state, arg); return 0;
     case EVAL: o->eval = number(state, "eval", arg, 0, 0.9); return 0;
-    case EVAL_EVERY: o->eval_every = whole(state, "eval-every", arg, 1, INT32_MAX); return 0;
-    case SAVE_EVERY: o->save_every = whole(state, "save-every", arg, 1, INT32_MAX); return 0;
-    case KEEP: o->keep = whole(state, "keep", arg, 1, INT32_MAX); return 0;
+    case EVAL_EVERY: o->eval_every = whole_number(state, "eval-every", arg, 1, INT32_MAX); return 0;
+    case SAVE_EVERY: o->save_every = whole_number(state, "save-every", arg, 1, INT32_MAX); return 0;
+    case KEEP: o->keep = whole_number(state, "keep", arg, 1, INT32_MAX); return 0;
     case RESUME: set_resume(o, arg); return 0;
     case DRY_RUN: o->dry_run = true; return 0;
-    case THREADS: o->threads = (int)whole(state, "threads", arg, 0, 4096); return 0;
+    case THREADS: o->threads = (int)whole_number(state, "threads", arg, 0, 4096); return 0;
     case MEMORY_LIMIT: o->memory_limit = bytes(state, "memory-limit", arg); return 0;
     case CONFIG: return 0;
     case CONFIG_ENDS: o->n_config_data = o->n_data; return 0;

@@ -49,13 +49,10 @@ static clf_status load_whole(clf_model *m, const clf_adapter_file *file, uint64_
     const clf_file_tensor *embedding = clf_adapter_file_embedding(file), *output = clf_adapter_file_output(file);
     const bool shared = m->output.buffer == m->embedding.buffer;
     if (embedding) CLF_TRY(replace(m, &m->embedding, embedding, hash));
-    if (embedding && shared) {
-        clf_tensor_release(&m->output);
-        m->output = m->embedding;
-        clf_buffer_retain(m->output.buffer);
-    } else if (embedding && m->config.tied_output) {
+    if (embedding && shared)
+        clf_model_tie(m);
+    else if (embedding && m->config.tied_output) /* on another context */
         CLF_TRY(replace(m, &m->output, embedding, hash));
-    }
     if (output) CLF_TRY(replace(m, &m->output, output, hash));
     m->embedding_trained = embedding != NULL;
     m->output_trained = output != NULL;

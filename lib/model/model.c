@@ -11,6 +11,12 @@
 #include "spread.h"
 #include "tokenizer.h"
 
+void clf_model_tie(clf_model *m) {
+    clf_tensor_release(&m->output);
+    m->output = m->embedding;
+    clf_buffer_retain(m->output.buffer);
+}
+
 clf_status clf_model_enter(const clf_model *model) {
     for (int i = 0; i < model->n_contexts; i++) {
         CLF_TRY(clf_enter(model->contexts[i]));
@@ -94,8 +100,7 @@ static clf_status load_ends(clf_model *m, loading *l) {
     CLF_TRY(load_weight(m, l, &m->output_norm, NULL, last, clf_model_file_find(m->file, "output_norm.weight")));
     if (!m->config.tied_output || first != last)
         return load_weight(m, l, &m->output, NULL, last, clf_weight_find_output(m->file));
-    m->output = m->embedding;
-    clf_buffer_retain(m->output.buffer);
+    clf_model_tie(m);
     return CLF_OK;
 }
 

@@ -48,6 +48,8 @@ static inline bool clf_weight_is_repacked(const clf_layer *layer, clf_weight id)
            (id < CLF_W_MATRICES && clf_tiles_are_there(&layer->tiles[id]));
 }
 
+/* Makes a tied output the tensor that the embedding is now. */
+void clf_model_tie(clf_model *model);
 /* Begins a call on a model's handles: refuses busy and forked contexts, clears the message. */
 clf_status clf_model_enter(const clf_model *model);
 /* Brings a failure's message from the context where it happened to the first one, where callers look. */

@@ -131,10 +131,14 @@ static clf_status compare(clf_quantize_stream *s, const tile *t, const clf_tenso
     return finite ? CLF_OK : fail_not_finite(s, t, at);
 }
 
-/* What blocks can't hold is named here, for clf_convert() knows neither tensor nor row. */
+/* An infinity or NaN is named here, as clf_convert() knows neither tensor nor row; where all weights are finite it is a
+ * scale that a half can't hold, and its own message says which. */
 static clf_status change(clf_quantize_stream *s, tile *t, clf_weight_error *error) {
+    const float *w = clf_data(&t->weights);
     clf_status st = encode(s, t);
-    if (st == CLF_NOT_FINITE) return compare(s, t, &t->weights, error);
+    if (st == CLF_NOT_FINITE)
+        for (int64_t i = 0; i < t->rows * t->columns; i++)
+            if (!isfinite(w[i])) return fail_not_finite(s, t, i);
     if (st == CLF_OK) st = convert(s, &t->written, NULL, &t->decoded);
     if (st != CLF_OK) return clf_fail_in(&s->ctx->error, "tensor %s", t->item->out.name);
     return compare(s, t, &t->decoded, error);

@@ -185,19 +185,12 @@ static clf_status add_weights(clf_parameters *ps, const clf_trainer_args *args, 
     return CLF_OK;
 }
 
-/* A tied output sees what the embedding has become. */
-static void tie(clf_model *m) {
-    clf_tensor_release(&m->output);
-    m->output = m->embedding;
-    clf_buffer_retain(m->output.buffer);
-}
-
 static clf_status add_embedding(clf_parameters *ps, const clf_trainer_args *args) {
     clf_model *m = args->model;
     const bool tied = m->output.buffer == m->embedding.buffer;
     CLF_TRY(add(ps, args, "token_embd.weight", "", &m->embedding, WEIGHT, &ps->d_embedding));
     if (!tied || !ps->d_embedding) return CLF_OK;
-    tie(m);
+    clf_model_tie(m);
     ps->d_output = ps->d_embedding;
     return CLF_OK;
 }
@@ -231,7 +224,7 @@ void clf_parameters_undo(clf_parameters *ps, clf_model *m) {
         *p->used = p->master;
         clf_buffer_retain(p->used->buffer);
     }
-    if (tied) tie(m);
+    if (tied) clf_model_tie(m);
     if (!ps->begins) return;
     for (int i = 0; i < m->config.n_layers; i++)
         for (int id = 0; id < CLF_W_MATRICES; id++) clf_lora_release(&m->layers[i].lora[id]);

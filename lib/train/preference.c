@@ -64,7 +64,9 @@ clf_status clf_trainer_accumulate_preference(clf_trainer *t, const clf_batch *b,
     if (!b || !out) return CLF_INVALID_ARGUMENT;
     clf_error *err = &t->ctx->error;
     const clf_trainer_args *a = &t->args;
-    CLF_CHECK(err, a->mode == CLF_TRAIN_LORA && !a->train_embedding && !a->train_output, CLF_INVALID_ARGUMENT,
+    const bool whole =
+        a->model->embedding_trained || a->model->output_trained; /* now, or with the adapter it came with */
+    CLF_CHECK(err, a->mode == CLF_TRAIN_LORA && !whole, CLF_INVALID_ARGUMENT,
               "trainer: preference: expected an adapter alone to be trained: the model without it is the reference");
     CLF_CHECK(err, a->label_smoothing == 0 && a->z_loss == 0, CLF_INVALID_ARGUMENT,
               "trainer: preference: label_smoothing and z_loss have no meaning here");

@@ -1,127 +1,20 @@
 /* linear.c: out[i] = scale · x · weight[i]ᵀ + bias[i], optionally gated, optionally plus a residual.
  *
- * Two ways, by the rows of x. Up to DOT_ROWS: dot products against each row of the weights where they lie
- * (linear_dot.h), bound by reading the weights. More: tiles over packed x (linear_gemm.h), bound by arithmetic. In
- * both, Q8_0, Q4_0, Q4_K, Q5_K, Q6_K and ternary rows meet x rounded to int8 unless CLF_LINEAR_EXACT is asked, and so
- * do T2 and T1, whose rows are interleaved and which have kernels of their own for both (linear_ternary.h); all else is
- * float. Threads take even shares of the weights' rows, fixed by their number; bias, gate and residual are applied
- * while a row's results are in cache. */
-#include "activation.h"
-#include "linear_dot.h"
-#include "linear_gemm.h"
-#include "linear_sparse.h"
+ * Three ways. Up to DOT_ROWS rows of x: dot products against each row of the weights where they lie (linear_dot.h),
+ * bound by reading the weights. More: tiles over packed x (linear_gemm.h), bound by arithmetic. Matrices of floats with
+ * a side of up to NARROW, an adapter's: tiles over packed weights, as packing x would take longer than the product. In
+ * the first two, Q8_0, Q4_0, Q4_K, Q5_K, Q6_K and ternary rows meet x rounded to int8 unless CLF_LINEAR_EXACT is asked,
+ * and so do T2 and T1, whose rows are interleaved and which have kernels of their own for both (linear_ternary.h); all
+ * else is float. Threads take even shares of the weights' rows, fixed by their number; bias, gate and residual are
+ * applied while a row's results are in cache. */
+#include "linear_job.h"
 
 enum {
-    DOT_ROWS = 8,
-    PACKED_BYTES = 8 << 20 /* most of x that is packed at a time */
+    NARROW = 64,
+    NARROW_COLUMNS = 256,              /* of out whose sums are in L1 */
+    PACKED_BYTES = 8 << 20,            /* most of x that is packed at a time, … */
+    PACKED_ROWS = VL == 16 ? 512 : 256 /* … and most rows: CHUNK terms of them, and a block's results, are in L2 */
 };
-
-/* Rows of x in the forms that the products need. */
-typedef struct forms {
-    dot_x rows[DOT_ROWS]; /* dot only */
-    ternary_x ternary;
-    sparse_x sparse;
-} forms;
-
-/* One call. */
-typedef struct job {
-    const clf_linear_args *args;
-    int n_products, n_outs;
-    product p[CLF_LINEAR_MAX];
-    int64_t rows, k;
-    bool floats, codes, ternary, sparse; /* what forms of x the products need */
-    int threads;
-    forms x;    /* of all rows, or of those packed */
-    bool lists; /* a product has lists of tiles, which are to be checked */
-    bool *bad;  /* one of them isn't right */
-    /* dot */
-    int64_t k_padded;
-    char *own; /* one row is rounded by each thread for itself, which nobody waits for: [threads][own_bytes] */
-    size_t own_bytes;
-    float *y[CLF_LINEAR_MAX]; /* [rows, n] */
-    /* gemm */
-    int64_t block_m; /* rows of x that are packed at a time, a multiple of VL */
-    float *packed;
-    code_panel *packed_codes;
-    float *pack_rows; /* [threads][VL, k] */
-    float *c;         /* [threads][n_products / n_outs][BLOCK_R, block_m] */
-} job;
-
-/* Writes out[i][m, n0 …] from the products y (and up, for a gate). */
-static void finish(const job *j, int i, int64_t m, int64_t n0, int64_t count, const float *y, const float *up) {
-    const clf_linear_args *a = j->args;
-    const clf_tensor *out = a->out[i], *res = a->residual;
-    const clf_tensor *b0 = a->bias[i], *b1 = up ? a->bias[1] : NULL;
-    const clf_dtype dtype = out->dtype;
-    const size_t size = clf_dtype_block_bytes(dtype);
-    const vf scale = v_set1(a->scale);
-    char *to = (char *)clf_row(out, m) + (size_t)n0 * size;
-    const char *add = res ? (const char *)clf_row(res, m) + (size_t)n0 * size : NULL;
-    const char *bias0 = b0 ? (const char *)clf_data(b0) + (size_t)n0 * clf_dtype_block_bytes(b0->dtype) : NULL;
-    const char *bias1 = b1 ? (const char *)clf_data(b1) + (size_t)n0 * clf_dtype_block_bytes(b1->dtype) : NULL;
-    for (int64_t at = 0; at < count; at += VL) {
-        const int n = count - at < VL ? (int)(count - at) : VL;
-        vf v = v_mul(v_load_n(y + at, n), scale);
-        if (b0) v = v_add(v, v_load_as_n(bias0 + (size_t)at * clf_dtype_block_bytes(b0->dtype), n, b0->dtype));
-        if (up) {
-            vf u = v_mul(v_load_n(up + at, n), scale);
-            if (b1) u = v_add(u, v_load_as_n(bias1 + (size_t)at * clf_dtype_block_bytes(b1->dtype), n, b1->dtype));
-            v = v_mul(v_activate(a->glu, v), u);
-        }
-        if (add) v = v_add(v, v_load_as_n(add + (size_t)at * size, n, dtype));
-        v_store_as_n(to + (size_t)at * size, v, n, dtype);
-    }
-}
-
-/* Row `m` of x as floats, zeros up to `padded`. */
-static void read_x(const clf_tensor *x, int64_t m, int64_t k, int64_t padded, float *out) {
-    const char *from = clf_row(x, m);
-    const size_t size = clf_dtype_block_bytes(x->dtype);
-    int64_t i = 0;
-    for (; i + VL <= k; i += VL) v_store(out + i, v_load_as(from + (size_t)i * size, x->dtype));
-    if (i < k) v_store_n(out + i, v_load_as_n(from + (size_t)i * size, (int)(k - i), x->dtype), (int)(k - i));
-    for (i = k; i < padded; i++) out[i] = 0;
-}
-
-/* Rows [*begin, *end) of n for thread t: whole panels where rows are interleaved, else whole `unit`s. */
-static void share(const job *j, int64_t n, int64_t unit, int t, int n_threads, int64_t *begin, int64_t *end) {
-    if (j->ternary || j->lists) unit = T_ROWS;
-    cpu_share((n + unit - 1) / unit, t, n_threads, begin, end);
-    *begin *= unit;
-    *end = *end * unit < n ? *end * unit : n;
-}
-
-/* Of this thread's rows of tiles; *j->bad is to be looked at behind a barrier, so that nothing is written. */
-static void check_lists(const job *j, int t, int n_threads) {
-    for (int i = 0; j->lists && i < j->n_products; i++) {
-        int64_t begin, end;
-        share(j, j->p[i].n, 1, t, n_threads, &begin, &end);
-        if (j->p[i].tile_rows && !sparse_valid(&j->p[i], begin / T_ROWS, end / T_ROWS)) {
-#pragma omp atomic write
-            *j->bad = true;
-        }
-    }
-}
-
-/* Hands out 64-byte aligned parts of one buffer; with base NULL it only counts. */
-static void *carve(char *base, size_t *used, size_t bytes) {
-    void *p = base ? base + *used : NULL;
-    *used += (bytes + 63) / 64 * 64;
-    return p;
-}
-
-/* Room for `rows` rows of x for T2 and T1, and for tiles. */
-static void plan_ternary(const job *j, forms *f, int64_t rows, char *base, size_t *used) {
-    const size_t blocks = j->ternary ? (size_t)(rows * (j->k / T_BLOCK)) : 0;
-    f->ternary.rows = f->sparse.rows = rows;
-    f->ternary.q = carve(base, used, blocks * T_BLOCK);
-    f->ternary.d = carve(base, used, blocks * sizeof(float));
-    f->ternary.bias = carve(base, used, blocks * sizeof(int32_t));
-    if (!j->sparse) return;
-    f->sparse.q = carve(base, used, (size_t)(rows * j->k));
-    f->sparse.sum = carve(base, used, (size_t)(rows * (j->k / 16)) * sizeof(int16_t));
-    f->sparse.d = carve(base, used, (size_t)rows * sizeof(float));
-}
 
 /* Room for the forms of all rows. */
 static forms plan_forms(const job *j, char *base, size_t *used) {
@@ -224,9 +117,11 @@ static void run_block(const job *j, int first, int last, int64_t m0, int64_t row
         for (int i = 0; i <= last - first; i++) {
             const bool so = j->p[first + i].ternary || j->p[first + i].sparse;
             if (so) of[i] = c + i * plane + m * BLOCK_R;
-            for (int64_t r = 0; r < count && !so; r++) {
-                const float *from = c + i * plane + r * panels * VL + m;
-                for (int lane = 0; lane < VL; lane++) y[i][lane][r] = from[lane];
+            for (int64_t r = 0; r < count && !so; r += VL) {
+                vf v[VL];
+                for (int at = 0; at < VL; at++) v[at] = v_load(c + i * plane + (r + at) * panels * VL + m);
+                v_transpose(v);
+                for (int lane = 0; lane < VL; lane++) v_store(y[i][lane] + r, v[lane]);
             }
         }
         for (int lane = 0; lane < VL && m + lane < rows; lane++)
@@ -258,6 +153,62 @@ static void run_gemm(const job *j) {
     }
 }
 
+/* Packs this thread's panels of the weights; returns where the next product's begin. */
+static float *pack_weights(const job *j, const product *p, float *packed, int t, int n_threads) {
+    const int64_t panels = panels_of(p->n);
+    float *own = j->pack_rows + t * VL * j->k;
+    int64_t begin, end;
+    cpu_share(panels, t, n_threads, &begin, &end);
+    for (int64_t panel = begin; panel < end; panel++) {
+        const float *lane[VL];
+        for (int64_t i = 0; i < VL; i++) {
+            const int64_t row = panel * VL + i;
+            lane[i] = row < p->n ? own + i * j->k : NULL;
+            if (lane[i]) cpu_decode_row(p->dtype, product_row(p, row), j->k, own + i * j->k);
+        }
+        pack_float(lane, panels, panel, j->k, packed);
+    }
+    return packed + panels * VL * j->k;
+}
+
+/* out[i] of `rows` ≤ TILE_R rows of x from m on: lanes are columns of out. */
+static void run_narrow_tile(const job *j, int i, const float *packed, int64_t m, int rows) {
+    const clf_tensor *x = j->args->x;
+    const int64_t n = j->p[i].n, panels = panels_of(n);
+    float a[TILE_R][CHUNK], c[TILE_R][NARROW_COLUMNS];
+    for (int64_t n0 = 0; n0 < n; n0 += NARROW_COLUMNS) {
+        const int64_t columns = n - n0 < NARROW_COLUMNS ? n - n0 : NARROW_COLUMNS, first = n0 / VL;
+        for (int64_t k0 = 0; k0 < j->k; k0 += CHUNK) {
+            const int count = j->k - k0 < CHUNK ? (int)(j->k - k0) : CHUNK;
+            const size_t from = clf_dtype_bytes(x->dtype, k0);
+            for (int r = 0; r < rows && (n0 == 0 || j->k > CHUNK); r++)
+                cpu_decode_row(x->dtype, (const char *)clf_row(x, m + r) + from, count, a[r]);
+            for (int64_t v = 0; v < panels_of(columns); v += TILE_V)
+                tile_float(rows, panels_of(columns) - v, (const float(*)[CHUNK])a,
+                           packed + packed_at(panels, j->k, k0, first + v), (int64_t)count * VL, count, c[0] + v * VL,
+                           NARROW_COLUMNS, k0 == 0);
+        }
+        for (int r = 0; r < rows; r++) finish(j, i, m + r, n0, columns, c[r], NULL);
+    }
+}
+
+static void run_narrow(const job *j) {
+#pragma omp parallel num_threads(j->threads)
+    {
+        const int t = omp_get_thread_num(), n_threads = omp_get_num_threads();
+        float *packed = j->packed;
+        int64_t begin, end;
+        for (int i = 0; i < j->n_products; i++) packed = pack_weights(j, &j->p[i], packed, t, n_threads);
+#pragma omp barrier
+        cpu_share(j->rows, t, n_threads, &begin, &end);
+        for (int64_t m = begin; m < end; m += TILE_R) {
+            packed = j->packed;
+            for (int i = 0; i < j->n_products; packed += panels_of(j->p[i++].n) * VL * j->k)
+                run_narrow_tile(j, i, packed, m, end - m < TILE_R ? (int)(end - m) : TILE_R);
+        }
+    }
+}
+
 static size_t plan_dot(job *j, char *base) {
     size_t used = 0;
     j->k_padded = (j->k + VL - 1) / VL * VL;
@@ -271,8 +222,8 @@ static size_t plan_dot(job *j, char *base) {
 static size_t plan_gemm(job *j, char *base) {
     size_t used = 0;
     const int64_t most = PACKED_BYTES / (int64_t)sizeof(float) / (j->k ? j->k : 1) / VL * VL, least = TILE_V * VL;
-    int64_t blocks = (j->rows + 255) / 256;
-    if (most < 256) blocks = most < least ? (j->rows + least - 1) / least : (j->rows + most - 1) / most;
+    int64_t blocks = (j->rows + PACKED_ROWS - 1) / PACKED_ROWS;
+    if (most < PACKED_ROWS) blocks = most < least ? (j->rows + least - 1) / least : (j->rows + most - 1) / most;
     j->block_m = ((j->rows + blocks - 1) / blocks + VL - 1) / VL * VL;
     const size_t values = (size_t)(j->block_m * j->k), threads = (size_t)j->threads;
     const size_t planes = j->args->glu == CLF_ACTIVATION_NONE ? 1 : 2;
@@ -282,6 +233,27 @@ static size_t plan_gemm(job *j, char *base) {
     j->pack_rows = carve(base, &used, threads * VL * (size_t)j->k * sizeof(float));
     j->c = carve(base, &used, threads * planes * BLOCK_R * (size_t)j->block_m * sizeof(float));
     return used;
+}
+
+static size_t plan_narrow(job *j, char *base) {
+    size_t used = 0;
+    int64_t panels = 0;
+    for (int i = 0; i < j->n_products; i++) panels += panels_of(j->p[i].n);
+    j->packed = carve(base, &used, (size_t)(panels * VL * j->k) * sizeof(float));
+    j->pack_rows = carve(base, &used, (size_t)(j->threads * VL * j->k) * sizeof(float));
+    return used;
+}
+
+/* Whether all products are narrow, of floats and of few terms or few columns, and their weights packed take no more
+ * than x would. */
+static bool is_narrow(const job *j) {
+    if (j->rows <= DOT_ROWS || j->k == 0 || j->args->glu != CLF_ACTIVATION_NONE) return false;
+    for (int i = 0; i < j->n_products; i++) {
+        const product *p = &j->p[i];
+        if (clf_dtype_is_block(p->dtype) || p->tile_rows || (j->k > NARROW && p->n > NARROW)) return false;
+    }
+    job narrow = *j, other = *j;
+    return plan_narrow(&narrow, NULL) <= plan_gemm(&other, NULL);
 }
 
 /* Product i; returns the bytes of its weights. */
@@ -327,15 +299,16 @@ clf_status CPU_FN(linear)(clf_context *ctx, const clf_linear_args *args) {
     if (j.rows == 0 || n == 0) return CLF_OK;
     j.threads = cpu_threads(ctx, n, bytes * j.rows);
     const bool dot = j.rows <= DOT_ROWS;
+    size_t (*plan)(job *, char *) = dot ? plan_dot : is_narrow(&j) ? plan_narrow : plan_gemm;
     clf_buffer *scratch;
-    CLF_TRY(clf_buffer_create(&scratch, ctx, dot ? plan_dot(&j, NULL) : plan_gemm(&j, NULL), CLF_TAG_SCRATCH));
-    if (dot) {
-        plan_dot(&j, scratch->memory.host);
+    CLF_TRY(clf_buffer_create(&scratch, ctx, plan(&j, NULL), CLF_TAG_SCRATCH));
+    plan(&j, scratch->memory.host);
+    if (dot)
         run_dot(&j);
-    } else {
-        plan_gemm(&j, scratch->memory.host);
+    else if (plan == plan_narrow)
+        run_narrow(&j);
+    else
         run_gemm(&j);
-    }
     clf_buffer_release(scratch);
     CLF_CHECK(
         &ctx->error, !bad, CLF_INVALID_ARGUMENT,

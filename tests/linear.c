@@ -95,6 +95,9 @@ static const variant fixed[] = {
     {2, {9}, 270, 768, CLF_Q4_K, D_X | BACKWARD},
     {2, {600}, 40, 96, CLF_F32, D_WEIGHT | OUT_F32 | BACKWARD},
     {2, {420}, 60, 300, CLF_F32, BACKWARD},
+    {2, {530}, 70, 300, CLF_F32, BIAS | ANY_X},
+    {2, {600}, 300, 20, CLF_F16, SCALE | OVER_RESIDUAL | ANY_X},
+    {2, {100}, 16, 300, CLF_F32, THREE | BIAS | ANY_X},
     {2, {12}, 70, 150, CLF_F32, REPEAT | BIAS | BACKWARD},
 };
 

@@ -47,7 +47,7 @@ uint64_t clf_estimate_activations(const clf_config *c, clf_dtype compute, int64_
 uint64_t clf_estimate_linear(int64_t rows, int64_t k, int64_t n, bool gated, bool codes, int threads) {
     enum { FEW = 8 };
     if (rows <= FEW) return (uint64_t)(rows * (4 * k + (codes ? k * 5 / 4 : 0) + 4 * n));
-    const int64_t blocks = (rows + 255) / 256, block = ((rows + blocks - 1) / blocks + 15) / 16 * 16;
+    const int64_t blocks = (rows + 511) / 512, block = ((rows + blocks - 1) / blocks + 15) / 16 * 16;
     const int64_t packed = codes ? block * k * 11 / 8 : block * k * 4;
     return (uint64_t)(packed + threads * (16 * k + (gated ? 2 : 1) * 96 * block) * 4);
 }

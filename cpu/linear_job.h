@@ -1,0 +1,120 @@
+/* linear_job.h: one call of clf_linear(): its products, what forms of x they need, how threads share their rows and how
+ * their results are written. */
+#ifndef CLF_CPU_LINEAR_JOB_H
+#define CLF_CPU_LINEAR_JOB_H
+
+#include "activation.h"
+#include "linear_dot.h"
+#include "linear_gemm.h"
+#include "linear_sparse.h"
+
+enum { DOT_ROWS = 8 };
+
+/* Rows of x in the forms that the products need. */
+typedef struct forms {
+    dot_x rows[DOT_ROWS]; /* dot only */
+    ternary_x ternary;
+    sparse_x sparse;
+} forms;
+
+/* One call. */
+typedef struct job {
+    const clf_linear_args *args;
+    int n_products, n_outs;
+    product p[CLF_LINEAR_MAX];
+    int64_t rows, k;
+    bool floats, codes, ternary, sparse; /* what forms of x the products need */
+    int threads;
+    forms x;    /* of all rows, or of those packed */
+    bool lists; /* a product has lists of tiles, which are to be checked */
+    bool *bad;  /* one of them isn't right */
+    /* dot */
+    int64_t k_padded;
+    char *own; /* one row is rounded by each thread for itself, which nobody waits for: [threads][own_bytes] */
+    size_t own_bytes;
+    float *y[CLF_LINEAR_MAX]; /* [rows, n] */
+    /* gemm */
+    int64_t block_m; /* rows of x that are packed at a time, a multiple of VL */
+    float *packed;   /* narrow: all weights, one product after another */
+    code_panel *packed_codes;
+    float *pack_rows; /* [threads][VL, k] */
+    float *c;         /* [threads][n_products / n_outs][BLOCK_R, block_m] */
+} job;
+
+/* Writes out[i][m, n0 …] from the products y (and up, for a gate). */
+static void finish(const job *j, int i, int64_t m, int64_t n0, int64_t count, const float *y, const float *up) {
+    const clf_linear_args *a = j->args;
+    const clf_tensor *out = a->out[i], *res = a->residual;
+    const clf_tensor *b0 = a->bias[i], *b1 = up ? a->bias[1] : NULL;
+    const clf_dtype dtype = out->dtype;
+    const size_t size = clf_dtype_block_bytes(dtype);
+    const vf scale = v_set1(a->scale);
+    char *to = (char *)clf_row(out, m) + (size_t)n0 * size;
+    const char *add = res ? (const char *)clf_row(res, m) + (size_t)n0 * size : NULL;
+    const char *bias0 = b0 ? (const char *)clf_data(b0) + (size_t)n0 * clf_dtype_block_bytes(b0->dtype) : NULL;
+    const char *bias1 = b1 ? (const char *)clf_data(b1) + (size_t)n0 * clf_dtype_block_bytes(b1->dtype) : NULL;
+    for (int64_t at = 0; at < count; at += VL) {
+        const int n = count - at < VL ? (int)(count - at) : VL;
+        vf v = v_mul(v_load_n(y + at, n), scale);
+        if (b0) v = v_add(v, v_load_as_n(bias0 + (size_t)at * clf_dtype_block_bytes(b0->dtype), n, b0->dtype));
+        if (up) {
+            vf u = v_mul(v_load_n(up + at, n), scale);
+            if (b1) u = v_add(u, v_load_as_n(bias1 + (size_t)at * clf_dtype_block_bytes(b1->dtype), n, b1->dtype));
+            v = v_mul(v_activate(a->glu, v), u);
+        }
+        if (add) v = v_add(v, v_load_as_n(add + (size_t)at * size, n, dtype));
+        v_store_as_n(to + (size_t)at * size, v, n, dtype);
+    }
+}
+
+/* Row `m` of x as floats, zeros up to `padded`. */
+static void read_x(const clf_tensor *x, int64_t m, int64_t k, int64_t padded, float *out) {
+    const char *from = clf_row(x, m);
+    const size_t size = clf_dtype_block_bytes(x->dtype);
+    int64_t i = 0;
+    for (; i + VL <= k; i += VL) v_store(out + i, v_load_as(from + (size_t)i * size, x->dtype));
+    if (i < k) v_store_n(out + i, v_load_as_n(from + (size_t)i * size, (int)(k - i), x->dtype), (int)(k - i));
+    for (i = k; i < padded; i++) out[i] = 0;
+}
+
+/* Rows [*begin, *end) of n for thread t: whole panels where rows are interleaved, else whole `unit`s. */
+static void share(const job *j, int64_t n, int64_t unit, int t, int n_threads, int64_t *begin, int64_t *end) {
+    if (j->ternary || j->lists) unit = T_ROWS;
+    cpu_share((n + unit - 1) / unit, t, n_threads, begin, end);
+    *begin *= unit;
+    *end = *end * unit < n ? *end * unit : n;
+}
+
+/* Of this thread's rows of tiles; *j->bad is to be looked at behind a barrier, so that nothing is written. */
+static void check_lists(const job *j, int t, int n_threads) {
+    for (int i = 0; j->lists && i < j->n_products; i++) {
+        int64_t begin, end;
+        share(j, j->p[i].n, 1, t, n_threads, &begin, &end);
+        if (j->p[i].tile_rows && !sparse_valid(&j->p[i], begin / T_ROWS, end / T_ROWS)) {
+#pragma omp atomic write
+            *j->bad = true;
+        }
+    }
+}
+
+/* Hands out 64-byte aligned parts of one buffer; with base NULL it only counts. */
+static void *carve(char *base, size_t *used, size_t bytes) {
+    void *p = base ? base + *used : NULL;
+    *used += (bytes + 63) / 64 * 64;
+    return p;
+}
+
+/* Room for `rows` rows of x for T2 and T1, and for tiles. */
+static void plan_ternary(const job *j, forms *f, int64_t rows, char *base, size_t *used) {
+    const size_t blocks = j->ternary ? (size_t)(rows * (j->k / T_BLOCK)) : 0;
+    f->ternary.rows = f->sparse.rows = rows;
+    f->ternary.q = carve(base, used, blocks * T_BLOCK);
+    f->ternary.d = carve(base, used, blocks * sizeof(float));
+    f->ternary.bias = carve(base, used, blocks * sizeof(int32_t));
+    if (!j->sparse) return;
+    f->sparse.q = carve(base, used, (size_t)(rows * j->k));
+    f->sparse.sum = carve(base, used, (size_t)(rows * (j->k / 16)) * sizeof(int16_t));
+    f->sparse.d = carve(base, used, (size_t)rows * sizeof(float));
+}
+
+#endif

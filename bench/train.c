@@ -59,6 +59,7 @@ bool bench_train(const bench_settings *s, clf_context *ctx, json_t *json) {
                                                  .quantize = s->quantize,
                                                  .trainer = trainer_args(s, NULL),
                                                  .threads = clf_context_threads(ctx),
+                                                 .device = strncmp(clf_context_backend(ctx), "cpu", 3) != 0,
                                                  .error = message,
                                                  .error_size = sizeof message};
     clf_trainer_estimate plan;

@@ -77,6 +77,7 @@ static int load_model(run *r) {
                                      .error = message,
                                      .error_size = sizeof message};
     if (clf_context_create(&r->ctx, &device) != CLF_OK) return fail(r, "device", "%s", message);
+    if (plan_check_device(r)) return EXIT_FAILURE;
     clf_model_args args = {.path = r->o.model,
                            .keep_layout = true,
                            .mmap = true,

@@ -44,6 +44,7 @@ run=("${settings[@]}" --data data.jsonl)
 
 # the command line
 says no-data 64 'expected a file to learn from'
+says offload-alone 64 'without --checkpointing' --dry-run --offload
 says bad-number 64 "steps: expected a whole number from 1 to" "${run[@]}" --steps many
 says full-and-lora 64 'full and --ternary train every weight' --data data.jsonl --full --lora-rank 3
 says ternary-and-lora 64 'full and --ternary train every weight' --data data.jsonl --ternary --lora-rank 3
@@ -81,6 +82,7 @@ says dry-run 0 'about [0-9]+ tokens/s' --dry-run --context 64
 trained() { "$finetune" --dry-run --context 64 "$@" | grep -oE '[0-9]+ parameters are trained' || echo none; }
 "$finetune" --data data.jsonl --steps 1 --context 32 --lora-rank 3 --output thin >log 2>&1 || cat log
 ok dry-run-adapter [ "$(trained --adapter thin/adapter)" = "$(trained --lora-rank 3 | grep -v none)" ]
+says offload-on-cpu 1 'offload: expected a device with memory of its own' --dry-run --device cpu --checkpointing 1 --offload
 says dry-run-too-large 1 'this would fit: --batch 1 --accumulate 32 --checkpointing 1' --dry-run --batch 8 --memory-limit 16M
 says memory-limit 1 'this would fit:' --data data.jsonl --batch 8 --memory-limit 24M --output bad
 

@@ -43,6 +43,7 @@ enum {
     QUANTIZE,
     DPO,
     CHECKPOINTING,
+    OFFLOAD,
     PRECISION,
     LOSS_SCALE,
     RESUME,
@@ -103,6 +104,7 @@ static const struct argp_option flags[] = {
     {"loss-scale", LOSS_SCALE, "X", 0, "dynamic, or a number (default: dynamic with f16, otherwise 1)", 3},
     {"checkpointing", CHECKPOINTING, "N", 0,
      "keep the inputs of every Nth block and compute the rest again: none, sqrt, or a number (default none)", 3},
+    {"offload", OFFLOAD, NULL, 0, "with --checkpointing: these inputs wait in the host's memory (OpenCL devices)", 3},
     {NULL, 0, NULL, 0, "Along the way", 4},
     {"eval", EVAL, "SHARE", 0, "share of the samples that is kept out and evaluated (default 0)", 4},
     {"eval-every", EVAL_EVERY, "N", 0, "steps between evaluations (default: a tenth of all)", 4},
@@ -233,6 +235,8 @@ static void settle(options *o, struct argp_state *state) {
                           "--rslora");
     if (o->dpo > 0 && (t->mode == CLF_TRAIN_FULL || whole))
         argp_error(state, "--dpo: the model without its adapter is the reference: no --full, --ternary or --whole");
+    if (t->offload_checkpoints && t->checkpointing == CLF_CHECKPOINT_NONE)
+        argp_error(state, "--offload: without --checkpointing there is nothing that could wait on the host");
     if (o->dpo > 0 && o->eval > 0) argp_error(state, "--dpo: pairs can't be evaluated: no --eval");
     if (!o->batch) o->batch = o->dpo > 0 ? 2 : 1;
     if (o->dpo > 0 && o->batch % 2) argp_error(state, "--batch: with --dpo expected an even number");
@@ -310,6 +314,7 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
     case BETA2: t->beta2 = (float)number(state, "beta2", arg, 1e-6, 0.999999); return 0;
     case PRECISION: t->compute = float_dtype(state, "precision", arg); return 0;
     case LOSS_SCALE: set_loss_scale(o, arg, state); return 0;
+    case OFFLOAD: t->offload_checkpoints = true; return 0;
     case CHECKPOINTING: t->checkpointing = checkpointing(state, arg); return 0;
     case EVAL: o->eval = number(state, "eval", arg, 0, 0.9); return 0;
     case EVAL_EVERY: o->eval_every = whole_number(state, "eval-every", arg, 1, INT32_MAX); return 0;

@@ -18,10 +18,22 @@ static const double share =
 typedef enum change {
     CHANGE_BATCH = 1,         /* one row at a time, as many a step */
     CHANGE_CHECKPOINTING = 2, /* of every block */
-    CHANGE_OPTIMIZER = 4,     /* 8-bit state */
-    CHANGE_QUANTIZE = 8,      /* NF4 */
-    CHANGE_ALL = 15
+    CHANGE_OFFLOAD = 4,       /* of what that keeps */
+    CHANGE_OPTIMIZER = 8,     /* 8-bit state */
+    CHANGE_QUANTIZE = 16,     /* NF4 */
+    CHANGE_ALL = 31
 } change;
+
+/* Whether device memory is the host's. */
+static bool on_host(const run *r) {
+    return !strncmp(clf_context_backend(r->ctx), "cpu", 3);
+}
+
+int plan_check_device(run *r) {
+    if (!r->o.trainer.offload_checkpoints || !on_host(r)) return 0;
+    return fail(r, "offload", "expected a device with memory of its own, as --device opencl: that of %s is the host's",
+                clf_context_backend(r->ctx));
+}
 
 int64_t plan_default_context(int64_t trained) {
     return trained > 1 && trained < DEFAULT_CONTEXT ? trained : DEFAULT_CONTEXT;
@@ -32,11 +44,13 @@ static int64_t least_batch(const options *o) {
 }
 
 /* Which of the changes change anything. */
-static int possible(const options *o) {
+static int possible(const run *r) {
+    const options *o = &r->o;
     const clf_trainer_args *t = &o->trainer;
     int changes = 0;
     if (o->batch > least_batch(o)) changes |= CHANGE_BATCH;
     if (t->checkpointing != 1) changes |= CHANGE_CHECKPOINTING;
+    if (!t->offload_checkpoints && !on_host(r)) changes |= CHANGE_OFFLOAD;
     if (t->optimizer == CLF_OPTIMIZER_ADAMW && !t->optimizer_8bit) changes |= CHANGE_OPTIMIZER;
     if (t->mode == CLF_TRAIN_LORA && o->quantize != CLF_NF4) changes |= CHANGE_QUANTIZE;
     return changes;
@@ -53,6 +67,7 @@ static clf_status estimate(const run *r, int changes, clf_trainer_estimate *out,
                                       .adapter = o->adapter,
                                       .trainer = o->trainer,
                                       .threads = clf_context_threads(r->ctx),
+                                      .device = !on_host(r),
                                       .error = error,
                                       .error_size = size};
     if (!args.path) {
@@ -61,9 +76,10 @@ static clf_status estimate(const run *r, int changes, clf_trainer_estimate *out,
     }
     args.trainer.tokens = batch * o->context;
     if (changes & CHANGE_CHECKPOINTING) args.trainer.checkpointing = 1;
+    if (changes & CHANGE_OFFLOAD) args.trainer.offload_checkpoints = true;
     if (changes & CHANGE_OPTIMIZER) args.trainer.optimizer_8bit = true;
     const clf_status st = clf_estimate_trainer(out, &args);
-    const bool mapped = !strncmp(clf_context_backend(r->ctx), "cpu", 3) && args.quantize != CLF_NF4;
+    const bool mapped = on_host(r) && args.quantize != CLF_NF4;
     *held = out->total - (mapped ? out->weights : 0);
     return st;
 }
@@ -89,8 +105,9 @@ static void say_changes(run *r, int changes, uint64_t held) {
     if (changes & CHANGE_BATCH)
         snprintf(text, sizeof text, " --batch %lld --accumulate %lld", (long long)least_batch(o),
                  (long long)(o->accumulate * o->batch / least_batch(o)));
-    metrics_say(&r->m, "this would fit:%s%s%s%s, which takes %s", text,
+    metrics_say(&r->m, "this would fit:%s%s%s%s%s, which takes %s", text,
                 changes & CHANGE_CHECKPOINTING ? " --checkpointing 1" : "",
+                changes & CHANGE_OFFLOAD ? " --offload" : "",
                 changes & CHANGE_OPTIMIZER ? " --optimizer adamw8bit" : "",
                 changes & CHANGE_QUANTIZE ? " --quantize nf4" : "", clf_format_bytes(memory, TEXT, held));
 }
@@ -99,11 +116,12 @@ void plan_suggest(run *r) {
     clf_trainer_estimate e;
     uint64_t held, least = UINT64_MAX;
     const uint64_t limit = limit_of(r);
-    const int changes = possible(&r->o);
+    const int changes = possible(r);
     if (!r->o.context) r->o.context = DEFAULT_CONTEXT;
     char error[512], a[TEXT], b[TEXT];
     for (int i = 1; i <= CHANGE_ALL; i++) {
-        if ((i & changes) != i) continue;
+        const bool kept = i & CHANGE_CHECKPOINTING || r->o.trainer.checkpointing != CLF_CHECKPOINT_NONE;
+        if ((i & changes) != i || (i & CHANGE_OFFLOAD && !kept)) continue;
         if (estimate(r, i, &e, &held, error, sizeof error) != CLF_OK) return;
         if (held <= limit) {
             say_changes(r, i, held);
@@ -152,6 +170,7 @@ int plan_print(run *r) {
     clf_trainer_estimate e, row; /* attention's part of the work goes by the row, not by the batch */
     uint64_t held, unheld;
     if (clf_context_create(&r->ctx, &device) != CLF_OK) return fail(r, "device", "%s", message);
+    if (plan_check_device(r)) return EXIT_FAILURE;
     const clf_model_estimate_args model = {.path = r->o.model, .error = message, .error_size = sizeof message};
     if (r->o.model && clf_estimate_model(&unused, &info, &model) != CLF_OK) return fail(r, "model", "%s", message);
     if (!r->o.context) r->o.context = plan_default_context(info.trained_context);
@@ -173,6 +192,8 @@ int plan_print(run *r) {
     if (held != e.total)
         printf("(frozen weights are used where the file is mapped: %s are allocated)\n",
                clf_format_bytes(a, TEXT, held));
+    if (e.host)
+        printf("(and %s of host memory: inputs of blocks that wait there)\n", clf_format_bytes(a, TEXT, e.host));
     if (e.recomputed > 0) printf("%.0f %% of the blocks are computed twice\n", 100 * e.recomputed);
     if (speed > 0)
         printf("about %.0f tokens/s (%.3g GFLOP a token; a product of matrices runs at %.3g GFLOP/s)\n",

@@ -271,8 +271,11 @@ typedef struct clf_trainer_args {
     int64_t sequences;    /**< most sequences in it; 0: tokens ÷ 2 */
     int checkpointing;    /**< inputs of every n-th block are kept and the rest is computed again (arXiv:1604.06174):
                                n, CLF_CHECKPOINT_SQRT; zero is CLF_CHECKPOINT_NONE. Gradients are the same bits */
-    clf_dtype compute;    /**< of activations and, in CLF_TRAIN_FULL, of the matrices they meet: F32 (zero), BF16, F16;
-                               master weights, gradients and optimizer state are F32 */
+    /** With `checkpointing`: the kept inputs wait in host memory, all but the last two, and come back before what is
+     * computed from them; the same bits. Not on the CPU, whose memory is the host's */
+    bool offload_checkpoints;
+    clf_dtype compute; /**< of activations and, in CLF_TRAIN_FULL, of the matrices they meet: F32 (zero), BF16, F16;
+                            master weights, gradients and optimizer state are F32 */
     /** CLF_TRAIN_FULL: the seven matrices of each block are used as clf_ternarize() of their master weights, and their
      * inputs as clf_fake_quantize() of them, a token at a time; the gradient goes straight through both
      * (arXiv:2402.17764). Frozen matrices stay as they are */
@@ -294,7 +297,7 @@ typedef struct clf_trainer_args {
 
 /** Prepares training: new adapters (A uniform in ±1/√k, B zero), gradients, optimizer state, activations; after it a
  * step allocates nothing but ops' scratch. @return CLF_INVALID_ARGUMENT, CLF_OUT_OF_MEMORY with the bytes wanted,
- * CLF_UNSUPPORTED for a model on several contexts */
+ * CLF_UNSUPPORTED for a model on several contexts, and for `offload_checkpoints` on the CPU */
 CLF_API clf_status clf_trainer_create(clf_trainer **out, const clf_trainer_args *args);
 CLF_API void clf_trainer_destroy(clf_trainer *trainer); /**< NULL is accepted */
 
@@ -354,8 +357,9 @@ typedef struct clf_trainer_estimate {
     uint64_t optimizer;   /**< its state */
     uint64_t activations; /**< kept for the backward pass, and at work */
     uint64_t saved;       /**< of which blocks keep, their inputs apart */
-    uint64_t scratch;     /**< inside ops, on a CPU table */
+    uint64_t scratch;     /**< inside ops: one at a time */
     uint64_t total;       /**< of all these */
+    uint64_t host;        /**< host memory besides, on a device: kept inputs with offload_checkpoints */
     int64_t trained;      /**< parameters, in numbers */
     double recomputed;    /**< share of the blocks whose forward pass is done twice: what checkpointing costs */
     double flops;         /**< floating-point operations for a token of a full micro-batch, forward and backward */
@@ -370,11 +374,13 @@ typedef struct clf_trainer_estimate_args {
     const char *adapter;      /**< as there: it is trained on, and says its ranks itself. NULL: a new one is made */
     clf_trainer_args trainer; /**< `model` is not looked at */
     int threads;              /**< scratch is per thread; 0: 1 */
+    bool device;              /**< scratch is what OpenCL's own kernels take (a product by CLBlast takes its size in F32
+                                   more); false: a CPU table's */
     char *error;              /**< receives the message on failure; may be NULL */
     size_t error_size;        /**< bytes at `error` */
 } clf_trainer_estimate_args;
 
-/** Reads the descriptions of model and adapter only. @return as clf_model_load(), CLF_INVALID_ARGUMENT */
+/** Reads the descriptions of model and adapter only. @return as clf_model_load() and clf_trainer_create() */
 CLF_API clf_status clf_estimate_trainer(clf_trainer_estimate *out, const clf_trainer_estimate_args *args);
 
 /** One tensor being trained. Handles are borrowed. */

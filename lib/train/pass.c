@@ -1,5 +1,7 @@
 /* pass.c: a batch through all blocks, forward and backward. No tape: the blocks are a list, and the backward pass is
- * the list from its end, a group's blocks being run again where only its input was kept. */
+ * the list from its end, a group's blocks being run again where only its input was kept. Of offloaded inputs, group g's
+ * goes to the host when group g + 1 begins, whose output takes its place, and comes back before group g is run again.
+ */
 #include <math.h>
 
 #include "../core/random.h"
@@ -57,24 +59,36 @@ clf_status clf_pass_begin(clf_trainer *t, const clf_batch *b, clf_pass *p) {
 
 /* What block `index` saves, its input included. */
 static clf_saved_set saved_of(const clf_trainer *t, int index, int64_t n) {
-    clf_saved_set s = clf_saved_rows(&t->sets[index % t->group], n);
-    if (index % t->group == 0) s.act[CLF_SAVED_INPUT] = clf_first_rows(&t->inputs[index / t->group], n);
+    const int size = t->groups.size;
+    clf_saved_set s = clf_saved_rows(&t->sets[index % size], n);
+    if (index % size == 0) s.act[CLF_SAVED_INPUT] = clf_first_rows(&t->inputs[index / size % t->groups.inputs], n);
     return s;
 }
 
-/* Blocks [first, end) forward; the last one's output is wanted or not. */
-static clf_status run_blocks(const clf_trainer *t, const clf_pass *p, int first, int end, bool output_wanted) {
+/* The input of a group from the device or back to it, if that is where it waits. */
+static clf_status move_input(const clf_trainer *t, const clf_pass *p, int group, bool back) {
+    if (group < 0 || group >= t->groups.on_host) return CLF_OK;
+    clf_tensor x = saved_of(t, group * t->groups.size, p->positions.shape[0]).act[CLF_SAVED_INPUT];
+    const size_t bytes = clf_dtype_bytes(x.dtype, clf_elements(&x));
+    char *const host = t->host_inputs + (size_t)group * bytes;
+    return back ? clf_tensor_write(&x, host, bytes) : clf_tensor_read(&x, host, bytes);
+}
+
+/* A group's blocks forward; the last one's output is wanted or not. */
+static clf_status run_group(const clf_trainer *t, const clf_pass *p, int group, bool output_wanted) {
     const int64_t n = p->positions.shape[0];
+    const int n_layers = p->model->config.n_layers, first = group * t->groups.size,
+              end = n_layers - first < t->groups.size ? n_layers : first + t->groups.size;
     for (int i = first; i < end; i++) {
         const clf_saved_set saved = saved_of(t, i, n);
-        const bool wanted = i + 1 < end || output_wanted, is_last = i + 1 == p->model->config.n_layers;
-        clf_tensor out = is_last ? clf_first_rows(&t->last, n) : saved_of(t, i + 1, n).act[CLF_SAVED_INPUT];
+        const bool wanted = i + 1 < end || output_wanted;
+        clf_tensor out = i + 1 == n_layers ? clf_first_rows(&t->last, n) : saved_of(t, i + 1, n).act[CLF_SAVED_INPUT];
         CLF_TRY(clf_layer_forward(p, i, &saved, wanted ? &out : NULL));
     }
     return CLF_OK;
 }
 
-clf_status clf_pass_forward(const clf_trainer *t, const clf_pass *p) {
+clf_status clf_pass_forward(const clf_trainer *t, const clf_pass *p, bool backward) {
     const clf_model *m = p->model;
     const int64_t n = p->positions.shape[0];
     const clf_tensor ids = clf_first_rows(&t->ids, n);
@@ -82,7 +96,11 @@ clf_status clf_pass_forward(const clf_trainer *t, const clf_pass *p) {
     CLF_TRY(clf_embedding(
         t->ctx,
         &(clf_embedding_args){.weight = &m->embedding, .ids = &ids, .scale = m->config.embedding_scale, .out = &x}));
-    return run_blocks(t, p, 0, m->config.n_layers, true);
+    for (int g = 0; g < t->groups.count; g++) {
+        if (backward) CLF_TRY(move_input(t, p, g - 1, false));
+        CLF_TRY(run_group(t, p, g, true));
+    }
+    return CLF_OK;
 }
 
 /* The loss of each token; with d_loss ≠ 0 also the gradient by the last block's output. */
@@ -127,14 +145,17 @@ static bool input_wanted(const clf_trainer *t, int index) {
     return index > 0 || t->parameters.d_embedding || t->parameters.layers[0].weight[CLF_W_ATTENTION_NORM];
 }
 
-clf_status clf_pass_backward(clf_trainer *t, const clf_pass *p) {
+clf_status clf_pass_backward(const clf_trainer *t, const clf_pass *p) {
     const clf_parameters *ps = &t->parameters;
     const int n_layers = p->model->config.n_layers;
     const int64_t n = p->positions.shape[0];
     for (int i = n_layers - 1; i >= 0; i--) {
-        const int first = i - i % t->group;
-        const bool ends_group = i + 1 < n_layers && (i + 1) % t->group == 0;
-        if (ends_group) CLF_TRY(run_blocks(t, p, first, i + 1, false));
+        const int group = i / t->groups.size;
+        const bool ends_group = i + 1 < n_layers && (i + 1) % t->groups.size == 0;
+        if (ends_group) {
+            CLF_TRY(move_input(t, p, group, true));
+            CLF_TRY(run_group(t, p, group, false));
+        }
         const clf_saved_set saved = saved_of(t, i, n);
         CLF_TRY(clf_layer_backward(p, i, &saved, &ps->layers[i], input_wanted(t, i)));
     }
@@ -165,7 +186,7 @@ static clf_status accumulate(clf_trainer *t, const clf_batch *batch, int64_t tar
     CLF_TRY(clf_pass_begin(t, batch, &p));
     p.dropout = t->args.lora.dropout;
     p.seed = clf_seed_of(t->args.seed, (uint64_t)t->micro_batch + 1);
-    CLF_TRY(clf_pass_forward(t, &p));
+    CLF_TRY(clf_pass_forward(t, &p, true));
     CLF_TRY(clf_pass_head(t, &p, (float)((double)t->args.loss_scale / (double)targets), NULL));
     CLF_TRY(clf_pass_backward(t, &p));
     return clf_pass_loss(t, batch->tokens, loss);
@@ -191,7 +212,7 @@ clf_status clf_trainer_evaluate(clf_trainer *t, const clf_batch *batch, double *
     clf_pass p;
     CLF_TRY(clf_pass_check(t, batch));
     CLF_TRY(clf_pass_begin(t, batch, &p));
-    CLF_TRY(clf_pass_forward(t, &p));
+    CLF_TRY(clf_pass_forward(t, &p, false));
     CLF_TRY(clf_pass_head(t, &p, 0, NULL));
     return clf_pass_loss(t, batch->tokens, loss);
 }

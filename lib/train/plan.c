@@ -107,17 +107,18 @@ static int64_t add_parameters(plan *p) {
 static void add_activations(plan *p, int64_t rank) {
     const clf_trainer_args *a = p->args;
     const int64_t n = a->tokens;
-    const int n_layers = p->config->n_layers, group = clf_checkpoint_group(a->checkpointing, n_layers),
-              n_groups = (n_layers + group - 1) / group;
+    const int n_layers = p->config->n_layers;
+    const clf_groups g = clf_groups_of(a, n_layers);
     int64_t width[CLF_WORK_COUNT], work = 0;
     clf_work_widths(width, p->config, rank, a->lora.dropout > 0 || a->ternary);
     for (int i = 0; i < CLF_WORK_COUNT; i++) work += width[i];
     /* inputs of groups, of the other blocks in a group, the last output */
-    const int64_t rows = (n_groups + group - 1 + 1) * (int64_t)p->config->hidden_size + work;
-    p->out->saved = (uint64_t)group * clf_saved_bytes(p->config, n, a->compute);
+    const int64_t rows = (g.inputs + g.size - 1 + 1) * (int64_t)p->config->hidden_size + work;
+    p->out->saved = (uint64_t)g.size * clf_saved_bytes(p->config, n, a->compute);
     p->out->activations =
         p->out->saved + clf_dtype_bytes(a->compute, rows * n) + clf_dtype_bytes(CLF_F32, 5 * n + a->sequences + 1);
-    p->out->recomputed = n_groups > 1 ? (double)(n_layers - (n_layers - 1) % group - 1) / n_layers : 0;
+    p->out->recomputed = g.count > 1 ? (double)(n_layers - (n_layers - 1) % g.size - 1) / n_layers : 0;
+    p->out->host = clf_host_input_bytes(&g, a, p->config);
 }
 
 /* Floating-point operations of a step, each multiplication and addition one, for a token: products by what is trained,
@@ -141,7 +142,39 @@ static uint64_t larger(uint64_t a, uint64_t b) {
 }
 
 /* The most that one op takes on a CPU table. */
-static clf_status add_scratch(plan *p, int threads) {
+static uint64_t cpu_scratch(const plan *p, const clf_attention_bytes *attention, int threads) {
+    const clf_config *c = p->config;
+    const clf_trainer_args *a = p->args;
+    const int64_t attended = clf_extent_of(CLF_EXTENT_ATTENTION, c), qkv = clf_extent_of(CLF_EXTENT_QKV, c);
+    const clf_dtype output = a->mode == CLF_TRAIN_FULL ? a->compute : output_of(p).loaded;
+    const uint64_t takes[] = {
+        clf_estimate_linear(a->tokens, c->hidden_size, qkv, false, false, threads),
+        clf_estimate_linear(a->tokens, attended, c->hidden_size, false, false, threads),
+        clf_estimate_linear(a->tokens, c->hidden_size, 2 * c->ffn_size, false, false, threads),
+        clf_estimate_linear(a->tokens, c->ffn_size, c->hidden_size, false, false, threads),
+        clf_estimate_linear_backward(threads),
+        clf_estimate_linear_cross_entropy(a->tokens, c->hidden_size, c->vocab_size, output == CLF_F32,
+                                          a->compute == CLF_F32, threads),
+        attention->flash_scratch,
+        attention->backward_scratch,
+    };
+    uint64_t most = 0;
+    for (size_t i = 0; i < sizeof takes / sizeof *takes; i++) most = larger(most, takes[i]);
+    return most;
+}
+
+/* In OpenCL: the logits of some rows; and in 16 bits the gradient by an x of several products, while it is summed. */
+static uint64_t device_scratch(const plan *p, const clf_attention_bytes *attention) {
+    enum { LEAST_ROWS = 16, SHARE = 21 };
+    const clf_config *c = p->config;
+    const int64_t n = p->args->tokens, share = n / SHARE > LEAST_ROWS ? n / SHARE : LEAST_ROWS,
+                  rows = share < n ? share : n;
+    const uint64_t logits = clf_dtype_bytes(CLF_F32, rows * c->vocab_size);
+    const uint64_t sum = p->args->compute == CLF_F32 ? 0 : clf_dtype_bytes(CLF_F32, n * c->hidden_size);
+    return larger(larger(logits, sum), larger(attention->device_scratch, attention->device_backward_scratch));
+}
+
+static clf_status add_scratch(plan *p, int threads, bool device) {
     const clf_config *c = p->config;
     const clf_trainer_args *a = p->args;
     const clf_attention_memory_args shape = {.batch = 1,
@@ -155,20 +188,7 @@ static clf_status add_scratch(plan *p, int threads) {
                                              .threads = threads};
     clf_attention_bytes attention;
     CLF_TRY(clf_attention_memory(&attention, &shape));
-    const int64_t attended = clf_extent_of(CLF_EXTENT_ATTENTION, c), qkv = clf_extent_of(CLF_EXTENT_QKV, c);
-    const clf_dtype output = a->mode == CLF_TRAIN_FULL ? a->compute : output_of(p).loaded;
-    const uint64_t takes[] = {
-        clf_estimate_linear(a->tokens, c->hidden_size, qkv, false, false, threads),
-        clf_estimate_linear(a->tokens, attended, c->hidden_size, false, false, threads),
-        clf_estimate_linear(a->tokens, c->hidden_size, 2 * c->ffn_size, false, false, threads),
-        clf_estimate_linear(a->tokens, c->ffn_size, c->hidden_size, false, false, threads),
-        clf_estimate_linear_backward(threads),
-        clf_estimate_linear_cross_entropy(a->tokens, c->hidden_size, c->vocab_size, output == CLF_F32,
-                                          a->compute == CLF_F32, threads),
-        attention.flash_scratch,
-        attention.backward_scratch,
-    };
-    for (size_t i = 0; i < sizeof takes / sizeof *takes; i++) p->out->scratch = larger(p->out->scratch, takes[i]);
+    p->out->scratch = device ? device_scratch(p, &attention) : cpu_scratch(p, &attention, threads);
     return CLF_OK;
 }
 
@@ -177,11 +197,13 @@ static clf_status estimate(clf_trainer_estimate *out, const clf_trainer_estimate
     clf_trainer_args a = args->trainer;
     const clf_config *c = clf_model_file_config(file);
     CLF_TRY(clf_trainer_check(&a, c, adapter != NULL, err));
+    CLF_CHECK(err, !a.offload_checkpoints || args->device, CLF_UNSUPPORTED,
+              "trainer: offload_checkpoints: expected a plan for a device with memory of its own");
     plan p = {.args = &a, .file = file, .adapter = adapter, .config = c, .out = out};
     const int64_t rank = add_parameters(&p);
     add_activations(&p, rank);
     add_flops(&p);
-    CLF_TRY(add_scratch(&p, args->threads > 0 ? args->threads : 1));
+    CLF_TRY(add_scratch(&p, args->threads > 0 ? args->threads : 1, args->device));
     out->total = out->weights + out->parameters + out->gradients + out->optimizer + out->activations + out->scratch;
     return CLF_OK;
 }

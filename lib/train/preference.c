@@ -15,7 +15,7 @@
 /* Log probability of each sequence's targets. */
 static clf_status log_probabilities(clf_trainer *t, const clf_pass *p, const clf_batch *b, double *out) {
     double sum;
-    CLF_TRY(clf_pass_forward(t, p));
+    CLF_TRY(clf_pass_forward(t, p, !p->base_only));
     CLF_TRY(clf_pass_head(t, p, 0, NULL));
     CLF_TRY(clf_pass_loss(t, b->tokens, &sum));
     for (int64_t s = 0; s < b->sequences; s++) {

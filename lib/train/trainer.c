@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "../core/checked.h"
 #include "../model/decoder.h"
 
 clf_status clf_trainer_enter(const clf_trainer *t) {
@@ -28,6 +29,8 @@ clf_status clf_trainer_check(clf_trainer_args *a, const clf_config *c, bool adap
               "trainer: sequences: expected 1 to %lld, got %lld", (long long)a->tokens, (long long)a->sequences);
     CLF_CHECK(err, a->checkpointing >= CLF_CHECKPOINT_SQRT, CLF_INVALID_ARGUMENT,
               "trainer: checkpointing: expected -1 or more, got %d", a->checkpointing);
+    CLF_CHECK(err, !a->offload_checkpoints || a->checkpointing != CLF_CHECKPOINT_NONE, CLF_INVALID_ARGUMENT,
+              "trainer: offload_checkpoints: expected checkpointing with it: without, no input is kept to wait");
     if (a->mode == CLF_TRAIN_FULL)
         CLF_CHECK(err, !adapted, CLF_INVALID_ARGUMENT,
                   "trainer: mode: a model with an adapter can't be trained as a whole");
@@ -63,11 +66,20 @@ clf_status clf_trainer_check(clf_trainer_args *a, const clf_config *c, bool adap
     return CLF_OK;
 }
 
-int clf_checkpoint_group(int checkpointing, int n_layers) {
-    const int k = checkpointing == CLF_CHECKPOINT_SQRT   ? (int)ceil(sqrt((double)n_layers))
-                  : checkpointing == CLF_CHECKPOINT_NONE ? n_layers
-                                                         : checkpointing;
-    return k < n_layers ? k : n_layers;
+clf_groups clf_groups_of(const clf_trainer_args *a, int n_layers) {
+    const int k = a->checkpointing == CLF_CHECKPOINT_SQRT   ? (int)ceil(sqrt((double)n_layers))
+                  : a->checkpointing == CLF_CHECKPOINT_NONE ? n_layers
+                                                            : a->checkpointing;
+    clf_groups g = {.size = k < n_layers ? k : n_layers};
+    g.count = (n_layers + g.size - 1) / g.size;
+    g.inputs = a->offload_checkpoints && g.count > CLF_INPUTS_AT_WORK ? CLF_INPUTS_AT_WORK : g.count;
+    g.on_host = g.count - g.inputs;
+    return g;
+}
+
+uint64_t clf_host_input_bytes(const clf_groups *g, const clf_trainer_args *a, const clf_config *c) {
+    uint64_t bytes = clf_dtype_bytes(a->compute, a->tokens * c->hidden_size);
+    return clf_mul_u64(bytes, (uint64_t)g->on_host, &bytes) ? bytes : UINT64_MAX;
 }
 
 static clf_status make(clf_tensor *t, clf_context *ctx, clf_dtype dtype, int ndim, int64_t rows, int64_t width) {
@@ -80,8 +92,8 @@ static clf_status make_activations(clf_trainer *t) {
     const clf_config *c = &a->model->config;
     const int64_t n = a->tokens;
     int64_t width[CLF_WORK_COUNT];
-    for (int i = 0; i < t->n_groups; i++) CLF_TRY(make(&t->inputs[i], t->ctx, a->compute, 2, n, c->hidden_size));
-    for (int i = 0; i < t->group; i++) {
+    for (int i = 0; i < t->groups.inputs; i++) CLF_TRY(make(&t->inputs[i], t->ctx, a->compute, 2, n, c->hidden_size));
+    for (int i = 0; i < t->groups.size; i++) {
         if (i) CLF_TRY(make(&t->sets[i].act[CLF_SAVED_INPUT], t->ctx, a->compute, 2, n, c->hidden_size));
         CLF_TRY(clf_saved_init(&t->sets[i], t->ctx, c, n, a->compute));
     }
@@ -96,6 +108,17 @@ static clf_status make_activations(clf_trainer *t) {
     CLF_TRY(make(&t->pass.positions, t->ctx, CLF_I32, 1, n, 0));
     CLF_TRY(make(&t->pass.starts, t->ctx, CLF_I32, 1, a->sequences + 1, 0));
     return make(&t->norms, t->ctx, CLF_F32, 1, t->parameters.count, 0);
+}
+
+static clf_status make_host_inputs(clf_trainer *t) {
+    const uint64_t bytes = clf_host_input_bytes(&t->groups, &t->args, &t->args.model->config);
+    char size[32];
+    if (!bytes) return CLF_OK;
+    t->host_inputs = bytes <= SIZE_MAX ? malloc((size_t)bytes) : NULL;
+    CLF_CHECK(&t->ctx->error, t->host_inputs, CLF_OUT_OF_MEMORY,
+              "trainer: offload_checkpoints: out of host memory: required %llu bytes (%s)", (unsigned long long)bytes,
+              clf_format_bytes(size, sizeof size, bytes));
+    return CLF_OK;
 }
 
 static clf_status init(clf_trainer *t, const clf_trainer_args *args) {
@@ -114,16 +137,20 @@ static clf_status init(clf_trainer *t, const clf_trainer_args *args) {
                       clf_weight_name(name, i, (clf_weight)id));
         }
     CLF_TRY(clf_trainer_check(&t->args, &m->config, m->lora_rank > 0, err));
-    t->group = clf_checkpoint_group(t->args.checkpointing, m->config.n_layers);
-    t->n_groups = (m->config.n_layers + t->group - 1) / t->group;
-    t->sets = calloc((size_t)t->group, sizeof *t->sets);
-    t->inputs = calloc((size_t)t->n_groups, sizeof *t->inputs);
+    CLF_CHECK(
+        err, !t->args.offload_checkpoints || !t->ctx->backend->host, CLF_UNSUPPORTED,
+        "trainer: offload_checkpoints: expected a device with memory of its own, got %s, whose memory is the host's",
+        t->ctx->backend->name);
+    t->groups = clf_groups_of(&t->args, m->config.n_layers);
+    t->sets = calloc((size_t)t->groups.size, sizeof *t->sets);
+    t->inputs = calloc((size_t)t->groups.inputs, sizeof *t->inputs);
     CLF_CHECK(err, t->sets && t->inputs, CLF_OUT_OF_MEMORY, "trainer: out of host memory");
     CLF_TRY(clf_parameters_init(&t->parameters, &t->args));
     const int64_t most = t->args.tokens > t->parameters.count ? t->args.tokens : t->parameters.count;
     t->host_ids = malloc((size_t)t->args.tokens * sizeof *t->host_ids);
     t->host_values = malloc((size_t)most * sizeof *t->host_values);
     CLF_CHECK(err, t->host_ids && t->host_values, CLF_OUT_OF_MEMORY, "trainer: out of host memory");
+    CLF_TRY(make_host_inputs(t));
     t->pass.model = m;
     t->pass.ternary = t->args.ternary;
     clf_decoder_ropes(t->pass.rope, &m->config, t->args.tokens);
@@ -153,14 +180,15 @@ clf_status clf_trainer_create(clf_trainer **out, const clf_trainer_args *args) {
 void clf_trainer_destroy(clf_trainer *t) {
     if (!t) return;
     clf_parameters_release(&t->parameters);
-    for (int i = 0; t->sets && i < t->group; i++) clf_saved_release(&t->sets[i]);
-    for (int i = 0; t->inputs && i < t->n_groups; i++) clf_tensor_release(&t->inputs[i]);
+    for (int i = 0; t->sets && i < t->groups.size; i++) clf_saved_release(&t->sets[i]);
+    for (int i = 0; t->inputs && i < t->groups.inputs; i++) clf_tensor_release(&t->inputs[i]);
     for (int i = 0; i < CLF_WORK_COUNT; i++) clf_tensor_release(&t->pass.work[i]);
     clf_tensor *const own[] = {&t->last,  &t->last_stat,      &t->loss,        &t->ids,        &t->labels,
                                &t->norms, &t->pass.positions, &t->pass.starts, &t->row_weights};
     for (size_t i = 0; i < sizeof own / sizeof *own; i++) clf_tensor_release(own[i]);
     free(t->sets);
     free(t->inputs);
+    free(t->host_inputs);
     free(t->host_ids);
     free(t->host_values);
     free(t);

@@ -1,20 +1,33 @@
 /* trainer.h: the state behind a clf_trainer. Blocks are in groups of `group`: the input of each group's first block is
- * kept, the rest of what a block saves only for the group at hand; without checkpointing all blocks are one group. */
+ * kept, the rest of what a block saves only for the group at hand; without checkpointing all blocks are one group.
+ * Offloaded, the inputs of the groups take turns in two tensors, and wait on the host until their group is run again.
+ */
 #ifndef CLF_TRAIN_TRAINER_H
 #define CLF_TRAIN_TRAINER_H
 
 #include "parameters.h"
 
-enum { CLF_MAX_BATCH_TOKENS = 1 << 24 };
+enum {
+    CLF_MAX_BATCH_TOKENS = 1 << 24,
+    CLF_INPUTS_AT_WORK = 2 /* a group's own, and the next one's, which is its output */
+};
+
+/* How n_layers blocks are grouped, and where the inputs of the groups are. */
+typedef struct clf_groups {
+    int size, count; /* blocks in a group; groups */
+    int inputs;      /* tensors on the device */
+    int on_host;     /* groups whose inputs wait there: the first ones */
+} clf_groups;
 
 struct clf_trainer {
     clf_trainer_args args;
     clf_context *ctx;
     clf_parameters parameters;
-    clf_pass pass;                           /* work and positions for args.tokens tokens */
-    int group, n_groups;                     /* blocks in a group; groups */
-    clf_saved_set *sets;                     /* [group]; the input of the first is none of its own */
-    clf_tensor *inputs;                      /* [n_groups] of the first block */
+    clf_pass pass; /* work and positions for args.tokens tokens */
+    clf_groups groups;
+    clf_saved_set *sets;                     /* [groups.size]; the input of the first is none of its own */
+    clf_tensor *inputs;                      /* [groups.inputs]: group g's first block has the one at g modulo these */
+    char *host_inputs;                       /* [groups.on_host] of as many bytes; NULL: none */
     clf_tensor last;                         /* the last block's output */
     clf_tensor last_stat, ids, labels, loss; /* [tokens] */
     clf_tensor row_weights;                  /* F32 [tokens]; buffer NULL until preferences come */
@@ -28,8 +41,9 @@ struct clf_trainer {
 
 /* Refuses what is out of range, and fills in the defaults. `adapted`: the model has an adapter already. */
 clf_status clf_trainer_check(clf_trainer_args *args, const clf_config *config, bool adapted, clf_error *err);
-/* Blocks in a group. */
-int clf_checkpoint_group(int checkpointing, int n_layers);
+clf_groups clf_groups_of(const clf_trainer_args *args, int n_layers);
+/* Bytes of the inputs that wait on the host. */
+uint64_t clf_host_input_bytes(const clf_groups *groups, const clf_trainer_args *args, const clf_config *config);
 clf_status clf_trainer_enter(const clf_trainer *trainer);
 clf_status clf_trainer_clear_gradients(clf_trainer *trainer);
 /* A weight with a value that isn't finite, perhaps written to `name`; NULL: none is found. */
@@ -39,11 +53,12 @@ const char *clf_trainer_culprit(const clf_trainer *trainer, char name[CLF_WEIGHT
 clf_status clf_pass_check(const clf_trainer *trainer, const clf_batch *batch);
 /* Views of the batch's size, its data on the device. */
 clf_status clf_pass_begin(clf_trainer *trainer, const clf_batch *batch, clf_pass *pass);
-clf_status clf_pass_forward(const clf_trainer *trainer, const clf_pass *pass);
+/* `backward`: what clf_pass_backward() needs is kept. */
+clf_status clf_pass_forward(const clf_trainer *trainer, const clf_pass *pass, bool backward);
 /* The loss of each token; with d_loss ≠ 0 also the gradients, each row's times its weight (NULL: 1), by the output
  * matrix and the last block's output. Can be had again for the same forward. */
 clf_status clf_pass_head(clf_trainer *trainer, const clf_pass *pass, float d_loss, const clf_tensor *row_weights);
-clf_status clf_pass_backward(clf_trainer *trainer, const clf_pass *pass);
+clf_status clf_pass_backward(const clf_trainer *trainer, const clf_pass *pass);
 /* The losses of n tokens to host_values, and their sum, which must be finite. */
 clf_status clf_pass_loss(clf_trainer *trainer, int64_t n, double *sum);
 

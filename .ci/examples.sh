@@ -41,4 +41,6 @@ $bin/clformer-imatrix --file examples/finetune.jsonl --context 64 --chunks 2 --o
 $bin/clformer-quantize --type q4_k_m --importance "$work/imatrix.gguf" --eval README.md $model "$work/small.gguf" | grep '^KL divergence' >/dev/null
 $bin/clformer-quantize --type q8_0 --quiet $golden/models/llama "$work/from_folder.gguf" | grep "rows aren't whole blocks" >/dev/null
 $bin/clformer-merge $golden/models/llama $golden/adapters/llama "$work/merged_folder.gguf"
+$bin/clformer-simple_quantize $model "$work/simple.gguf" examples/finetune.jsonl | grep '^perplexity' >/dev/null
+! $bin/clformer-simple_quantize $model "$work/simple.gguf" /no/such/file >/dev/null 2>&1
 ! $bin/clformer-quantize --type tq2_0 $model "$work/refused.gguf" >/dev/null 2>&1

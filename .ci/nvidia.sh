@@ -81,6 +81,7 @@ done < <(sed -nE 's/^CLF_TILE\((.*)\)$/\1/p' cl/nvidia/tiles.def)
 
 # linear: formats that differ in what a kernel does; run, minima; parts that decode takes together, and their distance; codes at multiples of 16 bytes
 formats=("Q8_0 32 0 2 1 0" "Q4_0 32 0 2 1 0" "Q4_K 32 1 2 2 1" "Q6_K 16 0 4 2 0" "TQ2_0 32 0 4 2 0" "Q2_K 16 1 4 2 0")
+ternary=(-DEMULATE=0 -DOPERAND_F16=0)
 while IFS=', ' read -r rows columns warp_rows warp_columns; do
     gemm() { # LABEL F16 DOWN INT8 CODES RUN MINIMA PARTS ALIGNED WEIGHT...
         assemble linear "$rows-$1" -DEMULATE=0 -DOPERAND_F16="$2" -DDOWN="$3" -DINT8="$4" -DCODES="$5" -DRUN="$6" -DMINIMA="$7" -DPARTS="$8" -DALIGNED="$9" \
@@ -101,6 +102,7 @@ while IFS=', ' read -r rows columns warp_rows warp_columns; do
         gemm "$w-bytes" 0 0 1 1 "$run" "$minima" 1 1 -DW="$w" -DBLOCKS
         gemm "down-$w" 0 1 0 0 32 "$minima" 2 1 -DW="$w" -DBLOCKS
     done
+    assemble linear_ternary "$rows-T2" "${ternary[@]}" -DTILES=0 -DBLOCK_M="$rows" -DBLOCK_N="$columns" -DWARP_M="$warp_rows" -DWARP_N="$warp_columns"
 done < <(sed -nE 's/^CLF_LINEAR_TILE\((.*)\)$/\1/p' cl/nvidia/linear_tiles.def)
 assemble linear_bytes round -DEMULATE=0 -DOPERAND_F16=0 -DWIDE=0 -DW=F32
 for format in "${formats[@]}"; do
@@ -108,6 +110,12 @@ for format in "${formats[@]}"; do
     for rows in 1 2 4 8; do
         assemble linear_bytes "$w-$rows" -DEMULATE=0 -DOPERAND_F16=0 -DW="$w" -DBLOCKS -DMINIMA="$minima" -DROWS=$rows -DUNIT="$unit" -DDISTANCE="$distance" -DWIDE="$wide"
     done
+done
+for span in 256 row; do [ $span = 256 ] && items=64 || items=256; assemble linear_ternary "of-$span" "${ternary[@]}" -DTILES=0 -DITEMS=$items; done
+for rows in 16 32; do assemble linear_ternary "$((rows * 4))-tiles" "${ternary[@]}" -DTILES=1 -DBLOCK_M=$((rows * 4)) -DBLOCK_N=16 -DWARP_M=$rows -DWARP_N=16; done
+for rows in 1 2 4 8; do
+    assemble linear_ternary "T2-$rows" "${ternary[@]}" -DTILES=0 -DROWS=$rows
+    assemble linear_ternary "tiles-$rows" "${ternary[@]}" -DTILES=1 -DROWS=$rows
 done
 
 # one line for each kernel and label

@@ -17,8 +17,9 @@ calls() { grep -c "^log $1: tensor cores${2-}" "$log"; }
 grep -q 'known answers are right' "$log" || exit 1
 if [[ $test == *linear ]]; then
     operands=$(calls linear ', b\?f16') down=$(calls linear_backward) bytes=$(calls linear ', bytes') decode=$(calls linear ', decode')
-    echo "tensor cores: $operands calls of 16-bit operands, $bytes of bytes, $down of gradients, $decode of few rows"
-    [ "$decode" -gt 0 ] && [ $((operands + bytes)) -gt 0 ] && { [ "$operands" = 0 ] || [ "$down" -gt 0 ]; }
+    ternary=$(calls linear ', .*, t2$') tiles=$(calls linear ', .*, u8$')
+    echo "tensor cores: $operands calls of 16-bit operands, $bytes of bytes, $down of gradients, $decode of few rows; $ternary with T2, $tiles with tiles"
+    [ "$decode" -gt 0 ] && [ "$ternary" -gt 0 ] && [ "$tiles" -gt 0 ] && [ $((operands + bytes)) -gt 0 ] && { [ "$operands" = 0 ] || [ "$down" -gt 0 ]; }
     exit
 fi
 forward=$(calls attention) backward=$(calls attention_backward) split=$(calls attention '.* [2-9][0-9]* splits') wgmma=$(calls attention '.* by wgmma')

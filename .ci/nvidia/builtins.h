@@ -20,8 +20,9 @@ BUILTIN size_t ptx_group_id(uint dimension) {
 #define fma(a, b, c)   __builtin_fmaf(a, b, c)
 
 /* What cl/common.cl and cl/blocks.cl use: halves, vectors, and stand-ins that cost about what the real functions do. */
-#define get_global_id(d) (get_group_id(d) * __nvvm_read_ptx_sreg_ntid_x() + get_local_id(d))
-#define isnan(x)         ((x) != (x))
+#define get_global_id(d)  (get_group_id(d) * __nvvm_read_ptx_sreg_ntid_x() + get_local_id(d))
+#define get_local_size(d) __nvvm_read_ptx_sreg_ntid_x()
+#define isnan(x)          ((x) != (x))
 BUILTIN float ptx_half_value(ushort bits) {
     float y;
     __asm__("cvt.f32.f16 %0, %1;" : "=f"(y) : "h"(bits));

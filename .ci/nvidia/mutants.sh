@@ -15,9 +15,10 @@ kernels=$work/tree/cl/nvidia
 
 # variants: decode, 700 keys; 300 by 300; everything packed; 130 by 130 of width 128; forward and backward each
 setting=emulate op=attention
-# linear's: 280 rows by 101 of 352, Q8_0, in bf16 and from float32; 27 of 24 by 30 in f16; 33 by 64 of 256, Q4_K, from float32; 3 by 40 of 512, Q8_0
+# linear's: 280 rows by 101 of 352, Q8_0, in bf16 and from float32; 27 of 24 by 30 in f16; 33 by 64 of 256, Q4_K, from float32; 3 by 40 of 512, Q8_0;
+# T2: 1 by 112 of 768, 37 by 32 of 2304, 300 by 80 of 256; tiles: 7 by 208 of 512, 70 by 240 of 512
 runs() {
-    [ $op = linear ] && echo "bf16 29 f32 29 f16 17 f32 21 f32 24" || echo "bf16 10 bf16 21 bf16 31 bf16 51"
+    [ $op = linear ] && echo "bf16 29 f32 29 f16 17 f32 21 f32 24 f32 57 f32 61 f32 63 f32 95 f32 98" || echo "bf16 10 bf16 21 bf16 31 bf16 51"
 }
 passes() {
     cmake --build "$work/build" --target clformer_opencl >"$work/log" 2>&1 || { tail "$work/log"; exit 1; }
@@ -79,7 +80,8 @@ attention_mutants() {
 linear_mutants() {
     setting=emulate op=linear
     passes || { echo "the unchanged kernels of linear fail"; tail -5 "$work/log"; exit 1; }
-    for i in 1 2 3; do mutant "linear: barrier $i missing" linear.cl $i "block_barrier(w);" ""; done
+    mutant "linear: barrier missing" linear.cl 1 "block_barrier(w);" ""
+    for i in 1 2; do mutant "linear: barrier $i of the result missing" linear_result.cl $i "block_barrier(w);" ""; done
     mutant "linear: one group fewer waited for" linear.cl 1 "wait_group(w, STAGES - 2)" "wait_group(w, STAGES - 1)"
     mutant "linear: not committed" linear.cl 1 "cp_async_commit(w);" ""
     mutant "linear: blocks put where they are read" linear.cl 1 "PUT_W(free_stage)" "PUT_W(stage)"
@@ -89,6 +91,15 @@ linear_mutants() {
     mutant "linear: rounded towards zero" linear_bytes.cl 1 "(int)rint(v[4 * i + j] * inverse)" "(int)(v[4 * i + j] * inverse * 0.999f)"
     mutant "decode: words not shifted" linear_bytes.cl 1 "inside ? v >> 16 | (uint4)(v.yzw, last) << 16 : v" "v"
     mutant "decode: the last column twice" linear_bytes.cl 1 "column0 + c, n - 1" "column0, n - 1"
+    for i in 1 2; do mutant "ternary: barrier $i missing" linear_ternary.cl $i "block_barrier(w);" ""; done
+    mutant "ternary: one group fewer waited for" linear_ternary.cl 1 "wait_group(w, STAGES - 2)" "wait_group(w, STAGES - 1)"
+    mutant "ternary: not committed" linear_ternary.cl 2 "cp_async_commit(w);" ""
+    mutant "ternary: scales a step early" linear_ternary.cl 1 "if ((s) % 4 == 3)" "if ((s) % 4 == 2)"
+    mutant "ternary: codes not less 1" linear_ternary.cl 1 "(codes4(word, p) + 0x7f7f7f7fu) ^ 0x80808080u" "codes4(word, p)"
+    mutant "ternary: spans not apart" linear_ternary.cl 2 "PRODUCT_START;" "c[i][j][e];"
+    mutant "tiles: none after the first four" linear_ternary.cl 1 "e < l.to; e += AT_ONCE" "e < min(l.to, l.from + 1); e += AT_ONCE"
+    mutant "tiles: the list's end is there" linear_ternary.cl 1 "const bool in = e + q < l.to;" "const bool in = true;"
+    mutant "tiles, decode: seven of eight" linear_ternary.cl 1 "e += N_WARPS * 8" "e += N_WARPS * 8 + 1"
 }
 
 [ "${1-}" = linear ] || attention_mutants

@@ -7,7 +7,8 @@ a copy and in a product of 8192 by 8192 in bf16, which the last two are shares o
 latency: an op on one element, with the wait. forward, backward: bf16 and f16, heads of 64, 128 and 256, 512 to 16384 positions, causal
 and full. decode: one query a sequence of 32 heads over 8 of 128. fused: rms_norm with the residual, rope, glu, linear with its
 gated unit, against PyTorch's unfused form. quantised: linear with weights of 16 bits and of block dtypes, one row and eight (bytes of the weights
-count), 2048 rows and their gradient (FLOPs count), against PyTorch's bf16 linear with the weights in bf16. memory: peak bytes of attention, forward and backward. --small: sizes for a CPU, to try the script itself."""
+count), 2048 rows and their gradient (FLOPs count), against PyTorch's bf16 linear with the weights in bf16. ternary: the same with T2, dense and as
+tiles of which 80, 90 and 95 % are empty (bytes and FLOPs of the tiles that are there). memory: peak bytes of attention, forward and backward. --small: sizes for a CPU, to try the script itself."""
 import argparse
 import ctypes as c
 import json
@@ -74,19 +75,25 @@ class Device(Library):
         self.keep.append(out)
         return out
 
+    def bytes(self, name, shape, host):
+        """A tensor of the dtype that is called `name`, of these bytes."""
+        dtype = c.c_int()
+        self.check(self.lib.clf_dtype_from_name(c.byref(dtype), name.encode()))
+        args, out = TensorArgs(dtype=dtype.value, ndim=len(shape)), P()
+        for i, n in enumerate(shape):
+            args.shape[i] = n
+        self.check(self.lib.clf_tensor_create(c.byref(out), self.context, c.byref(args)))
+        self.check(self.lib.clf_tensor_write(out, P(host.data_ptr()), c.c_size_t(host.nbytes)))
+        self.keep.append(out)
+        return out
+
     def blocks(self, name, rows, columns):
         """A matrix of a block dtype, of any bytes that stand for no infinity, and how many they are."""
         dtype = c.c_int()
         self.check(self.lib.clf_dtype_from_name(c.byref(dtype), name.encode()))
         self.lib.clf_dtype_block_bytes.restype = c.c_size_t
         size = rows * columns // self.lib.clf_dtype_block_values(dtype) * self.lib.clf_dtype_block_bytes(dtype)
-        args, out = TensorArgs(dtype=dtype.value, ndim=2), P()
-        args.shape[0], args.shape[1] = rows, columns
-        self.check(self.lib.clf_tensor_create(c.byref(out), self.context, c.byref(args)))
-        host = torch.randint(0, 256, (size,), dtype=torch.uint8) & 0xbf
-        self.check(self.lib.clf_tensor_write(out, P(host.data_ptr()), c.c_size_t(size)))
-        self.keep.append(out)
-        return out, size
+        return self.bytes(name, (rows, columns), torch.randint(0, 256, (size,), dtype=torch.uint8) & 0xbf), size
 
     def read(self, tensor, like):
         host = torch.empty(like.shape, dtype=like.dtype)
@@ -270,6 +277,49 @@ def quantised(device, s):
             device.forget()
 
 
+def words_of(codes):
+    """Words of T2, [n / 16, k / 16, 64 bytes], of codes −1, 0 and 1, [n, k]: the value at k 4p + i is bits 2p of a row's byte i, plus 1."""
+    n, k = codes.shape
+    parts = (codes.to(torch.uint8) + 1).view(n // 16, 16, k // 16, 4, 4)
+    rows = sum(parts[:, :, :, p] << 2 * p for p in range(4))
+    return rows.permute(0, 2, 1, 3).reshape(n // 16, k // 16, 64)
+
+
+def ternary(device, s):
+    n, k = (512, 512) if s.small else (14336, 4096)
+    scale = 2.0 ** -6
+    for empty in (0, 0.8, 0.9, 0.95):
+        there = torch.rand(n // 16, k // 16) >= empty
+        codes = torch.randint(-1, 2, (n, k)) * there.repeat_interleave(16, 0).repeat_interleave(16, 1)
+        w, words = (codes * scale).to(dtype=torch.bfloat16, device=WHERE), words_of(codes)
+        args = LinearArgs()
+        if empty:
+            kept, columns = words[there], there.nonzero()[:, 1].to(torch.int32)
+            rows_of_tiles = torch.cat([torch.zeros(1, dtype=torch.int64), there.sum(1).cumsum(0)]).to(torch.int32)
+            lists = rows_of_tiles, columns, torch.full((n,), scale)
+            args.weight[0] = device.bytes("u8", (kept.numel(),), kept.contiguous())
+            args.tile_rows[0], args.tile_columns[0] = (device.bytes("i32", (len(t),), t.contiguous()) for t in lists[:2])
+            args.row_scale[0] = device.tensor(lists[2])
+            size, density = kept.nbytes + sum(t.nbytes for t in lists), len(columns) / there.numel()
+        else:
+            halves = torch.full((n // 16, k // 256 * 16), scale, dtype=torch.float16).view(torch.uint8)
+            panels = torch.cat([halves, words.reshape(n // 16, -1)], 1).contiguous()
+            args.weight[0], size, density = device.bytes("t2", (n, k), panels), panels.nbytes, 1
+        kind = f"tiles, {100 * empty:.0f} % empty" if empty else "t2"
+        for rows in (1, 8, 64 if s.small else 2048):
+            x = {dtype: torch.randn(rows, k, device=WHERE).to(dtype) for dtype in (torch.bfloat16, torch.float32)}
+            peer = lambda: F.linear(x[torch.bfloat16], w)
+            flops = 2 * rows * n * k * density if rows > 8 else 0
+            for dtype in x:
+                out = torch.zeros(rows, n, dtype=dtype)
+                args.x, args.out[0] = device.tensor(x[dtype]), device.tensor(out)
+                run = device.op("linear", args)
+                run()
+                close(device.read(args.out[0], out), F.linear(x[dtype].float(), w.float()), 2e-2) # x rounded to int8
+                yield f"{kind}, x {str(dtype)[6:]} [{rows}, {k}] to {n}", *by_turns(device, run, peer, s.rounds), flops, 0 if flops else size
+        device.forget()
+
+
 def roofs():
     if not CUDA:
         return None
@@ -325,7 +375,7 @@ def latency(device, s):
     device.forget()
 
 
-PARTS = {f.__name__: f for f in (latency, forward, backward, decode, fused, quantised, memory)}
+PARTS = {f.__name__: f for f in (latency, forward, backward, decode, fused, quantised, ternary, memory)}
 
 
 def main():

@@ -6,6 +6,7 @@
  *     16-bit  x's dtype        16–    gemm
  *     16-bit  blocks           9–     gemm, codes as operands; DOWN and NF4: values as one or two operands
  *     f32     blocks, FAST     9–     gemm of bytes
+ *     any     T2, tiles, FAST         linear_ternary.c
  *
  * x in f32 with CLF_LINEAR_EXACT, or with weights of 16 bits, would have to be rounded for tensor cores: it is left. */
 #include "linear.h"
@@ -22,10 +23,9 @@ enum {
     DECODE_COLUMNS = 2
 };
 
-typedef struct tile {
-    int m, n, warp_m, warp_n;
-} tile;
-static const tile tiles[] = {
+typedef clf_nvidia_linear_tile tile;
+#define tiles clf_nvidia_linear_tiles
+const tile tiles[] = {
 #define CLF_LINEAR_TILE(m, n, warp_m, warp_n) {m, n, warp_m, warp_n},
 #include "linear_tiles.def"
 #undef CLF_LINEAR_TILE
@@ -86,10 +86,12 @@ static void set_tile(plan *p, const clf_cl_product *product, int index) {
     p->local = local_bytes(p, f);
 }
 
-/* Whether the tensor cores' groups are enough for the device; the emulated one is small, so that tests meet both. */
-static bool busy(const clf_context *ctx, const plan *p, const tile *t) {
-    const int64_t units = clf_cl(ctx)->tensor_cores == CLF_CL_TENSOR_CORES_PTX ? (int64_t)clf_cl(ctx)->units : 2;
-    return (int64_t)(clf_cl_divide_up(p->m, t->m) * clf_cl_divide_up(p->n, t->n)) >= units;
+/* The first whose groups are enough for the device; the emulated one is small, so that tests meet both. */
+int clf_nvidia_linear_tile_for(const clf_context *ctx, const plan *p) {
+    const size_t units = clf_cl(ctx)->tensor_cores == CLF_CL_TENSOR_CORES_PTX ? clf_cl(ctx)->units : 2;
+    int i = 0;
+    while (i + 1 < TILES && clf_cl_divide_up(p->m, tiles[i].m) * clf_cl_divide_up(p->n, tiles[i].n) < units) i++;
+    return i;
 }
 
 static bool make(plan *p, const clf_context *ctx, const clf_cl_product *product, bool down) {
@@ -97,7 +99,8 @@ static bool make(plan *p, const clf_context *ctx, const clf_cl_product *product,
     const bool blocks = clf_dtype_is_block(w->dtype), fast = product->precision == CLF_LINEAR_FAST,
                f16 = x->dtype == CLF_F16;
     const facts *f = &facts_of[w->dtype];
-    if (product->tile_rows || (blocks && !f->run && w->dtype != CLF_NF4)) return false;
+    if (clf_nvidia_linear_is_ternary(product)) return !down && clf_nvidia_ternary_make(p, ctx, product);
+    if (blocks && !f->run && w->dtype != CLF_NF4) return false;
     *p = (plan){.m = clf_rows(product->out), .n = clf_last(product->out), .k = clf_last(x)};
     if (!p->m || !p->n || !p->k || p->m >= MANY || p->n >= MANY || p->k >= MANY) return false;
     if (!down && blocks && fast && f->run && p->m <= DECODE_ROWS) {
@@ -111,9 +114,7 @@ static bool make(plan *p, const clf_context *ctx, const clf_cl_product *product,
         p->use = LINEAR_BYTES;
     else
         return false;
-    int index = 0;
-    while (index + 1 < TILES && !busy(ctx, p, &tiles[index])) index++;
-    set_tile(p, product, index);
+    set_tile(p, product, clf_nvidia_linear_tile_for(ctx, p));
     /* values that are rounded to operands aren't float32's any more */
     if (blocks && !p->codes && product->ends_as == CLF_F32) return false;
     p->aligned = p->use == LINEAR_BYTES || (aligned(x) && (blocks || aligned(w)));
@@ -233,6 +234,7 @@ fail:
 }
 
 clf_status clf_nvidia_linear_run(clf_context *ctx, const clf_cl_product *product, const plan *p) {
+    if (clf_nvidia_linear_is_ternary(product)) return clf_nvidia_ternary_run(ctx, product, p);
     return p->use == LINEAR_DECODE ? run_decode(ctx, product, p) : run_gemm(ctx, product, p);
 }
 

@@ -28,6 +28,7 @@
 #define N_WARPS   (BLOCK_M / WARP_M * WARPS_N)
 #define M_TILES   (WARP_M / 16)
 #define N_TILES   (WARP_N / 16)
+#include "nvidia/linear_result.cl"
 
 /* Local memory: of each stage x, w (PARTS times), scales and minima by runs and columns, and with INT8 x's by rows. */
 #define W_AT         (BLOCK_M * ROW_BYTES)
@@ -38,8 +39,6 @@
 #define X_SUMS_AT    (X_SCALES_AT + INT8 * 2 * BLOCK_M * 4)
 #define STAGE_BYTES  (X_SUMS_AT + INT8 * MINIMA * RUNS * BLOCK_M * 4)
 #define STAGES       (3 * STAGE_BYTES > 49152 ? 2 : 3)
-#define PITCH        (WARP_N + 8) /* of results: 16 rows of each warp */
-#define RESULT_BYTES (N_WARPS * 16 * PITCH * 4)
 #define LOCAL_BYTES  (STAGES * STAGE_BYTES > RESULT_BYTES ? STAGES * STAGE_BYTES : RESULT_BYTES)
 
 #define CHUNKS (BLOCK_M * 4 / N_THREADS) /* of x, each item's */
@@ -194,7 +193,10 @@ gemm(X_ARGS, __global const void *weight, long w_at, long w_stride, int k, EPILO
     const int id = w->index * 32 + w->lane;
     const int m0 = (int)get_group_id(1) * BLOCK_M, n0 = (int)get_group_id(0) * BLOCK_N;
     const int warp_m = w->index / WARPS_N * WARP_M, warp_n = w->index % WARPS_N * WARP_N;
-    const int n_steps = (k + STEP - 1) / STEP, column = (w->lane & 3) * 2; /* this lane's, in each 8 of out */
+    const int n_steps = (k + STEP - 1) / STEP;
+#if CODES
+    const int column = (w->lane & 3) * 2; /* this lane's, in each 8 of out */
+#endif
 
 #if INT8
     const __global uchar *x_row[CHUNKS];
@@ -370,19 +372,6 @@ gemm(X_ARGS, __global const void *weight, long w_at, long w_stride, int k, EPILO
         ahead = ahead + 1 == STAGES ? 0 : ahead + 1;
     }
 
-    /* 16 rows of each warp at a time through local memory, so that neighbours in a row are stored together. */
-    const uint result = w->local_base + w->index * (16 * PITCH * 4);
-    UNROLL for (int i = 0; i < M_TILES; i++) {
-        block_barrier(w);
-        UNROLL for (int j = 0; j < 2 * N_TILES; j++)
-            UNROLL for (int h = 0; h < 2; h++)
-                local_put2(w, result + (((w->lane >> 2) + 8 * h) * PITCH + j * 8 + column) * 4, acc[i][j][2 * h],
-                           acc[i][j][2 * h + 1]);
-        block_barrier(w);
-        for (int e = w->lane; e < 16 * WARP_N; e += 32) {
-            const int row = e / WARP_N, to = e % WARP_N;
-            finish((uint)(m0 + warp_m + i * 16 + row), (uint)(n0 + warp_n + to),
-                   local_get(w, result + (row * PITCH + to) * 4), EPILOGUE);
-        }
-    }
+    UNROLL for (int i = 0; i < M_TILES; i++)
+        store_rows(w, acc[i], m0 + warp_m + i * 16, n0 + warp_n, EPILOGUE);
 }

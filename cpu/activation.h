@@ -48,25 +48,32 @@ INLINE vf v_silu(vf x, vf *slope) {
     return v_times_sigmoid(x, x, v_set1(1.f), slope);
 }
 
-/* x·Φ(x), Φ from erfc(z) = e^−z² · t · R(t), z = |x|/√2, t = 1/(1 + 0.3z); z ≤ 9.3: beyond, the tail is as good as 0.
- * The slope is Φ(x) + x·φ(x), φ being e^−z²/√(2π). */
+/* e^(−q/2) for 0 ≤ q ≤ 167: 2^y, y = k + r. The product in r isn't rounded, so that r is exact where q is. */
+INLINE vf v_gauss(vf q) {
+    const vf magic = v_set1(0x1.8p23f), to_y = v_set1(-0.721347520f);
+    const vf t = v_fma(q, to_y, magic), r = v_fma(q, to_y, v_sub(magic, t)), rr = v_mul(r, r);
+    const vf low = v_fma(r, v_set1(0.693147004f), v_set1(1.f));
+    const vf middle = v_fma(r, v_set1(0.0555073358f), v_set1(0.240222424f));
+    const vf high = v_fma(r, v_set1(0.00132647261f), v_set1(0.00967151299f));
+    return v_shift_exp(v_fma(v_fma(high, rr, middle), rr, low), t);
+}
+
+/* x·Φ(x) = max(x, 0) − a·Φ(−a), a = |x|, Φ(−a) = e^(−a²/2) · t · R(t), t = 1/(1 + 0.35a); a ≤ 12.9: beyond, the tail is
+ * as good as 0. The slope is Φ(x) + x·φ(x), φ being e^(−a²/2)/√(2π). Polynomials are summed in pairs: what one vector
+ * waits for is no longer than what the next one has to do. */
 INLINE vf v_gelu(vf x, vf *slope) {
-    const vf z = v_min(v_mul(v_abs(x), v_set1(0.707106781f)), v_set1(9.3f));
-    const vf t = v_div(v_set1(1.f), v_fma(z, v_set1(0.3f), v_set1(1.f)));
-    vf r = v_set1(-0.129522726f);
-    r = v_fma(r, t, v_set1(0.485562325f));
-    r = v_fma(r, t, v_set1(-0.512276232f));
-    r = v_fma(r, t, v_set1(0.547717929f));
-    r = v_fma(r, t, v_set1(-0.0946493074f));
-    r = v_fma(r, t, v_set1(0.214925468f));
-    r = v_fma(r, t, v_set1(0.148339316f));
-    r = v_fma(r, t, v_set1(0.170715213f));
-    r = v_fma(r, t, v_set1(0.169188008f));
-    const vf e = v_exp_within(v_sub(v_set1(0), v_mul(z, z)));
-    const vf tail = v_mul(v_mul(v_set1(0.5f), e), v_mul(t, r));
-    const vf share = v_ge_or(x, v_set1(0), v_sub(v_set1(1.f), tail), tail);
-    if (slope) *slope = v_fma(v_mul(v_bounded(x), v_set1(0.398942280f)), e, share);
-    return v_mul(v_max(v_set1(-100.f), x), share);
+    const vf a = v_min(v_set1(12.9f), v_abs(x)), one = v_set1(1.f);
+    const vf t = v_div(one, v_fma(a, v_set1(0.35f), one)), tt = v_mul(t, t);
+    const vf r0 = v_fma(t, v_set1(0.136136338f), v_set1(0.139830738f));
+    const vf r2 = v_fma(t, v_set1(-9.22530235e-5f), v_set1(0.146843567f));
+    const vf r4 = v_fma(t, v_set1(-0.191959068f), v_set1(0.222672805f));
+    const vf r = v_fma(v_fma(v_fma(tt, v_set1(0.046567969f), r4), tt, r2), tt, r0);
+    const vf e = v_gauss(v_mul(a, a)), tail = v_mul(v_mul(e, t), r);
+    if (slope) {
+        const vf below = v_nfma(v_mul(a, v_set1(0.398942280f)), e, tail); /* the slope at −a */
+        *slope = v_ge_or(x, v_set1(0), v_sub(one, below), below);
+    }
+    return v_nfma(a, tail, v_max(v_set1(0), x));
 }
 
 /* x·(1 + tanh(u))/2 = x·σ(2u), u = √(2/π)·(x + 0.044715x³) */

@@ -2,8 +2,10 @@
  *
  *     w[i] = scale[i / group] · (code[i] − offset) − min[i / 32]
  *
- * with unsigned codes below 64 (Q8_0: signed bytes + I_SIGNED_OFFSET), so that integer products serve all of them.
- * Layouts: ggml's. */
+ * with unsigned codes below 64 (Q8_0, IQ4_NL, IQ4_XS: signed bytes + I_SIGNED_OFFSET), so that integer products serve
+ * all of them. No sum overflows: a scale's are of at most 32 products, below 32·255·127 < 2^20 in int32; in int16 one
+ * pair is at most 2·128·127 < 2^15, and i_short_steps() says how many fit. NF4's values are multiples of no step and
+ * Q5_0 may hold what was exact elsewhere (packed folders): these, and Q2_K, stay floats. Layouts: ggml's. */
 #ifndef CLF_CPU_CODES_H
 #define CLF_CPU_CODES_H
 
@@ -21,17 +23,24 @@ typedef struct code_format {
 INLINE bool code_is_ternary(clf_dtype dtype) {
     return dtype == CLF_TQ1_0 || dtype == CLF_TQ2_0 || dtype == CLF_Q2_0;
 }
+/* Those that have kernels of their own for few rows of x (linear_dot_vnni.h, linear_dot_avx2.h). */
+INLINE bool code_is_tuned(clf_dtype dtype) {
+    return dtype == CLF_Q8_0 || dtype == CLF_Q4_0 || dtype == CLF_Q4_K || dtype == CLF_Q5_K || dtype == CLF_Q6_K;
+}
 INLINE bool code_has(clf_dtype dtype) {
-    return dtype == CLF_Q8_0 || dtype == CLF_Q4_0 || dtype == CLF_Q4_K || dtype == CLF_Q5_K || dtype == CLF_Q6_K ||
-           code_is_ternary(dtype);
+    return code_is_tuned(dtype) || code_is_ternary(dtype) || dtype == CLF_Q4_1 || dtype == CLF_Q5_1 ||
+           dtype == CLF_Q3_K || dtype == CLF_IQ4_NL || dtype == CLF_IQ4_XS || dtype == CLF_MXFP4;
 }
 
 INLINE code_format code_format_of(clf_dtype dtype) {
-    if (dtype == CLF_Q8_0) return (code_format){.group = 32, .offset = I_SIGNED_OFFSET, .bits = 8};
+    if (dtype == CLF_Q8_0 || dtype == CLF_IQ4_NL || dtype == CLF_IQ4_XS)
+        return (code_format){.group = 32, .offset = I_SIGNED_OFFSET, .bits = 8};
     if (dtype == CLF_Q4_0) return (code_format){.group = 32, .offset = 8, .bits = 4};
     if (code_is_ternary(dtype)) return (code_format){.group = 32, .offset = 1, .bits = 2};
+    if (dtype == CLF_MXFP4) return (code_format){.group = 32, .offset = 12, .bits = 5};
+    if (dtype == CLF_Q3_K) return (code_format){.group = 16, .offset = 4, .bits = 3};
     if (dtype == CLF_Q6_K) return (code_format){.group = 16, .offset = 32, .bits = 6};
-    return (code_format){.group = 32, .min = true, .bits = dtype == CLF_Q4_K ? 4 : 5};
+    return (code_format){.group = 32, .min = true, .bits = dtype == CLF_Q4_K || dtype == CLF_Q4_1 ? 4 : 5};
 }
 
 INLINE float code_half(const uint8_t *p) {
@@ -62,15 +71,85 @@ INLINE void code_q8_0(const uint8_t *p, int64_t n, uint8_t *code, float *scale) 
 }
 
 INLINE void code_q4_0(const uint8_t *p, int64_t n, uint8_t *code, float *scale) {
-    for (int64_t b = 0; b < n / 32; b++, p += 18, code += 32) {
-        for (int h = 0; h < 2; h++) {
-            uint64_t eight;
-            memcpy(&eight, p + 2 + 8 * h, 8);
-            const uint64_t low = eight & 0x0f0f0f0f0f0f0f0f, high = eight >> 4 & 0x0f0f0f0f0f0f0f0f;
-            memcpy(code + 8 * h, &low, 8);
-            memcpy(code + 16 + 8 * h, &high, 8);
-        }
+    for (int64_t b = 0; b < n / 32; b++, p += 18) {
+        i_nibbles_32(p + 2, code + 32 * b);
         scale[b] = code_half(p);
+    }
+}
+
+INLINE void code_q4_1(const uint8_t *p, int64_t n, uint8_t *code, float *scale, float *min) {
+    for (int64_t b = 0; b < n / 32; b++, p += 20) {
+        i_nibbles_32(p + 4, code + 32 * b);
+        scale[b] = code_half(p);
+        min[b] = -code_half(p + 2);
+    }
+}
+
+INLINE void code_q5_1(const uint8_t *p, int64_t n, uint8_t *code, float *scale, float *min) {
+    for (int64_t b = 0; b < n / 32; b++, p += 24) {
+        i_nibbles_32(p + 8, code + 32 * b);
+        i_fifth_32(p + 4, code + 32 * b);
+        scale[b] = code_half(p);
+        min[b] = -code_half(p + 2);
+    }
+}
+
+static const int8_t code_iq4_values[16] = {-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113};
+
+/* 16 bytes as 32 values of IQ4's table. */
+INLINE void code_iq4(const uint8_t *p, uint8_t *code) {
+    i_nibbles_32(p, code);
+    i_lookup_32(code_iq4_values, code);
+    for (int j = 0; j < 32; j++) code[j] ^= I_SIGNED_OFFSET;
+}
+
+INLINE void code_iq4_nl(const uint8_t *p, int64_t n, uint8_t *code, float *scale) {
+    for (int64_t b = 0; b < n / 32; b++, p += 18) {
+        code_iq4(p + 2, code + 32 * b);
+        scale[b] = code_half(p);
+    }
+}
+
+INLINE void code_iq4_xs(const uint8_t *p, int64_t n, uint8_t *code, float *scale) {
+    for (int64_t b = 0; b < n / 256; b++, p += 136) {
+        uint16_t high;
+        memcpy(&high, p + 2, 2);
+        for (int s = 0; s < 8; s++) {
+            code_iq4(p + 8 + 16 * s, code + 256 * b + 32 * s);
+            const int low = p[4 + s / 2] >> s % 2 * 4 & 15;
+            scale[8 * b + s] = code_half(p) * (float)((low | (high >> 2 * s & 3) << 4) - 32);
+        }
+    }
+}
+
+/* 2^(e − 128), of which e = 0 and 1 are denormal */
+INLINE float code_half_e8m0(uint8_t e) {
+    const uint32_t bits = e > 1 ? (uint32_t)(e - 1) << 23 : 0x200000u << e;
+    float d;
+    memcpy(&d, &bits, sizeof d);
+    return d;
+}
+
+/* Codes are twice the value, plus 12. */
+INLINE void code_mxfp4(const uint8_t *p, int64_t n, uint8_t *code, float *scale) {
+    static const int8_t values[16] = {12, 13, 14, 15, 16, 18, 20, 24, 12, 11, 10, 9, 8, 6, 4, 0};
+    for (int64_t b = 0; b < n / 32; b++, p += 17) {
+        i_nibbles_32(p + 1, code + 32 * b);
+        i_lookup_32(values, code + 32 * b);
+        scale[b] = code_half_e8m0(p[0]);
+    }
+}
+
+INLINE void code_q3_k(const uint8_t *p, int64_t n, uint8_t *code, float *scale) {
+    for (int64_t b = 0; b < n / 256; b++, p += 110, code += 256) {
+        const float d = code_half(p + 108);
+        for (int s = 0; s < 16; s++) {
+            const int low = p[96 + s % 8] >> s / 8 * 4 & 15, high = p[104 + s % 4] >> s / 4 * 2 & 3;
+            scale[16 * b + s] = d * (float)((low | high << 4) - 32);
+        }
+        for (int g = 0; g < 8; g++)
+            for (int j = 0; j < 32; j++)
+                code[32 * g + j] = (uint8_t)((p[32 + g / 4 * 32 + j] >> g % 4 * 2 & 3) | (p[j] >> g & 1) << 2);
     }
 }
 
@@ -147,6 +226,12 @@ INLINE void code_row(clf_dtype dtype, const void *row, int64_t n, uint8_t *code,
     case CLF_Q4_0: code_q4_0(row, n, code, scale); break;
     case CLF_Q4_K: code_q45_k(row, n, code, scale, min, false); break;
     case CLF_Q5_K: code_q45_k(row, n, code, scale, min, true); break;
+    case CLF_Q4_1: code_q4_1(row, n, code, scale, min); break;
+    case CLF_Q5_1: code_q5_1(row, n, code, scale, min); break;
+    case CLF_Q3_K: code_q3_k(row, n, code, scale); break;
+    case CLF_IQ4_NL: code_iq4_nl(row, n, code, scale); break;
+    case CLF_IQ4_XS: code_iq4_xs(row, n, code, scale); break;
+    case CLF_MXFP4: code_mxfp4(row, n, code, scale); break;
     case CLF_TQ1_0: code_tq1_0(row, n, code, scale); break;
     case CLF_TQ2_0: code_tq2_0(row, n, code, scale); break;
     case CLF_Q2_0: code_q2_0(row, n, code, scale); break;

@@ -3,10 +3,10 @@
  * Three ways. Up to DOT_ROWS rows of x: dot products against each row of the weights where they lie (linear_dot.h),
  * bound by reading the weights. More: tiles over packed x (linear_gemm.h), bound by arithmetic. Matrices of floats with
  * a side of up to NARROW, an adapter's: tiles over packed weights, as packing x would take longer than the product. In
- * the first two, Q8_0, Q4_0, Q4_K, Q5_K, Q6_K and ternary rows meet x rounded to int8 unless CLF_LINEAR_EXACT is asked,
- * and so do T2 and T1, whose rows are interleaved and which have kernels of their own for both (linear_ternary.h); all
- * else is float. Threads take even shares of the weights' rows, fixed by their number; bias, gate and residual are
- * applied while a row's results are in cache. */
+ * the first two, rows of dtypes that have integer codes (code_has()) meet x rounded to int8 unless CLF_LINEAR_EXACT is
+ * asked, and so do T2 and T1, whose rows are interleaved and which have kernels of their own for both
+ * (linear_ternary.h); all else is float. Threads take even shares of the weights' rows, fixed by their number; bias,
+ * gate and residual are applied while a row's results are in cache. */
 #include "linear_job.h"
 
 enum {

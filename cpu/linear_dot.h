@@ -55,6 +55,54 @@ INLINE void dot_float(const char *const *w, clf_dtype dtype, const float *x, int
     for (int s = 0; s < S; s++) out[s] = v_hsum(total[s]);
 }
 
+#if defined(__AVX2__)
+/* Bytes in 32-bit lanes, and clf_nf4_values of the lanes' low four bits. */
+INLINE vi nf4_bytes(const char *p) {
+#if defined(__AVX512F__)
+    return _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)p));
+#else
+    return _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)p));
+#endif
+}
+INLINE vf nf4_values(vi i) {
+#if defined(__AVX512F__)
+    return _mm512_permutexvar_ps(i, _mm512_loadu_ps(clf_nf4_values));
+#else
+    const __m256 low = _mm256_permutevar8x32_ps(_mm256_loadu_ps(clf_nf4_values), i);
+    const __m256 high = _mm256_permutevar8x32_ps(_mm256_loadu_ps(clf_nf4_values + 8), i);
+    return _mm256_blendv_ps(low, high, _mm256_castsi256_ps(_mm256_slli_epi32(i, 28)));
+#endif
+}
+
+/* NF4's values are no integers' multiples: they meet x in float. */
+INLINE void dot_nf4(const char *const *w, const float *x, int64_t k, float *out, const int S) {
+    vf f[DOT_STREAMS];
+    UNROLL
+    for (int s = 0; s < S; s++) f[s] = v_set1(0);
+    for (int64_t i = 0; i < k; i += 64) {
+        UNROLL
+        for (int s = 0; s < S; s++) {
+            const char *p = w[s] + i / 64 * 36;
+            __builtin_prefetch(p + PREFETCH);
+            vf part = v_set1(0);
+            UNROLL
+            for (int h = 0; h < 2; h++) UNROLL
+            for (int j = 0; j < 16; j += VL) {
+                const vi bytes = nf4_bytes(p + 4 + 16 * h + j);
+                const float *at = x + i + 32 * h + j;
+                part = v_fma(nf4_values(bytes), v_load(at), part);
+                part = v_fma(nf4_values(i_right(bytes, 4)), v_load(at + 16), part);
+            }
+            float d;
+            memcpy(&d, p, sizeof d);
+            f[s] = v_fma(part, v_set1(d), f[s]);
+        }
+    }
+    UNROLL
+    for (int s = 0; s < S; s++) out[s] = v_hsum(f[s]);
+}
+#endif
+
 /* Any block dtype against float x: decoded chunk by chunk. */
 INLINE float dot_decoded(const product *p, int64_t row, const float *x) {
     float w[CHUNK], total = 0;
@@ -86,7 +134,7 @@ INLINE float dot_codes(const product *p, int64_t row, const quantized_row *x) {
             for (int g = 0; g < 32 / f.group; g++) {
                 int32_t dot = -f.offset * (f.group == 32 ? sum[0] + sum[1] : sum[g]);
                 const uint8_t *c = code + 32 * b + f.group * g;
-                if (p->dtype == CLF_Q8_0 && !f.offset)
+                if (f.bits == 8 && !f.offset)
                     for (int i = 0; i < f.group; i++) dot += (int8_t)c[i] * q[f.group * g + i];
                 else
                     for (int i = 0; i < f.group; i++) dot += c[i] * q[f.group * g + i];
@@ -100,30 +148,57 @@ INLINE float dot_codes(const product *p, int64_t row, const quantized_row *x) {
     return total;
 }
 #else
-/* Ternary rows against int8 x, a step of 32 values at a time. */
-INLINE float dot_ternary_rows(const product *p, int64_t row, const quantized_row *x) {
+/* Codes of any format against int8 x, 32 values a step: lanes 0 – 3 belong to the first 16, 4 – 7 to the others. */
+INLINE float dot_codes_as(const product *p, int64_t row, const quantized_row *x, const clf_dtype dtype) {
+    const code_format f = code_format_of(dtype);
+    const int64_t chunk_bytes = (int64_t)clf_dtype_bytes(dtype, CHUNK);
     uint8_t code[CHUNK];
-    float scale[CHUNK / 16];
+    float scale[CHUNK / 16], min[CHUNK / 32], mins = 0;
     __m256 sum = _mm256_setzero_ps();
     for (int64_t k = 0; k < p->k; k += CHUNK) {
         const int count = p->k - k < CHUNK ? (int)(p->k - k) : CHUNK;
-        const char *from = product_row(p, row) + clf_dtype_bytes(p->dtype, k);
-        __builtin_prefetch(from + PREFETCH);
-        code_row(p->dtype, from, count, code, scale, NULL);
+        const char *from = product_row(p, row) + clf_dtype_bytes(dtype, k);
+        for (int64_t at = 0; at < chunk_bytes; at += 64) __builtin_prefetch(from + PREFETCH + at);
+        code_row(dtype, from, count, code, scale, min);
         for (int b = 0; b < count / 32; b++) {
             const __m256i codes = _mm256_loadu_si256((const __m256i *)(code + 32 * b));
             const __m256i q = _mm256_loadu_si256((const __m256i *)(x->q + k + 32 * b));
-            const __m256i dot = _mm256_madd_epi16(_mm256_maddubs_epi16(codes, q), _mm256_set1_epi16(1));
             const int16_t *s = x->sum + k / 16 + 2 * b;
-            const __m256i bias = _mm256_zextsi128_si256(_mm_cvtsi32_si128(-s[0] - s[1]));
-            const __m256 d = _mm256_set1_ps(scale[b] * x->d[k / 32 + b]);
-            sum = _mm256_fmadd_ps(_mm256_cvtepi32_ps(_mm256_add_epi32(dot, bias)), d, sum);
+            const int32_t first = s[0], second = s[1], all = first + second;
+            __m256i dot;
+            __m256 d;
+            if (f.group == 32) {
+                dot = _mm256_zextsi128_si256(_mm_cvtsi32_si128(-f.offset * all));
+                d = _mm256_set1_ps(scale[b]);
+            } else {
+                dot = _mm256_inserti128_si256(_mm256_zextsi128_si256(_mm_cvtsi32_si128(-f.offset * first)),
+                                              _mm_cvtsi32_si128(-f.offset * second), 1);
+                d = _mm256_set_m128(_mm_set1_ps(scale[2 * b + 1]), _mm_set1_ps(scale[2 * b]));
+            }
+            dot = dot_32(dot, codes, q, f.bits == 8);
+            const float xd = x->d[k / 32 + b];
+            sum = _mm256_fmadd_ps(_mm256_cvtepi32_ps(dot), _mm256_mul_ps(d, _mm256_set1_ps(xd)), sum);
+            if (f.min) mins += min[b] * (xd * (float)all);
         }
     }
     float lanes[8], total = 0;
     _mm256_storeu_ps(lanes, sum);
     for (int i = 0; i < 8; i++) total += lanes[i];
-    return total;
+    return total - mins;
+}
+
+static float dot_codes(const product *p, int64_t row, const quantized_row *x) {
+    switch (p->dtype) {
+    case CLF_Q4_1: return dot_codes_as(p, row, x, CLF_Q4_1);
+    case CLF_Q5_1: return dot_codes_as(p, row, x, CLF_Q5_1);
+    case CLF_Q3_K: return dot_codes_as(p, row, x, CLF_Q3_K);
+    case CLF_IQ4_NL: return dot_codes_as(p, row, x, CLF_IQ4_NL);
+    case CLF_IQ4_XS: return dot_codes_as(p, row, x, CLF_IQ4_XS);
+    case CLF_MXFP4: return dot_codes_as(p, row, x, CLF_MXFP4);
+    case CLF_TQ1_0: return dot_codes_as(p, row, x, CLF_TQ1_0);
+    case CLF_TQ2_0: return dot_codes_as(p, row, x, CLF_TQ2_0);
+    default: return dot_codes_as(p, row, x, CLF_Q2_0);
+    }
 }
 #endif
 
@@ -137,11 +212,15 @@ INLINE void dot_rows(const product *p, const int64_t *row, const dot_x *x, float
         dot_float(w, CLF_F16, x->f, p->k, out, S);
     else if (p->dtype == CLF_BF16)
         dot_float(w, CLF_BF16, x->f, p->k, out, S);
+#if defined(__AVX2__)
+    else if (p->dtype == CLF_NF4)
+        dot_nf4(w, x->f, p->k, out, S);
+#endif
     else if (!p->codes)
         for (int s = 0; s < S; s++) out[s] = dot_decoded(p, row[s], x->f);
 #if defined(__AVX2__)
-    else if (code_is_ternary(p->dtype))
-        for (int s = 0; s < S; s++) out[s] = dot_ternary_rows(p, row[s], &x->q);
+    else if (!code_is_tuned(p->dtype))
+        for (int s = 0; s < S; s++) out[s] = dot_codes(p, row[s], &x->q);
     else if (p->dtype == CLF_Q8_0)
         dot_q8_0(w, &x->q, p->k, out, S);
     else if (p->dtype == CLF_Q4_0)

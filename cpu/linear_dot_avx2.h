@@ -10,6 +10,11 @@
 INLINE __m256i dot4(__m256i u, __m256i s) {
     return _mm256_madd_epi16(_mm256_maddubs_epi16(u, s), _mm256_set1_epi16(1));
 }
+/* sum + Σ of 4 products of codes and x */
+INLINE __m256i dot_32(__m256i sum, __m256i codes, __m256i x, bool are_signed) {
+    return _mm256_add_epi32(sum,
+                            are_signed ? dot4(_mm256_abs_epi8(codes), _mm256_sign_epi8(x, codes)) : dot4(codes, x));
+}
 INLINE __m256i load256(const void *p) {
     return _mm256_loadu_si256((const __m256i *)p);
 }

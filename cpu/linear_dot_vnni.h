@@ -9,6 +9,12 @@
 
 #include "linear.h"
 
+/* sum + Σ of 4 products; signed codes are 128 too big here, as all are unsigned. */
+INLINE __m256i dot_32(__m256i sum, __m256i codes, __m256i x, bool are_signed) {
+    (void)are_signed;
+    return _mm256_dpbusd_epi32(sum, codes, x);
+}
+
 /* [a × 8, b × 8] */
 INLINE __m512 pair_scales(const float *two) {
     return _mm512_insertf32x8(_mm512_castps256_ps512(_mm256_broadcast_ss(two)), _mm256_broadcast_ss(two + 1), 1);

@@ -104,7 +104,8 @@ INLINE void tile_codes(const code_tile *w, const code_panel *x, int64_t apart, i
                 UNROLL
                 for (int r = 0; r < CODE_TILE_R; r++) dot[r][v] = bias;
             }
-            const int steps = i_short_steps(f.bits) ? i_short_steps(f.bits) : 1;
+            const int most = i_short_steps(f.bits) ? i_short_steps(f.bits) : 1;
+            const int steps = most < f.group / 4 ? most : f.group / 4;
             UNROLL
             for (int i0 = 0; i0 < f.group / 4; i0 += steps) {
                 vi part[CODE_TILE_R][TILE_V];
@@ -214,6 +215,12 @@ static void block_codes(const product *p, const code_panel *x, int64_t panels, i
     case CLF_Q4_0: block_codes_as(p, CLF_Q4_0, x, panels, row, rows, c); break;
     case CLF_Q4_K: block_codes_as(p, CLF_Q4_K, x, panels, row, rows, c); break;
     case CLF_Q5_K: block_codes_as(p, CLF_Q5_K, x, panels, row, rows, c); break;
+    case CLF_Q4_1: block_codes_as(p, CLF_Q4_1, x, panels, row, rows, c); break;
+    case CLF_Q5_1: block_codes_as(p, CLF_Q5_1, x, panels, row, rows, c); break;
+    case CLF_Q3_K: block_codes_as(p, CLF_Q3_K, x, panels, row, rows, c); break;
+    case CLF_IQ4_NL: block_codes_as(p, CLF_IQ4_NL, x, panels, row, rows, c); break;
+    case CLF_IQ4_XS: block_codes_as(p, CLF_IQ4_XS, x, panels, row, rows, c); break;
+    case CLF_MXFP4: block_codes_as(p, CLF_MXFP4, x, panels, row, rows, c); break;
     case CLF_TQ1_0: block_codes_as(p, CLF_TQ1_0, x, panels, row, rows, c); break;
     case CLF_TQ2_0: block_codes_as(p, CLF_TQ2_0, x, panels, row, rows, c); break;
     case CLF_Q2_0: block_codes_as(p, CLF_Q2_0, x, panels, row, rows, c); break;

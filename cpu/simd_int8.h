@@ -234,6 +234,53 @@ INLINE vi i_widen_add(vi acc, vi a) {
 #define I_PIN(sum) ((void)0)
 #endif
 
+/* 16 bytes as 32 nibbles, the low ones first. */
+INLINE void i_nibbles_32(const uint8_t *p, uint8_t *codes) {
+#if defined(__AVX2__)
+    const __m256i v = _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)p));
+    const __m256i shift = _mm256_setr_epi32(0, 0, 0, 0, 4, 4, 4, 4);
+    _mm256_storeu_si256((__m256i *)codes, _mm256_and_si256(_mm256_srlv_epi32(v, shift), _mm256_set1_epi8(15)));
+#else
+    for (int h = 0; h < 2; h++) {
+        uint64_t eight;
+        memcpy(&eight, p + 8 * h, 8);
+        const uint64_t low = eight & 0x0f0f0f0f0f0f0f0f, high = eight >> 4 & 0x0f0f0f0f0f0f0f0f;
+        memcpy(codes + 8 * h, &low, 8);
+        memcpy(codes + 16 + 8 * h, &high, 8);
+    }
+#endif
+}
+
+/* Adds a fifth bit to each of 32 codes. */
+INLINE void i_fifth_32(const uint8_t four[4], uint8_t *codes) {
+#if defined(__AVX2__)
+    int32_t all;
+    memcpy(&all, four, 4);
+    const __m256i from = _mm256_setr_epi64x(0, 0x0101010101010101, 0x0202020202020202, 0x0303030303030303);
+    const __m256i bit = _mm256_set1_epi64x((long long)0x8040201008040201);
+    const __m256i bits = _mm256_and_si256(_mm256_shuffle_epi8(_mm256_set1_epi32(all), from), bit);
+    const __m256i fifth = _mm256_and_si256(_mm256_cmpeq_epi8(bits, bit), _mm256_set1_epi8(16));
+    __m256i *const p = (__m256i *)codes;
+    _mm256_storeu_si256(p, _mm256_or_si256(_mm256_loadu_si256(p), fifth));
+#else
+    for (int j = 0; j < 32; j++) codes[j] |= (uint8_t)((four[j / 8] >> j % 8 & 1) << 4);
+#endif
+}
+
+/* codes[j] = table[codes[j]], 32 codes below 16 */
+INLINE void i_lookup_32(const int8_t table[16], uint8_t *codes) {
+#if defined(__AVX2__)
+    const __m256i t = _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)table));
+    __m256i *const p = (__m256i *)codes;
+    _mm256_storeu_si256(p, _mm256_shuffle_epi8(t, _mm256_loadu_si256(p)));
+#elif defined(__ARM_NEON) && defined(__aarch64__) && !defined(CLF_SIMD_OFF)
+    const uint8x16_t t = vreinterpretq_u8_s8(vld1q_s8(table));
+    for (int i = 0; i < 32; i += 16) vst1q_u8(codes + i, vqtbl1q_u8(t, vld1q_u8(codes + i)));
+#else
+    for (int i = 0; i < 32; i++) codes[i] = (uint8_t)table[codes[i]];
+#endif
+}
+
 INLINE vi i_broadcast(const uint8_t *four) {
     int32_t a;
     memcpy(&a, four, 4);

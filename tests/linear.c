@@ -31,7 +31,7 @@ enum {
     BACKWARD = 1 << 17, /* no forward */
     FULL = 1 << 19,     /* of block-sparse weights: every tile is there */
     EMPTY = 1 << 20,    /* or none */
-    EXTREME = 1 << 18   /* T2 and T1: the largest sums that codes and int8 activations make */
+    EXTREME = 1 << 18   /* the largest sums that codes and int8 activations make */
 };
 
 typedef struct variant {
@@ -148,6 +148,8 @@ static const variant tiled[] = {
 
 /* Each weight dtype in these shapes; k is two blocks, odd for AVX-512 where blocks are 32. */
 static const variant each[] = {
+    {2, {3}, 13, 0, CLF_F32, EXTREME | OUT_F32 | FORWARD},
+    {2, {20}, 13, 0, CLF_F32, EXTREME | OUT_F32 | FORWARD},
     {2, {1}, 11, 0, CLF_F32, BIAS_F32},
     {2, {6}, 26, 0, CLF_F32, 0},
     {2, {29}, 26, 0, CLF_F32, RESIDUAL},
@@ -266,6 +268,28 @@ static void make_extreme_panels(op_tensor *w) {
         for (int64_t i = 0; i < words; i++) p[i] = extreme_byte(w->dtype, i);
     }
     op_decode_interleaved(w->dtype, w->blocks, n, k, w->value);
+}
+
+/* Rows of the lowest, the highest and other codes throughout; scales stay. */
+static void make_extreme_blocks(op_tensor *w) {
+    static const struct quants {
+        clf_dtype dtype;
+        int from, count; /* bytes of a block that hold its codes */
+    } list[] = {{CLF_Q8_0, 2, 32},  {CLF_Q4_0, 2, 16},   {CLF_Q4_1, 4, 16},    {CLF_Q5_0, 2, 20},
+                {CLF_Q5_1, 4, 20},  {CLF_Q3_K, 0, 96},   {CLF_Q4_K, 16, 128},  {CLF_Q5_K, 16, 160},
+                {CLF_Q6_K, 0, 192}, {CLF_IQ4_NL, 2, 16}, {CLF_IQ4_XS, 8, 128}, {CLF_TQ1_0, 0, 52},
+                {CLF_TQ2_0, 0, 64}, {CLF_Q2_0, 2, 16},   {CLF_MXFP4, 1, 16},   {CLF_NF4, 4, 32}};
+    static const uint8_t bytes[] = {0xff, 0, 0x77, 0x80, 0x81, 0x7f};
+    const int64_t k = w->shape[1];
+    for (int f = 0; f < COUNT(list); f++) {
+        if (list[f].dtype != w->dtype) continue;
+        const int64_t block = (int64_t)clf_dtype_block_bytes(w->dtype),
+                      row = k / clf_dtype_block_values(w->dtype) * block;
+        for (int64_t r = 0; r < w->shape[0]; r++)
+            for (int64_t at = 0; at < row; at += block)
+                memset((char *)w->blocks + r * row + at + list[f].from, bytes[r % COUNT(bytes)], (size_t)list[f].count);
+        op_decode(w->dtype, w->blocks, w->shape[0] * k, w->value);
+    }
 }
 
 static const char *const names[3][3] = {{"w0", "w1", "w2"}, {"b0", "b1", "b2"}, {"out0", "out1", "out2"}};
@@ -409,7 +433,7 @@ static bool make(op_run *run) {
             make_tiles(run, names[0][i], i, n, v.k, f);
         } else {
             const int w = op_input(run, names[0][i], dtype, 2, (int64_t[]){n, v.k}, -1, 1);
-            if (f & EXTREME) make_extreme_panels(&run->t[w]);
+            if (f & EXTREME) (op_interleaved(dtype) ? make_extreme_panels : make_extreme_blocks)(&run->t[w]);
         }
         if (f & (BIAS | BIAS_F32)) op_input(run, names[1][i], f & BIAS ? run->dtype : CLF_F32, 1, &n, -2, 2);
         if (i >= outs) continue;
@@ -571,8 +595,9 @@ static double flops(const op_run *run) {
  * Returns the number of failures. */
 static int rounds_as_documented(clf_context *ctx) {
     enum { N = 48, K = 512, MAX_ROWS = 20 };
-    static const clf_dtype rounded[] = {CLF_Q8_0,  CLF_Q4_0,  CLF_Q4_K, CLF_Q5_K, CLF_Q6_K,
-                                        CLF_TQ1_0, CLF_TQ2_0, CLF_Q2_0, CLF_T2,   CLF_T1};
+    static const clf_dtype rounded[] = {CLF_Q8_0,  CLF_Q4_0, CLF_Q4_K,   CLF_Q5_K,   CLF_Q6_K,  CLF_Q4_1,
+                                        CLF_Q5_1,  CLF_Q3_K, CLF_IQ4_NL, CLF_IQ4_XS, CLF_MXFP4, CLF_TQ1_0,
+                                        CLF_TQ2_0, CLF_Q2_0, CLF_T2,     CLF_T1};
     static float x[MAX_ROWS * K], y[2][MAX_ROWS * N];
     op_run run = {.random = 7};
     int failures = 0;

@@ -86,7 +86,7 @@ for dtype in f16 f32; do CLFORMER_OPENCL_TENSOR_CORES=off bench linear-portable-
 step unfused "$bin/clformer-bench" --device opencl --no-roofs --unfused 2048 --json "$out/unfused.json"
 step tune "$bin/clformer-tune" --device opencl
 if "$python" -c 'import torch; assert torch.cuda.is_available()' 2>/dev/null; then
-    # both sides in one process by turns: launches, attention forward, backward and decoding, fused ops, quantised weights, peak memory
+    # both sides in one process by turns: launches, attention forward, backward and decoding, fused ops, quantised and ternary weights, peak memory
     step pytorch sh -c "'$python' bench/peers/torch_gpu.py --lib build/release/lib/libclformer.so >'$out/pytorch.json'"
 else
     echo "skipped: no PyTorch with CUDA"

@@ -16,9 +16,9 @@ kernels=$work/tree/cl/nvidia
 # variants: decode, 700 keys; 300 by 300; everything packed; 130 by 130 of width 128; forward and backward each
 setting=emulate op=attention
 # linear's: 280 rows by 101 of 352, Q8_0, in bf16 and from float32; 27 of 24 by 30 in f16; 33 by 64 of 256, Q4_K, from float32; 3 by 40 of 512, Q8_0;
-# T2: 1 by 112 of 768, 37 by 32 of 2304, 300 by 80 of 256; tiles: 7 by 208 of 512, 70 by 240 of 512
+# T2: 1 by 112 of 768, 37 by 32 of 2304, 300 by 80 of 256; tiles: 7 by 208 of 512, 70 by 240 of 512, 1 by 16 of 16384, every one there
 runs() {
-    [ $op = linear ] && echo "bf16 29 f32 29 f16 17 f32 21 f32 24 f32 60 f32 64 f32 66 f32 98 f32 101" || echo "bf16 10 bf16 21 bf16 31 bf16 51"
+    [ $op = linear ] && echo "bf16 29 f32 29 f16 17 f32 21 f32 24 f32 60 f32 64 f32 66 f32 98 f32 101 f32 104" || echo "bf16 10 bf16 21 bf16 31 bf16 51"
 }
 passes() {
     cmake --build "$work/build" --target clformer_opencl >"$work/log" 2>&1 || { tail "$work/log"; exit 1; }

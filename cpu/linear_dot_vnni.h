@@ -3,7 +3,8 @@
  * next, each scaled by its w and x scales in float. What depends on x alone is made once for the S rows.
  *
  * Codes are unsigned: v = code − offset, and −offset·Σx starts the integer sum. High nibbles stay where they are, 16
- * times too big, where the scale can take the 1/16. Nothing reads past a row: loads that could are masked. */
+ * times too big, where the scale can take the 1/16. Q4_K and Q5_K, whose scales are integers times one half, are
+ * multiplied by them as integers, 128 values at a time. Nothing reads past a row: loads that could are masked. */
 #ifndef CLF_CPU_LINEAR_DOT_VNNI_H
 #define CLF_CPU_LINEAR_DOT_VNNI_H
 
@@ -112,100 +113,106 @@ INLINE void dot_q4_0(const char *const *w, const quantized_row *x, int64_t k, fl
     for (int s = 0; s < S; s++) out[s] = v_hsum(f[s]);
 }
 
-/* What Q4_K and Q5_K need of 256 values of x: lanes 2j: d_j, lanes 2j + 1: −d_j · Σq, for blocks j of 32; d_j of odd
- * blocks ÷ 16 for codes that stay high nibbles. */
-INLINE __m512 scales_sums(const quantized_row *x, int64_t i, bool sixteenth) {
+/* What Q4_K and Q5_K need of 256 values of x, blocks of 32 numbered 0 … 7. */
+typedef struct x_of_k {
+    __m512i low[2], high[2]; /* q of blocks 0 2 and 4 6, which meet low nibbles, and of 1 3 and 5 7 */
+    __m512 d[2];             /* of 0 0 1 1 0 0 1 1 2 2 3 3 2 2 3 3, and of those + 4 */
+    __m256 sums;             /* −d · Σq */
+} x_of_k;
+
+INLINE x_of_k prepare_k(const quantized_row *x, int64_t i) {
+    const __m512i order = _mm512_setr_epi32(0, 0, 1, 1, 0, 0, 1, 1, 2, 2, 3, 3, 2, 2, 3, 3);
     const __m256i sums = _mm256_loadu_si256((const __m256i *)(x->sum + i / 16));
     const __m256 d = _mm256_loadu_ps(x->d + i / 32);
-    const __m256 ds = _mm256_mul_ps(d, _mm256_cvtepi32_ps(_mm256_madd_epi16(sums, _mm256_set1_epi16(-1))));
-    const __m256 part = _mm256_setr_ps(1, 1 / 16.f, 1, 1 / 16.f, 1, 1 / 16.f, 1, 1 / 16.f);
-    const __m512i order = _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
-    return _mm512_permutex2var_ps(_mm512_castps256_ps512(sixteenth ? _mm256_mul_ps(d, part) : d), order,
-                                  _mm512_castps256_ps512(ds));
+    x_of_k r;
+    UNROLL
+    for (int h = 0; h < 2; h++) {
+        const __m512i a = _mm512_loadu_si512(x->q + i + 128 * h), b = _mm512_loadu_si512(x->q + i + 128 * h + 64);
+        r.low[h] = _mm512_shuffle_i64x2(a, b, 0x44);
+        r.high[h] = _mm512_shuffle_i64x2(a, b, 0xee);
+        r.d[h] = _mm512_permutexvar_ps(_mm512_add_epi32(order, _mm512_set1_epi32(4 * h)), _mm512_castps256_ps512(d));
+    }
+    r.sums = _mm256_mul_ps(d, _mm256_cvtepi32_ps(_mm256_madd_epi16(sums, _mm256_set1_epi16(-1))));
+    return r;
 }
 
-/* Lanes 2j: d · scale_j, lanes 2j + 1: dmin · min_j, from a block's first 16 bytes. */
-INLINE __m512 scales_mins(const char *p) {
+/* The codes of a block p in the order of x->low and x->high. A lane's four products are at most 4·31·127 < 2^15, so
+ * that they are multiplied by the scales of six bits in int16, two lanes of a block of 32 at a time. */
+INLINE void add_k(const char *p, const __m512i low[2], const __m512i high[2], const x_of_k *x, __m512 *f,
+                  __m256 *mins) {
+    const __m512i zero = _mm512_setzero_si512();
+    const __m512i spread = _mm512_setr_epi64(0, 0x0001000100010001, 0, 0x0001000100010001, 0x0002000200020002,
+                                             0x0003000300030003, 0x0002000200020002, 0x0003000300030003);
     uint32_t s[3];
-    int32_t d;
-    memcpy(&d, p, 4);
+    int32_t dd;
+    memcpy(&dd, p, 4);
     memcpy(s, p + 4, 12);
     const uint64_t high_scale = (s[2] & 0x0f0f0f0f) | (s[0] >> 2 & 0x30303030);
     const uint64_t high_min = (s[2] >> 4 & 0x0f0f0f0f) | (s[1] >> 2 & 0x30303030);
     const __m128i scale = _mm_cvtsi64_si128((long long)((s[0] & 0x3f3f3f3f) | high_scale << 32));
     const __m128i min = _mm_cvtsi64_si128((long long)((s[1] & 0x3f3f3f3f) | high_min << 32));
-    const __m512 both = _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_unpacklo_epi8(scale, min)));
-    return _mm512_mul_ps(both, _mm512_cvtph_ps(_mm256_set1_epi32(d)));
+    const __m128 d = _mm_cvtph_ps(_mm_cvtsi32_si128(dd)); /* of scales, of minimums */
+    __m512 sum = _mm512_setzero_ps();
+    UNROLL
+    for (int h = 0; h < 2; h++) {
+        const __m512i dots = _mm512_packs_epi32(_mm512_dpbusd_epi32(zero, low[h], x->low[h]),
+                                                _mm512_dpbusd_epi32(zero, high[h], x->high[h]));
+        const __m512i scales = _mm512_maskz_permutexvar_epi8(
+            0x5555555555555555, _mm512_add_epi16(spread, _mm512_set1_epi16((short)(4 * h))),
+            _mm512_castsi128_si512(scale));
+        sum = _mm512_fmadd_ps(_mm512_cvtepi32_ps(_mm512_madd_epi16(dots, scales)), x->d[h], sum);
+    }
+    *f = _mm512_fmadd_ps(sum, _mm512_broadcastss_ps(d), *f);
+    *mins = _mm256_fmadd_ps(_mm256_mul_ps(_mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(min)), x->sums),
+                            _mm256_broadcastss_ps(_mm_movehdup_ps(d)), *mins);
 }
 
-/* [lane 4g × 8, lane 4g + 2 × 8] */
-INLINE __m512 pair_of(__m512 scales, int g) {
-    const __m512i index = _mm512_inserti64x4(_mm512_set1_epi32(4 * g + 2), _mm256_set1_epi32(4 * g), 0);
-    return _mm512_permutexvar_ps(index, scales);
+INLINE void dot_k(const char *const *w, const quantized_row *x, int64_t k, float *out, const int S, const bool five) {
+    const __m512i nibble = _mm512_set1_epi8(15), bit = _mm512_set1_epi8(16);
+    const __m512i first = _mm512_inserti64x4(_mm512_set1_epi32(2), _mm256_set1_epi32(4), 0); /* bits 0, 2 to bit 4 */
+    const int64_t bytes = five ? 176 : 144;
+    __m512 f[DOT_STREAMS];
+    __m256 mins[DOT_STREAMS];
+    UNROLL
+    for (int s = 0; s < S; s++) {
+        f[s] = _mm512_setzero_ps();
+        mins[s] = _mm256_setzero_ps();
+    }
+    for (int64_t i = 0; i < k; i += 256) {
+        const x_of_k xk = prepare_k(x, i);
+        UNROLL
+        for (int s = 0; s < S; s++) {
+            const char *p = w[s] + i / 256 * bytes;
+            __builtin_prefetch(p + PREFETCH);
+            __builtin_prefetch(p + PREFETCH + 64);
+            __builtin_prefetch(p + PREFETCH + 128);
+            __m512i low[2], high[2], fifth = _mm512_setzero_si512();
+            if (five)
+                fifth = _mm512_rolv_epi32(_mm512_broadcast_i64x4(_mm256_loadu_si256((const __m256i *)(p + 16))), first);
+            UNROLL
+            for (int h = 0; h < 2; h++) {
+                const __m512i v = _mm512_loadu_si512(p + bytes - 128 + 64 * h);
+                low[h] = _mm512_and_si512(v, nibble);
+                high[h] = _mm512_and_si512(_mm512_srli_epi16(v, 4), nibble);
+                if (!five) continue;
+                low[h] = _mm512_ternarylogic_epi32(low[h], fifth, bit, 0xf8); /* a | (b & c) */
+                fifth = _mm512_ror_epi32(fifth, 1);
+                high[h] = _mm512_ternarylogic_epi32(high[h], fifth, bit, 0xf8);
+                fifth = _mm512_ror_epi32(fifth, 3);
+            }
+            add_k(p, low, high, &xk, &f[s], &mins[s]);
+        }
+    }
+    UNROLL
+    for (int s = 0; s < S; s++) out[s] = v_hsum(_mm512_add_ps(f[s], _mm512_zextps256_ps512(mins[s])));
 }
 
 INLINE void dot_q4_k(const char *const *w, const quantized_row *x, int64_t k, float *out, const int S) {
-    const __m512i nibbles = _mm512_inserti64x4(_mm512_set1_epi8((char)0xf0), _mm256_set1_epi8(15), 0);
-    __m512 f[DOT_STREAMS], mins[DOT_STREAMS];
-    UNROLL
-    for (int s = 0; s < S; s++) f[s] = mins[s] = _mm512_setzero_ps();
-    for (int64_t i = 0; i < k; i += 256) {
-        const __m512 xs = scales_sums(x, i, true);
-        UNROLL
-        for (int s = 0; s < S; s++) {
-            const char *p = w[s] + i / 256 * 144;
-            __builtin_prefetch(p + PREFETCH);
-            __builtin_prefetch(p + PREFETCH + 64);
-            __builtin_prefetch(p + PREFETCH + 128);
-            const __m512 scales = _mm512_mul_ps(scales_mins(p), xs);
-            mins[s] = _mm512_add_ps(mins[s], scales);
-            UNROLL
-            for (int g = 0; g < 4; g++) {
-                const __m512i v = _mm512_broadcast_i64x4(_mm256_loadu_si256((const __m256i *)(p + 16 + 32 * g)));
-                const __m512i dot = _mm512_dpbusd_epi32(_mm512_setzero_si512(), _mm512_and_si512(v, nibbles),
-                                                        _mm512_loadu_si512(x->q + i + 64 * g));
-                f[s] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dot), pair_of(scales, g), f[s]);
-            }
-        }
-    }
-    UNROLL
-    for (int s = 0; s < S; s++) out[s] = v_hsum(_mm512_mask_add_ps(f[s], 0xaaaa, f[s], mins[s]));
+    dot_k(w, x, k, out, S, false);
 }
 
 INLINE void dot_q5_k(const char *const *w, const quantized_row *x, int64_t k, float *out, const int S) {
-    const __m512i low = _mm512_set1_epi8(15), bit = _mm512_set1_epi8(16);
-    const __m512i shift = _mm512_inserti64x4(_mm512_set1_epi32(4), _mm256_setzero_si256(), 0);
-    const __m512i first = _mm512_inserti64x4(_mm512_set1_epi32(3), _mm256_set1_epi32(4), 0); /* bits 0, 1 to bit 4 */
-    __m512 f[DOT_STREAMS], mins[DOT_STREAMS];
-    UNROLL
-    for (int s = 0; s < S; s++) f[s] = mins[s] = _mm512_setzero_ps();
-    for (int64_t i = 0; i < k; i += 256) {
-        const __m512 xs = scales_sums(x, i, false);
-        UNROLL
-        for (int s = 0; s < S; s++) {
-            const char *p = w[s] + i / 256 * 176;
-            __builtin_prefetch(p + PREFETCH);
-            __builtin_prefetch(p + PREFETCH + 64);
-            __builtin_prefetch(p + PREFETCH + 128);
-            const __m512 scales = _mm512_mul_ps(scales_mins(p), xs);
-            mins[s] = _mm512_add_ps(mins[s], scales);
-            __m512i high = _mm512_broadcast_i64x4(_mm256_loadu_si256((const __m256i *)(p + 16)));
-            high = _mm512_rolv_epi32(high, first);
-            UNROLL
-            for (int g = 0; g < 4; g++) {
-                const __m512i v = _mm512_broadcast_i64x4(_mm256_loadu_si256((const __m256i *)(p + 48 + 32 * g)));
-                /* (v >> shift & 15) | (high & 16) */
-                const __m512i code =
-                    _mm512_ternarylogic_epi32(_mm512_srlv_epi32(v, shift), low, _mm512_and_si512(high, bit), 0xea);
-                const __m512i dot =
-                    _mm512_dpbusd_epi32(_mm512_setzero_si512(), code, _mm512_loadu_si512(x->q + i + 64 * g));
-                f[s] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dot), pair_of(scales, g), f[s]);
-                high = _mm512_ror_epi32(high, 2);
-            }
-        }
-    }
-    UNROLL
-    for (int s = 0; s < S; s++) out[s] = v_hsum(_mm512_mask_add_ps(f[s], 0xaaaa, f[s], mins[s]));
+    dot_k(w, x, k, out, S, true);
 }
 
 INLINE void dot_q6_k(const char *const *w, const quantized_row *x, int64_t k, float *out, const int S) {

@@ -46,11 +46,14 @@ INLINE void transpose(uint32_t (*from)[16], uint32_t (*to)[16]) {
     memcpy(to, out, sizeof out);
 }
 
-/* The first `bytes` of 16 rows, which lie `stride` apart, as columns, and the halves behind them. */
+/* The first `bytes` of 16 rows, which lie `stride` apart, as columns, and the halves behind them; the next 16 rows are
+ * fetched meanwhile. */
 INLINE void read_columns(const byte *row, size_t stride, size_t bytes, column *to, uint16_t *scale) {
-    uint32_t rows[T_ROWS][COLUMNS] = {{0}};
+    uint32_t rows[T_ROWS][COLUMNS];
     for (int r = 0; r < T_ROWS; r++, row += stride) {
+        __builtin_prefetch(row + T_ROWS * stride);
         memcpy(rows[r], row, bytes);
+        memset((byte *)rows[r] + bytes, 0, sizeof rows[r] - bytes);
         memcpy(scale + r, row + bytes, sizeof *scale);
     }
     transpose(rows, to);
@@ -197,11 +200,10 @@ static void write_floats(const block_rows *from, int r, clf_dtype dtype, byte *t
 }
 
 static bool has_three(const block_rows *from) {
-    byte three[T_WORD] = {0}, any = 0;
-    for (int step = 0; step < T_STEPS; step++)
-        for (int i = 0; i < T_WORD; i++) three[i] |= from->code[step][i] & from->code[step][i] >> 1;
-    for (int i = 0; i < T_WORD; i++) any |= three[i];
-    return any;
+    const byte *code = from->code[0];
+    byte three = 0;
+    for (int i = 0; i < T_BLOCK * T_ROWS; i++) three |= code[i] & code[i] >> 1;
+    return three;
 }
 
 /* False if out's dtype can't hold the codes. */

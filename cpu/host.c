@@ -24,14 +24,15 @@ void clf_host_close(clf_context *ctx) {
 
 clf_status clf_host_alloc(clf_context *ctx, size_t bytes, clf_memory *out) {
     (void)ctx;
-    /* large blocks on huge-page boundaries, and the kernel asked for huge pages: most give them to those who ask only
-     */
-    const bool large = bytes >= (size_t)4 << 20;
-    const size_t alignment = large ? (size_t)2 << 20 : 64, size = (bytes + alignment - 1) / alignment * alignment;
+    /* large blocks on huge-page boundaries, and the kernel asked for huge pages, as many as are filled: most give them
+     * to those who ask only */
+    enum { HUGE_PAGE = 2 << 20 };
+    const bool large = bytes >= HUGE_PAGE;
+    const size_t alignment = large ? HUGE_PAGE : 64, size = (bytes + alignment - 1) / alignment * alignment;
     out->host = aligned_alloc(alignment, size);
     out->size = bytes;
 #if defined(MADV_HUGEPAGE)
-    if (out->host && large) madvise(out->host, size, MADV_HUGEPAGE); /* refused: small pages */
+    if (out->host && large) madvise(out->host, bytes / HUGE_PAGE * HUGE_PAGE, MADV_HUGEPAGE); /* refused: small pages */
 #endif
     return out->host ? CLF_OK : CLF_OUT_OF_MEMORY;
 }

@@ -16,7 +16,8 @@
 enum { PURE = 1000, FORCE };
 
 static const struct argp_option flags[] = {
-    {"type", 't', "TYPE", 0, "q8_0, q4_0, q4_k_m, tq2_0, f16 …: a dtype, or a mix of them", 0},
+    {"type", 't', "TYPE", 0,
+     "q8_0, q4_0, q4_k_m, tq2_0, f16 …: a dtype, or a mix of them; t1, t2: ternary matrices repacked", 0},
     {"tensor", 'T', "PATTERN=DTYPE", 0,
      "Another dtype for the matrices whose names match, as in 'blk.*.ffn_down.weight=q6_k'; the first that matches "
      "counts",

@@ -310,6 +310,139 @@ static void models(void **state) {
     }
 }
 
+static clf_status quantize(clf_context *ctx, const char *from, const char *to, const char *type) {
+    return clf_quantize(ctx, &(clf_quantize_args){.input = from, .output = to, .type = type}, NULL);
+}
+
+static void refuses(clf_context *ctx, const char *path, bool keep_layout, clf_status status, const char *why) {
+    clf_model *m;
+    const clf_model_args args = {
+        .path = path, .mmap = true, .contexts = &ctx, .n_contexts = 1, .keep_layout = keep_layout};
+    assert_int_equal(clf_model_load(&m, &args), status);
+    assert_non_null(strstr(clf_error_message(ctx), why));
+}
+
+/* A file of T2 or T1 is used as it lies, with the bits that repacking at load gives, and can become rows again. */
+static void check_repacked(const char *device, const char *path, const char *panels, const char *again,
+                           clf_dtype layout) {
+    static float want[TOKENS * WORDS], got[TOKENS * WORDS];
+    clf_memory_stats stats;
+    clf_context *ctx = open_context(device, 0);
+    clf_model *rows = load(ctx, path, false);
+    const bool same = rows->layers[0].weight[CLF_W_UP].dtype == layout;
+    evaluate(ctx, rows, want);
+    assert_ok(ctx, clf_memory_get_stats(ctx, &stats));
+    const size_t before = stats.in_use;
+    clf_model *m = load(ctx, panels, false);
+    assert_ok(ctx, clf_memory_get_stats(ctx, &stats));
+    assert_int_equal(stats.in_use, before);
+    for (int id = 0; id < CLF_W_MATRICES; id++) {
+        const clf_tensor *w = &m->layers[LAYERS - 1].weight[id], *made = &rows->layers[LAYERS - 1].weight[id];
+        assert_int_equal(w->dtype, layout);
+        assert_int_equal((uintptr_t)clf_data(w) % 64, 0);
+        if (same) assert_memory_equal(clf_data(w), clf_data(made), clf_dtype_bytes(layout, clf_elements(w)));
+    }
+    evaluate(ctx, m, got);
+    assert_true(difference(got, want, TOKENS * WORDS) < 1e-5);
+    if (same) assert_memory_equal(got, want, sizeof want);
+    assert_ok(ctx, clf_model_save(m, &(clf_model_save_args){.path = again}));
+    clf_model_destroy(m);
+    clf_model_destroy(rows);
+    m = load(ctx, again, false);
+    evaluate(ctx, m, got);
+    assert_memory_equal(got, want, sizeof want);
+    clf_model_destroy(m);
+    assert_ok(ctx, quantize(ctx, panels, again, layout == CLF_T1 ? "t2" : "f32"));
+    m = load(ctx, again, false);
+    evaluate(ctx, m, got);
+    assert_true(difference(got, want, TOKENS * WORDS) < 0.05);
+    clf_model_destroy(m);
+    refuses(ctx, panels, true, CLF_UNSUPPORTED, "repacked for inference");
+    clf_context_destroy(ctx);
+}
+
+/* A GGUF whose only matrix has so many rows, perhaps other than those it was written with. */
+static void write_matrix(const char *path, int64_t rows) {
+    clf_gguf_writer *w;
+    enum { ROWS_WRITTEN = 16 };
+    clf_file_tensor t = {.name = "blk.0.ffn_up.weight", .dtype = CLF_T1, .ndim = 2, .shape = {24, HIDDEN}};
+    static uint8_t bytes[8192];
+    assert_int_equal(clf_gguf_writer_create(&w, path, &err), CLF_OK);
+    assert_int_equal(clf_gguf_write_tensor(w, &t, &err), CLF_INVALID_ARGUMENT);
+    t.shape[0] = ROWS_WRITTEN;
+    assert_int_equal(clf_gguf_write_tensor(w, &t, &err), CLF_OK);
+    assert_int_equal(clf_gguf_write_data(w, 0, bytes, ROWS_WRITTEN * 54, &err), CLF_OK);
+    assert_int_equal(clf_gguf_writer_finish(w, &err), CLF_OK);
+    clf_gguf_writer_destroy(w);
+    const size_t n = read_all(path, bytes, sizeof bytes);
+    FILE *f = fopen(path, "wb");
+    assert_non_null(f);
+    for (size_t i = 24; i + 8 < n; i++) { /* the second of two dimensions, columns first */
+        const int64_t shape[2] = {HIDDEN, ROWS_WRITTEN};
+        if (!memcmp(bytes + i, shape, sizeof shape)) memcpy(bytes + i + 8, &rows, sizeof rows);
+    }
+    assert_int_equal(fwrite(bytes, 1, n, f), n);
+    assert_int_equal(fclose(f), 0);
+}
+
+static void check_repacked_refusals(const char *path, const char *panels, const char *again) {
+    clf_context *ctx = open_context("cpu", 0);
+    const clf_quantize_override one = {"blk.0.ffn_up.weight", CLF_Q8_0}, own = {"blk.0.ffn_up.weight", CLF_T1};
+    clf_quantize_args args = {.input = path, .output = again, .type = "t2", .overrides = &one, .n_overrides = 1};
+    remove(again);
+    assert_int_equal(clf_quantize(ctx, &args, NULL), CLF_INVALID_ARGUMENT);
+    assert_non_null(strstr(clf_error_message(ctx), "t2 only repacks"));
+    args.type = "q8_0", args.overrides = &own;
+    assert_int_equal(clf_quantize(ctx, &args, NULL), CLF_INVALID_ARGUMENT);
+    write_model(path, CLF_TQ2_0, -1);
+    assert_int_equal(quantize(ctx, path, again, "t1"), CLF_INVALID_ARGUMENT);
+    assert_non_null(strstr(clf_error_message(ctx), "t1 can't hold the value 2"));
+    write_model(path, CLF_Q8_0, -1);
+    assert_int_equal(quantize(ctx, path, again, "t2"), CLF_UNSUPPORTED);
+    assert_non_null(strstr(clf_error_message(ctx), "expected a model with ternary matrices"));
+    assert_int_not_equal(access(again, F_OK), 0);
+
+    static uint8_t bytes[1 << 20];
+    const size_t n = read_all(panels, bytes, sizeof bytes);
+    FILE *f = fopen(again, "wb");
+    assert_non_null(f);
+    assert_int_equal(fwrite(bytes, 1, n - 4096, f), n - 4096);
+    assert_int_equal(fclose(f), 0);
+    refuses(ctx, again, false, CLF_BAD_FILE, "");
+    write_matrix(again, 8);
+    refuses(ctx, again, false, CLF_BAD_FILE, "multiple of 16 rows");
+    clf_context_destroy(ctx);
+}
+
+static void repacked_files(void **state) {
+    (void)state;
+    static const char *const devices[] = {"cpu", "cpu-avx512", "cpu-avx2", "cpu-scalar"};
+    const char *folder = getenv("TMPDIR");
+    char path[256], panels[256], again[256];
+    snprintf(path, sizeof path, "%s/clformer-repacked-%ld.gguf", folder ? folder : "/tmp", (long)getpid());
+    snprintf(panels, sizeof panels, "%s/clformer-repacked-%ld-panels.gguf", folder ? folder : "/tmp", (long)getpid());
+    snprintf(again, sizeof again, "%s/clformer-repacked-%ld-again.gguf", folder ? folder : "/tmp", (long)getpid());
+    clf_context *ctx = open_context("cpu", 0);
+    static const struct {
+        clf_dtype dtype, layout;
+    } cases[] = {{CLF_TQ1_0, CLF_T1}, {CLF_TQ1_0, CLF_T2}, {CLF_TQ2_0, CLF_T2}};
+    for (int i = 0; i < 3; i++) {
+        write_model(path, cases[i].dtype, -1);
+        assert_ok(ctx, quantize(ctx, path, panels, clf_dtype_name(cases[i].layout)));
+        for (int d = 0; d < 4; d++) {
+            clf_context *there = NULL;
+            if (clf_context_create(&there, &(clf_context_args){.device = devices[d]}) != CLF_OK) continue;
+            clf_context_destroy(there);
+            check_repacked(devices[d], path, panels, again, cases[i].layout);
+        }
+    }
+    clf_context_destroy(ctx);
+    check_repacked_refusals(path, panels, again);
+    remove(path);
+    remove(panels);
+    remove(again);
+}
+
 /* Planes of a random matrix, by way of every dtype that holds it; edits; pruning. */
 static void planes(void **state) {
     (void)state;
@@ -373,6 +506,7 @@ static void planes(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(tables), cmocka_unit_test(models), cmocka_unit_test(planes)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(tables), cmocka_unit_test(models),
+                                       cmocka_unit_test(repacked_files), cmocka_unit_test(planes)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -53,7 +53,7 @@ typedef enum clf_status {
  * [n, k], n a multiple of 16, and a sequence of panels of 16 rows: halves [k/256][16], then words of 64 bytes, four
  * consecutive bytes a row. Words of T2 hold 16 k: bits 2p and 2p + 1 of a row's byte i are the value at 4p + i, plus 1.
  * T1 has 13 words for 256 k: twelve hold 20 k, the last 16; the digit of 3^p in a row's byte i is the value at 4p + i,
- * plus 1. */
+ * plus 1. In GGUF their types are clformer's own, the letters "T2" and "T1", which no other program takes. */
 #define CLF_DTYPES(X)                                                                                                  \
     X(F32, "f32", 0, 1, 4)                                                                                             \
     X(F16, "f16", 1, 1, 2)                                                                                             \
@@ -84,8 +84,8 @@ typedef enum clf_status {
     X(Q1_0, "q1_0", 41, 128, 18)                                                                                       \
     X(Q2_0, "q2_0", 42, 64, 18)                                                                                        \
     X(NF4, "nf4", -1, 64, 36)                                                                                          \
-    X(T2, "t2", -1, 256, 66)                                                                                           \
-    X(T1, "t1", -1, 256, 54)
+    X(T2, "t2", 21554, 256, 66)                                                                                        \
+    X(T1, "t1", 21553, 256, 54)
 
 /** Element type of a tensor. F32, F16 and BF16 are the float dtypes: ops compute in them. I32 holds ids, positions and
  *  lengths. The block dtypes (Q4_0 …) are weights. The rest are storage that clf_convert() reads. */

@@ -117,7 +117,8 @@ typedef struct clf_model_args {
                             blocks of 64, become NF4 with double quantisation (arXiv:2305.14314); zero: nothing */
     bool keep_layout;    /**< false: TQ1_0, TQ2_0 and Q2_0 matrices of the blocks are repacked without loss to what the
                             context's table is fastest with (T1 or T2), where there is such a layout and they fit it.
-                            true: weights stay as the file has them, which training needs */
+                            true: weights stay as the file has them, which training needs; a file of T1 or T2
+                            is refused */
     const char *adapter; /**< LoRA: a PEFT folder (with modules_to_save for embedding and output matrix, or without) or
                             a GGUF adapter; NULL: none */
     void (*progress)(void *user, double share); /**< called with 0 … 1 while loading; NULL: not */

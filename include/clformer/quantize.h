@@ -54,7 +54,9 @@ typedef struct clf_quantize_args {
      * "q5_k_s", "q5_k_m" give the tensors that suffer most a better dtype, as llama.cpp's mixes of these names do;
      * "q3_k", "q4_k" and "q5_k" are those with an m. Matrices take it; vectors are F32. The output matrix is Q6_K (or
      * the type, if that is finer; Q8_0, if its rows aren't whole blocks of Q6_K) and a tied embedding likewise, unless
-     * `pure`. Where rows aren't whole blocks of the type the matrix becomes F16 */
+     * `pure`. Where rows aren't whole blocks of the type the matrix becomes F16.
+     * "t1" and "t2" repack the ternary matrices of the blocks (base.h), whose rows are a multiple of 16, and leave all
+     * else as it is: no overrides; CLF_UNSUPPORTED if there are none, CLF_INVALID_ARGUMENT if a value doesn't fit */
     const char *type;
     const clf_quantize_override *overrides; /**< [n_overrides], the first that matches counts; NULL: none. One that
                                                  matches no matrix is an error */

@@ -209,6 +209,9 @@ static clf_status take_shape(cursor *c, clf_file_tensor *t, uint64_t *offset) {
     const int values = clf_dtype_block_values(t->dtype);
     CLF_CHECK(c->err, columns % values == 0, CLF_BAD_FILE, "row length: expected a multiple of %d for %s, got %" PRId64,
               values, clf_dtype_name(t->dtype), columns);
+    CLF_CHECK(c->err, !clf_dtype_is_interleaved(t->dtype) || (t->ndim == 2 && t->shape[0] % CLF_PANEL_ROWS == 0),
+              CLF_BAD_FILE, "shape: expected a matrix of a multiple of %d rows for %s", CLF_PANEL_ROWS,
+              clf_dtype_name(t->dtype));
     CLF_CHECK(c->err, clf_mul_u64(elements / (uint64_t)values, clf_dtype_block_bytes(t->dtype), &t->nbytes),
               CLF_BAD_FILE, "shape: the number of bytes overflows");
     return take_u64(c, offset);

@@ -11,7 +11,7 @@
 #include "../core/tensor.h"
 #include "gguf_state.h"
 
-enum { ALIGNMENT = 32 };
+enum { ALIGNMENT = 32 /* GGUF's default */ };
 
 typedef struct bytes {
     uint8_t *data;
@@ -33,6 +33,7 @@ struct clf_gguf_writer {
     char **names; /* owned, of keys and tensors: the indices point at them */
     int64_t n_names, names_capacity;
     clf_name_index keys, tensors;
+    uint64_t alignment;
     uint64_t end;  /* of the data so far, padded */
     uint64_t data; /* where the data begin; 0: the header isn't written yet */
 };
@@ -70,6 +71,7 @@ clf_status clf_gguf_writer_create(clf_gguf_writer **out, const char *path, clf_e
     clf_gguf_writer *w = calloc(1, sizeof *w);
     CLF_CHECK(err, w, CLF_OUT_OF_MEMORY, "gguf: out of memory");
     const clf_status st = clf_output_file_create(&w->file, path, err);
+    w->alignment = ALIGNMENT;
     if (st == CLF_OK)
         *out = w;
     else
@@ -176,6 +178,11 @@ static clf_status copy_value(clf_gguf_writer *w, const char *key, const clf_gguf
     return append(&w->pairs, data, size, err);
 }
 
+clf_status clf_gguf_write_alignment(clf_gguf_writer *w, uint32_t alignment, clf_error *err) {
+    w->alignment = alignment;
+    return clf_gguf_write_u32(w, "general.alignment", alignment, err);
+}
+
 clf_status clf_gguf_write_keys_of(clf_gguf_writer *w, const clf_gguf *from, clf_error *err) {
     for (int64_t i = 0; i < from->n_values; i++) {
         const clf_gguf_value *v = &from->values[i];
@@ -201,6 +208,9 @@ clf_status clf_gguf_write_tensor(clf_gguf_writer *w, const clf_file_tensor *t, c
                   elements > 0 && t->shape[t->ndim - 1] % values == 0,
               CLF_INVALID_ARGUMENT, "tensor %s: expected 1 to %d positive dimensions, rows of whole blocks", t->name,
               CLF_MAX_DIMS);
+    CLF_CHECK(err, !clf_dtype_is_interleaved(t->dtype) || (t->ndim == 2 && t->shape[0] % CLF_PANEL_ROWS == 0),
+              CLF_INVALID_ARGUMENT, "tensor %s: expected a matrix of a multiple of %d rows for %s", t->name,
+              CLF_PANEL_ROWS, clf_dtype_name(t->dtype));
     if (w->n_tensors == w->capacity) {
         const int64_t more = w->capacity ? 2 * w->capacity : 256;
         place *p = realloc(w->places, (size_t)more * sizeof *p);
@@ -212,7 +222,7 @@ clf_status clf_gguf_write_tensor(clf_gguf_writer *w, const clf_file_tensor *t, c
     uint64_t end;
     CLF_CHECK(err,
               clf_mul_u64((uint64_t)(elements / values), clf_dtype_block_bytes(t->dtype), &p.nbytes) &&
-                  clf_add_u64(p.offset, p.nbytes, &end) && clf_align_u64(end, ALIGNMENT, &end),
+                  clf_add_u64(p.offset, p.nbytes, &end) && clf_align_u64(end, w->alignment, &end),
               CLF_INVALID_ARGUMENT, "tensor %s: its size overflows", t->name);
     CLF_TRY(enter(w, &w->tensors, t->name, CLF_GGUF_NAME - 1, w->n_tensors, err));
     CLF_TRY(append_string(&w->infos, t->name, strlen(t->name), err));
@@ -250,7 +260,7 @@ static clf_status write_header(clf_gguf_writer *w, clf_error *err) {
     CLF_TRY_GOTO(st, clf_output_file_write(&w->file, 0, head.data, head.size, err));
     CLF_TRY_GOTO(st, clf_output_file_write(&w->file, head.size, w->pairs.data, w->pairs.size, err));
     CLF_TRY_GOTO(st, clf_output_file_write(&w->file, head.size + w->pairs.size, w->infos.data, w->infos.size, err));
-    clf_align_u64(head.size + w->pairs.size + w->infos.size, ALIGNMENT, &w->data);
+    clf_align_u64(head.size + w->pairs.size + w->infos.size, w->alignment, &w->data);
 fail:
     free(head.data);
     return st;

@@ -21,6 +21,8 @@ clf_status clf_gguf_write_array(clf_gguf_writer *writer, const char *key, clf_gg
                                 uint64_t count, clf_error *err);
 clf_status clf_gguf_write_strings(clf_gguf_writer *writer, const char *key, const clf_string *values, uint64_t count,
                                   clf_error *err);
+/* Tensors begin at multiples of a power of two, 32 otherwise; before the first is described. */
+clf_status clf_gguf_write_alignment(clf_gguf_writer *writer, uint32_t alignment, clf_error *err);
 /* All keys of another GGUF that were not written before, but general.alignment and those of shards (split.*): what is
  * to differ is written first. */
 clf_status clf_gguf_write_keys_of(clf_gguf_writer *writer, const clf_gguf *from, clf_error *err);

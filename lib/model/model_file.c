@@ -95,6 +95,9 @@ static clf_status check_shape(const char *name, const clf_file_tensor *t, int64_
 static clf_status check_rule(const clf_model_file *f, const clf_tensor_rule *r, const char *name, bool bias,
                              const clf_file_tensor *t, clf_error *err) {
     const int64_t columns = bias || !r->columns ? 0 : clf_extent_of(r->columns, &f->config);
+    CLF_CHECK(err, !clf_dtype_is_interleaved(t->dtype) || (r->layer && !r->parts[0]), CLF_UNSUPPORTED,
+              "tensor %s: dtype: expected rows, got %s, which is for matrices of blocks that aren't fused", name,
+              clf_dtype_name(t->dtype));
     return check_shape(name, t, clf_extent_of(r->rows, &f->config), columns, err);
 }
 
@@ -345,6 +348,9 @@ static clf_status set_loaded(clf_model_file *f, clf_dtype quantize, bool keep_la
     for (int64_t i = 0; i < f->count; i++) {
         clf_file_tensor *t = &f->entries[i].tensor;
         const bool matrix = t->ndim == 2 && !strncmp(t->name, "blk.", 4);
+        CLF_CHECK(err, !keep_layout || !clf_dtype_is_interleaved(t->dtype), CLF_UNSUPPORTED,
+                  "tensor %s: %s is repacked for inference: expected the file that it was made from", t->name,
+                  clf_dtype_name(t->dtype));
         t->loaded = t->ndim > 1 ? t->dtype : CLF_F32;
         if (quantize == CLF_NF4 && matrix && clf_dtype_is_float(t->dtype) && t->shape[1] % CLF_NF4_VALUES == 0)
             t->loaded = CLF_NF4;

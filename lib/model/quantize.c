@@ -12,6 +12,7 @@
 #include "gguf_from_folder.h"
 #include "quantize_mix.h"
 
+enum { PANEL_ALIGNMENT = 64 /* words of panels lie in one line of a cache */ };
 #define MOST_TERNARY_ERROR 0.1 /* more, and the weights weren't ternary: nothing of the model is left */
 
 typedef struct job {
@@ -24,6 +25,7 @@ typedef struct job {
     clf_quantize_item *items;
     int64_t count;
     bool *matched; /* [n_overrides] */
+    bool repacked; /* at least one */
     clf_gguf_writer *writer;
     clf_quantize_stream stream;
     clf_weight_error error; /* of what was quantised */
@@ -43,6 +45,17 @@ static const clf_quantize_override *override_of(job *j, const char *name) {
 
 static bool suits(clf_dtype dtype, int64_t columns) {
     return columns % clf_dtype_block_values(dtype) == 0;
+}
+
+/* T2 and T1: ternary matrices of blocks are repacked, all else stays as it is. */
+static clf_status repack(job *j, clf_quantize_item *item, const clf_tensor_rule *r) {
+    CLF_CHECK(error_of(j), !override_of(j, item->name), CLF_INVALID_ARGUMENT,
+              "quantize: overrides: %.80s: %s only repacks", item->name, j->type->name);
+    item->repacked = clf_dtype_is_ternary(item->out.dtype) && r->layer && !r->parts[0] &&
+                     item->out.shape[0] % CLF_PANEL_ROWS == 0 && suits(j->type->dtype, item->out.shape[1]);
+    if (item->repacked) item->out.dtype = j->type->dtype;
+    j->repacked |= item->repacked;
+    return CLF_OK;
 }
 
 /* What a matrix becomes: what an override says, or the type, or, in a mix, its better dtype. */
@@ -98,6 +111,7 @@ static clf_status add(job *j, const clf_file_tensor *t) {
     if (folder) convert(j, item, r, layer, suffix);
     if (t->ndim < 2) item->out.dtype = CLF_F32;
     if (!r || t->ndim != 2) return CLF_OK;
+    if (clf_dtype_is_interleaved(j->type->dtype)) return repack(j, item, r);
     item->importance = importance_of(j, item->name, r, layer);
     return choose(j, item, r->name, layer);
 }
@@ -125,6 +139,8 @@ static clf_status plan(job *j) {
     for (int i = 0; i < j->args->n_overrides; i++)
         CLF_CHECK(error_of(j), j->matched[i], CLF_INVALID_ARGUMENT, "quantize: overrides: %.80s: matches no matrix",
                   j->args->overrides[i].name);
+    CLF_CHECK(error_of(j), !clf_dtype_is_interleaved(j->type->dtype) || j->repacked, CLF_UNSUPPORTED,
+              "quantize: type %s: expected a model with ternary matrices, of tq1_0, tq2_0 or q2_0", j->type->name);
     return CLF_OK;
 }
 
@@ -134,6 +150,7 @@ static clf_status describe(job *j) {
     bool blocks = false;
     for (int64_t i = 0; i < j->count; i++) blocks |= clf_dtype_is_block(j->items[i].out.dtype);
     CLF_TRY(clf_gguf_writer_create(&j->writer, j->args->output, err));
+    if (j->repacked) CLF_TRY(clf_gguf_write_alignment(j->writer, PANEL_ALIGNMENT, err));
     CLF_TRY(clf_gguf_write_u32(j->writer, "general.file_type", j->type->file_type, err));
     if (blocks) CLF_TRY(clf_gguf_write_u32(j->writer, "general.quantization_version", 2, err));
     const clf_gguf *gguf = clf_model_file_gguf(j->file);
@@ -198,7 +215,7 @@ static clf_status check_args(job *j) {
         CLF_CHECK(err,
                   a->overrides[i].name &&
                       (clf_dtype_is_float(a->overrides[i].dtype) || clf_dtype_is_block(a->overrides[i].dtype)) &&
-                      clf_dtype_to_gguf(a->overrides[i].dtype) >= 0,
+                      clf_dtype_to_gguf(a->overrides[i].dtype) >= 0 && !clf_dtype_is_interleaved(a->overrides[i].dtype),
                   CLF_INVALID_ARGUMENT,
                   "quantize: overrides[%d]: expected a name and a dtype of weights in GGUF, got %s", i,
                   clf_dtype_name(a->overrides[i].dtype));

@@ -16,6 +16,7 @@ typedef struct clf_quantize_item {
     char name[CLF_NAME_SIZE];               /* out.name */
     const clf_importance_entry *importance; /* NULL: none */
     bool fell_back;                         /* to F16 */
+    bool repacked;                          /* from one ternary dtype to another */
     int32_t head_dim; /* not 0: rows of queries or keys, from the order of a folder's rotary pairs into a llama GGUF's
                        */
     float offset;     /* added to each weight: Gemma's norms in a folder */

@@ -14,7 +14,8 @@ static const clf_quantize_type types[] = {
     {"q2_k", CLF_Q2_K, 10},   {"q2_k_s", CLF_Q2_K, 21}, {"q3_k_s", CLF_Q3_K, 11},   {"q3_k_m", CLF_Q3_K, 12},
     {"q3_k_l", CLF_Q3_K, 13}, {"q4_k_s", CLF_Q4_K, 14}, {"q4_k_m", CLF_Q4_K, 15},   {"q5_k_s", CLF_Q5_K, 16},
     {"q5_k_m", CLF_Q5_K, 17}, {"q6_k", CLF_Q6_K, 18},   {"iq4_nl", CLF_IQ4_NL, 25}, {"iq4_xs", CLF_IQ4_XS, 30},
-    {"mxfp4", CLF_MXFP4, 38}, {"tq1_0", CLF_TQ1_0, 36}, {"tq2_0", CLF_TQ2_0, 37},   {"q2_0", CLF_Q2_0, 41}};
+    {"mxfp4", CLF_MXFP4, 38}, {"tq1_0", CLF_TQ1_0, 36}, {"tq2_0", CLF_TQ2_0, 37},   {"q2_0", CLF_Q2_0, 41},
+    {"t1", CLF_T1, 36},       {"t2", CLF_T2, 37}};
 enum { TYPES = sizeof types / sizeof *types };
 
 /* Which layers of n a rule is for. */

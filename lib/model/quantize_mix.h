@@ -2,6 +2,7 @@
 #ifndef CLF_MODEL_QUANTIZE_MIX_H
 #define CLF_MODEL_QUANTIZE_MIX_H
 
+#include "../core/dtype.h"
 #include "architecture.h"
 
 typedef struct clf_quantize_type {
@@ -24,7 +25,7 @@ typedef struct clf_quantize_place {
 clf_dtype clf_quantize_mixed(const clf_quantize_type *type, const clf_config *config, clf_quantize_place place);
 /* Those that only hold what is ternary already. */
 static inline bool clf_dtype_is_ternary(clf_dtype dtype) {
-    return dtype == CLF_TQ1_0 || dtype == CLF_TQ2_0 || dtype == CLF_Q2_0;
+    return dtype == CLF_TQ1_0 || dtype == CLF_TQ2_0 || dtype == CLF_Q2_0 || clf_dtype_is_interleaved(dtype);
 }
 
 #endif

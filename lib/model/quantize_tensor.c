@@ -14,6 +14,8 @@ enum { TILE = 1 << 18 /* weights */ };
 
 /* Rows that have to stay in one tile. */
 static int64_t rows_together(const clf_quantize_item *item) {
+    if (clf_dtype_is_interleaved(item->source->dtype) || clf_dtype_is_interleaved(item->out.dtype))
+        return CLF_PANEL_ROWS;
     return item->head_dim ? item->head_dim : 1;
 }
 static int64_t columns_of(const clf_quantize_item *item) {
@@ -101,6 +103,7 @@ static clf_status read_weights(clf_quantize_stream *s, tile *t) {
 
 static clf_status encode(clf_quantize_stream *s, tile *t) {
     const clf_importance_entry *i = t->item->importance;
+    if (t->item->repacked) return convert(s, &t->in, NULL, &t->written);
     if (!i || !clf_dtype_is_block(t->item->out.dtype)) return convert(s, &t->weights, NULL, &t->written);
     clf_tensor importance = {0};
     clf_status st =

@@ -66,6 +66,8 @@ static clf_status choose_dtype(clf_saved_tensor *s, int layer, bool to_gguf, boo
         t->dtype = *dtype;
     else if (to_gguf && is_ternary(s))
         t->dtype = CLF_TQ2_0;
+    else if (clf_dtype_is_interleaved(t->dtype))
+        t->dtype = t->dtype == CLF_T1 ? CLF_TQ1_0 : CLF_TQ2_0;
     if (!clf_dtype_is_block(t->dtype)) return CLF_OK;
     CLF_CHECK(err, to_gguf, CLF_UNSUPPORTED, "%s: a folder has no %s: expected a dtype to be asked for", t->name,
               clf_dtype_name(t->dtype));

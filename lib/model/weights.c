@@ -172,6 +172,9 @@ static clf_status load_packed(clf_tensor *t, clf_context *ctx, const clf_file_te
 }
 
 clf_status clf_weight_load(clf_tensor *t, clf_tiles *tiles, clf_context *ctx, const clf_file_tensor *src) {
+    CLF_CHECK(&ctx->error, ctx->backend->host || !clf_dtype_is_interleaved(src->dtype), CLF_UNSUPPORTED,
+              "model: %s: %s is for CPUs: expected the file that it was made from", src->name,
+              clf_dtype_name(src->dtype));
     if (src->packed) return load_packed(t, ctx, src);
     if (src->repacks && ctx->backend->ternary && repack(t, tiles, ctx, src) == CLF_OK) {
         clf_error_clear(&ctx->error);

@@ -150,10 +150,18 @@ static void matrix_pack_b(const operand *b, int64_t l0, int64_t lanes, int64_t k
     }
 }
 
-/* Asks for the columns of A that are transposed next. */
-INLINE void matrix_fetch_a(const operand *a, int64_t r0, int64_t k0, int count) {
-    if (!a->across) return;
-    const size_t from = (size_t)r0 * cpu_bytes(a->t->dtype);
+/* Asks for A(r0 …, k0 …), which is packed next. */
+INLINE void matrix_fetch_a(const operand *a, int64_t r0, int rows, int64_t k0, int count) {
+    const clf_dtype dtype = a->t->dtype;
+    if (!a->across) {
+        const size_t from = clf_dtype_bytes(dtype, k0), bytes = clf_dtype_bytes(dtype, count);
+        for (int r = 0; r < rows; r++) {
+            const char *p = (const char *)clf_row(a->t, r0 + r) + from;
+            for (size_t at = 0; at < bytes; at += 64) __builtin_prefetch(p + at, 0, 2);
+        }
+        return;
+    }
+    const size_t from = (size_t)r0 * cpu_bytes(dtype);
     for (int k = 0; k < count; k++) __builtin_prefetch((const char *)clf_row(a->t, k0 + k) + from, 0, 2);
 }
 
@@ -191,7 +199,9 @@ static matrix_unit matrix_multiply(const matrix *m, int64_t unit, const matrix_s
                 const int64_t r0 = u.rows * tile / tiles;
                 const int rows = (int)(u.rows * (tile + 1) / tiles - r0);
                 matrix_pack_a(&m->a[i], u.r0 + r0, rows, k0, count, a);
-                if (tile + 1 < tiles) matrix_fetch_a(&m->a[i], u.r0 + r0 + rows, k0, count);
+                if (tile + 1 < tiles)
+                    matrix_fetch_a(&m->a[i], u.r0 + r0 + rows, (int)(u.rows * (tile + 2) / tiles - r0 - rows), k0,
+                                   count);
                 if (k0 + CHUNK < m->terms[i])
                     matrix_fetch(&m->b[i], u.l0, u.lanes, k0 + CHUNK, m->terms[i], tile, tiles);
                 for (int64_t v = 0; v < panels; v += TILE_V)

@@ -70,7 +70,12 @@ while IFS=', ' read -r use dim least _ features warps row_tiles keys k_stages q_
             [ $half = 0 ] || name=f16
             label=$use-$label_dim-$least-$features-$name
             if [ "$use" = BACKWARD ]; then
-                assemble attention_backward "$label" "${options[@]}" -DSTEP="$keys"
+                # dK and dV together, or each in a launch of its own
+                parts=("3 $label")
+                [ "$dim" -le 128 ] || parts=("1 $label-dk" "2 $label-dv")
+                for part in "${parts[@]}"; do
+                    assemble attention_backward "${part#* }" "${options[@]}" -DSTEP="$keys" -DGRADIENTS="${part%% *}"
+                done
             else
                 assemble attention "$label" "${options[@]}" -DPAGED="$paged" -DROW_TILES="$row_tiles" -DBLOCK_K="$keys" -DK_STAGES="$k_stages" \
                     -DQ_IN_REGISTERS="$q_in_registers" "${wgmma[@]}"

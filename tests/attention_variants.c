@@ -87,6 +87,8 @@ static const variant variants[] = {
     {1, 8, 2, 1, 300, 64, 96, LSE, CLF_Q4_0, "decode, q4_0 keys"},
     {1, 2, 2, 70, 90, 128, 32, LSE | CAUSAL, CLF_Q4_0, "70 queries, q4_0 keys"},
     {5, 4, 1, 3, 145, 64, 32, ALL_FEATURES, CLF_Q4_0, "everything, few rows, q4_0"},
+    {1, 4, 2, 40, 45, 256, 200, ALL_FEATURES & ~PAGED & ~PACKED, CLF_F32,
+     "wide heads, everything but packed and paged"},
 };
 static const variant bench[] = {
     {1, 32, 4, 512, 512, 64, 64, CAUSAL, CLF_F16, "bench: TinyLlama, prefill of 512"},

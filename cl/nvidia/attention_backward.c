@@ -1,8 +1,11 @@
-/* attention_backward.c: the launcher of nvidia/attention_backward.cl. Beyond what attention.c asks for, head_dim and
- * v_dim are at most 128. The gradient of a mask, which is summed over what the mask is repeated over, is left. */
+/* attention_backward.c: the launcher of nvidia/attention_backward.cl. The gradient of a mask, which is summed over what
+ * the mask is repeated over, is left. */
 #include "attention.h"
 
 #include <stdio.h>
+
+/* GRADIENTS: what a pass over the keys makes. */
+enum { D_KEY = 1, D_VALUE = 2 };
 
 typedef struct buffers {
     clf_buffer *rows, *slopes;
@@ -17,14 +20,20 @@ static bool takes(const clf_attention_backward_args *b) {
 }
 
 static clf_status begin(clf_cl_call *call, clf_context *ctx, const clf_attention_backward_args *b,
-                        const clf_nvidia_plan *p, const char *kernel) {
+                        const clf_nvidia_plan *p, const char *kernel, int gradients) {
     const clf_attention_args *a = &b->forward;
     char common[96];
     clf_nvidia_options(ctx, a->query->dtype, common, sizeof common);
     return clf_cl_begin(call, ctx, "nvidia/attention_backward", kernel,
-                        "%s -DHEAD_DIM=%d -DV_DIM=%d -DN_WARPS=%d -DSTEP=%d -DSCORES=%d -DLAYOUT=%d -DDROPOUT=%d",
+                        "%s -DHEAD_DIM=%d -DV_DIM=%d -DN_WARPS=%d -DSTEP=%d -DSCORES=%d -DLAYOUT=%d -DDROPOUT=%d "
+                        "-DGRADIENTS=%d",
                         common, p->width, p->v_width, p->tile->warps, p->tile->keys, p->scores, a->layout_rows != NULL,
-                        a->dropout != 0);
+                        a->dropout != 0, gradients);
+}
+
+/* Whether registers hold dK and dV together; the other kernels are taken from the program that there is anyway. */
+static int together(const clf_nvidia_plan *p) {
+    return p->tile->dim <= 128 ? D_KEY | D_VALUE : D_VALUE;
 }
 
 static void set_gradient(clf_cl_call *call, const clf_tensor *t) {
@@ -37,7 +46,7 @@ static clf_status run_rows(clf_context *ctx, const clf_attention_backward_args *
                            const buffers *m) {
     const int64_t *q = b->forward.query->shape;
     clf_cl_call call;
-    CLF_TRY(begin(&call, ctx, b, p, "attention_backward_rows"));
+    CLF_TRY(begin(&call, ctx, b, p, "attention_backward_rows", together(p)));
     clf_cl_tensor(&call, b->forward.out);
     clf_cl_tensor(&call, b->d_out);
     clf_cl_tensor(&call, b->forward.lse);
@@ -69,11 +78,11 @@ static clf_status run_tiles(clf_cl_call *call, const clf_attention_backward_args
 }
 
 static clf_status run_keys(clf_context *ctx, const clf_attention_backward_args *b, const clf_nvidia_plan *p,
-                           const buffers *m) {
+                           const buffers *m, int gradients) {
     const int64_t *k = b->forward.key->shape;
     clf_cl_call call;
-    if (!b->d_key && !b->d_value) return CLF_OK;
-    CLF_TRY(begin(&call, ctx, b, p, "attention_backward_keys"));
+    if (!(gradients & D_KEY && b->d_key) && !(gradients & D_VALUE && b->d_value)) return CLF_OK;
+    CLF_TRY(begin(&call, ctx, b, p, "attention_backward_keys", gradients));
     set_inputs(&call, b, m);
     set_gradient(&call, b->d_key);
     set_gradient(&call, b->d_value);
@@ -85,7 +94,7 @@ static clf_status run_queries(clf_context *ctx, const clf_attention_backward_arg
     const int64_t *q = b->forward.query->shape;
     clf_cl_call call;
     if (!b->d_query && !b->d_alibi_slopes) return CLF_OK;
-    CLF_TRY(begin(&call, ctx, b, p, "attention_backward_queries"));
+    CLF_TRY(begin(&call, ctx, b, p, "attention_backward_queries", together(p)));
     set_inputs(&call, b, m);
     set_gradient(&call, b->d_query);
     clf_cl_memory(&call, m->slopes ? &m->slopes->memory : NULL);
@@ -97,7 +106,7 @@ static clf_status run_heads(clf_context *ctx, const clf_attention_backward_args 
     const int64_t *q = b->forward.query->shape;
     clf_cl_call call;
     if (!b->d_sinks && !b->d_alibi_slopes) return CLF_OK;
-    CLF_TRY(begin(&call, ctx, b, p, "attention_backward_heads"));
+    CLF_TRY(begin(&call, ctx, b, p, "attention_backward_heads", together(p)));
     clf_cl_memory(&call, &m->rows->memory);
     clf_cl_memory(&call, m->slopes ? &m->slopes->memory : NULL);
     clf_nvidia_f32s(&call, b->forward.sinks);
@@ -123,7 +132,8 @@ clf_status clf_nvidia_attention_backward(clf_context *ctx, clf_attention_backwar
     if (args->d_alibi_slopes)
         CLF_TRY_GOTO(st, clf_buffer_create(&m.slopes, ctx, rows * sizeof(float), CLF_TAG_SCRATCH));
     CLF_TRY_GOTO(st, run_rows(ctx, args, &p, &m));
-    CLF_TRY_GOTO(st, run_keys(ctx, args, &p, &m));
+    if (together(&p) != (D_KEY | D_VALUE)) CLF_TRY_GOTO(st, run_keys(ctx, args, &p, &m, D_KEY));
+    CLF_TRY_GOTO(st, run_keys(ctx, args, &p, &m, together(&p)));
     CLF_TRY_GOTO(st, run_queries(ctx, args, &p, &m));
     CLF_TRY_GOTO(st, run_heads(ctx, args, &p, &m));
     args->d_query = args->d_key = args->d_value = args->d_sinks = args->d_alibi_slopes = NULL;

@@ -13,10 +13,13 @@
  * No atomics: the same bits every time. Each warp has 16 rows of its block: BLOCK = 16·N_WARPS keys or queries, against
  * STEP queries or keys at a time. P, Z∘P and dS are rounded to 16 bits as operands.
  *
- * Options: those of warp.h and rules.h · HEAD_DIM, V_DIM: rounded up, multiples of 16 · N_WARPS · STEP. */
+ * Options: those of warp.h and rules.h · HEAD_DIM, V_DIM: rounded up, multiples of 16 · N_WARPS · STEP · GRADIENTS:
+ * which of dK (1) and dV (2) attention_backward_keys makes: registers hold both only up to 128 columns each. */
 #include "nvidia/rules.h"
 
-#define BLOCK (16 * N_WARPS)
+#define BLOCK   (16 * N_WARPS)
+#define MAKES_K (GRADIENTS & 1)
+#define MAKES_V (GRADIENTS & 2)
 
 /* Local memory: two tiles of BLOCK rows, which stay (K, V; or Q, dO), and two of STEP rows (Q, dO; or K, V). */
 #define OWN_0       0
@@ -122,7 +125,7 @@ attention_backward_keys(IN(query), IN(key), IN(value), IN(d_out), __global const
 #define KEY_ROW(j)   (k_from + (j) * key_stride.z)
 #define VALUE_ROW(j) (v_from + (j) * value_stride.z)
     TILE_LOAD(w, w->local_base + OWN_0, BLOCK, HEAD_DIM, KEY_ROW, first_key, s.end, head_dim);
-    TILE_LOAD(w, w->local_base + OWN_1, BLOCK, V_DIM, VALUE_ROW, first_key, s.end, v_dim);
+    if (MAKES_K) TILE_LOAD(w, w->local_base + OWN_1, BLOCK, V_DIM, VALUE_ROW, first_key, s.end, v_dim);
     cp_async_commit(w);
 
     float dk[HEAD_DIM / 8][4], dv[V_DIM / 8][4];
@@ -161,7 +164,7 @@ attention_backward_keys(IN(query), IN(key), IN(value), IN(d_out), __global const
             cp_async_wait_group(w, 0);
             block_barrier(w);
 
-            float x[STEP / 8][4], dp[STEP / 8][4]; /* Sᵀ, later Pᵀ; dPᵀ: 16 keys × STEP queries */
+            float x[STEP / 8][4], dp[STEP / 8][4]; /* Sᵀ, later Pᵀ ∘ cap′; dPᵀ: 16 keys × STEP queries */
             PRODUCT(x, OWN_0, OTHER_0, HEAD_DIM);
 
             const int lane = fresh(w->lane), column = m + (lane & 3) * 2;  /* a query, in each 8 of the step */
@@ -193,8 +196,14 @@ attention_backward_keys(IN(query), IN(key), IN(value), IN(d_out), __global const
             uint p[STEP / 8][2], ds[STEP / 8][2]; /* (P ∘ Z)ᵀ, dSᵀ, packed */
 #if DROPOUT
             uint dropped = 0; /* a bit for each of x */
+#define DRAW(j, h, i, at)                                                                                              \
+    UNROLL for (int e = 0; e < 2; e++) {                                                                               \
+        const uint2 word = philox(seed, (at) >> 2, (i) + e, head, s.index, (at) & 2);                                  \
+        dropped |= (uint)(((at) & 1 ? word.y : word.x) < dropout) << ((j) * 4 + 2 * (h) + e);                          \
+    }
 #define Z(j, e) (dropped >> ((j) * 4 + (e)) & 1 ? 0.0f : kept)
 #else
+#define DRAW(j, h, i, at)
 #define Z(j, e) 1.0f
 #endif
             UNROLL for (int j = 0; j < STEP / 8; j++) {
@@ -204,33 +213,31 @@ attention_backward_keys(IN(query), IN(key), IN(value), IN(d_out), __global const
                 UNROLL for (int h = 0; h < 2; h++) {
                     x[j][2 * h] = PROBABILITY(x[j][2 * h], row0);
                     x[j][2 * h + 1] = PROBABILITY(x[j][2 * h + 1], row1);
-#if DROPOUT
-                    UNROLL for (int e = 0; e < 2; e++) {
-                        const int at = key_row + 8 * h;
-                        const uint2 word = philox(seed, at >> 2, i + e, head, s.index, at & 2);
-                        dropped |= (uint)((at & 1 ? word.y : word.x) < dropout) << (j * 4 + 2 * h + e);
+                    if (MAKES_V) {
+                        DRAW(j, h, i, key_row + 8 * h);
+                        p[j][h] = pack(x[j][2 * h] * Z(j, 2 * h), x[j][2 * h + 1] * Z(j, 2 * h + 1));
                     }
+#if SCORES
+                    x[j][2 * h] *= cap_slope[j][2 * h];
+                    x[j][2 * h + 1] *= cap_slope[j][2 * h + 1];
 #endif
-                    p[j][h] = pack(x[j][2 * h] * Z(j, 2 * h), x[j][2 * h + 1] * Z(j, 2 * h + 1));
                 }
             }
 
-            PRODUCT(dp, OWN_1, OTHER_1, V_DIM); /* only now: held beside x for longer, dP costs spills */
-            UNROLL for (int j = 0; j < STEP / 8; j++) {
-                const int i = column + j * 8;
-                const float d0 = i < s.n_q ? head_rows[i].y : 0, d1 = i + 1 < s.n_q ? head_rows[i + 1].y : 0;
-                UNROLL for (int h = 0; h < 2; h++) {
-                    float low = x[j][2 * h] * (dp[j][2 * h] * Z(j, 2 * h) - d0);
-                    float high = x[j][2 * h + 1] * (dp[j][2 * h + 1] * Z(j, 2 * h + 1) - d1);
-#if SCORES
-                    low *= cap_slope[j][2 * h];
-                    high *= cap_slope[j][2 * h + 1];
-#endif
-                    ds[j][h] = pack(low, high);
+            if (MAKES_K) { /* only now: held beside x for longer, dP costs spills */
+                PRODUCT(dp, OWN_1, OTHER_1, V_DIM);
+                UNROLL for (int j = 0; j < STEP / 8; j++) {
+                    const int i = (MAKES_V ? column : m + (fresh(w->lane) & 3) * 2) + j * 8;
+                    const float d0 = i < s.n_q ? head_rows[i].y : 0, d1 = i + 1 < s.n_q ? head_rows[i + 1].y : 0;
+                    UNROLL for (int h = 0; h < 2; h++) {
+                        if (!MAKES_V) DRAW(j, h, i, first_key + w->index * 16 + (fresh(w->lane) >> 2) + 8 * h);
+                        ds[j][h] = pack(x[j][2 * h] * (dp[j][2 * h] * Z(j, 2 * h) - d0),
+                                        x[j][2 * h + 1] * (dp[j][2 * h + 1] * Z(j, 2 * h + 1) - d1));
+                    }
                 }
             }
-            ACCUMULATE(dv, p, OTHER_1, V_DIM);
-            ACCUMULATE(dk, ds, OTHER_0, HEAD_DIM);
+            if (MAKES_V) ACCUMULATE(dv, p, OTHER_1, V_DIM);
+            if (MAKES_K) ACCUMULATE(dk, ds, OTHER_0, HEAD_DIM);
             block_barrier(w); /* all warps are done with Q and dO */
         }
     }
@@ -238,7 +245,7 @@ attention_backward_keys(IN(query), IN(key), IN(value), IN(d_out), __global const
     UNROLL for (int h = 0; h < 2; h++) {
         const int row = first_key + w->index * 16 + (w->lane >> 2) + 8 * h, c = (w->lane & 3) * 2;
         const bool keep = row < s.end;
-        if (row < s.n_k && d_key) {
+        if (MAKES_K && row < s.n_k && d_key) {
             const long at = d_key_at + s.entry * d_key_stride.x + kv_head * d_key_stride.y +
                             (s.k_first + row) * d_key_stride.z + c;
             UNROLL for (int j = 0; j < HEAD_DIM / 8; j++)
@@ -246,7 +253,7 @@ attention_backward_keys(IN(query), IN(key), IN(value), IN(d_out), __global const
                     store_gradient(d_key, at + j * 8, d_key_f32, keep ? dk[j][2 * h] * scale : 0,
                                    keep ? dk[j][2 * h + 1] * scale : 0);
         }
-        if (row < s.n_k && d_value) {
+        if (MAKES_V && row < s.n_k && d_value) {
             const long at = d_value_at + s.entry * d_value_stride.x + kv_head * d_value_stride.y +
                             (s.k_first + row) * d_value_stride.z + c;
             UNROLL for (int j = 0; j < V_DIM / 8; j++)

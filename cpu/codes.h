@@ -23,13 +23,14 @@ typedef struct code_format {
 INLINE bool code_is_ternary(clf_dtype dtype) {
     return dtype == CLF_TQ1_0 || dtype == CLF_TQ2_0 || dtype == CLF_Q2_0;
 }
-/* Those that have kernels of their own for few rows of x (linear_dot_vnni.h, linear_dot_avx2.h). */
+/* Those that have kernels of their own for few rows of x (linear_dot_vnni.h, linear_dot_avx2.h, linear_dot_nibbles.h).
+ */
 INLINE bool code_is_tuned(clf_dtype dtype) {
-    return dtype == CLF_Q8_0 || dtype == CLF_Q4_0 || dtype == CLF_Q4_K || dtype == CLF_Q5_K || dtype == CLF_Q6_K;
+    return dtype == CLF_Q8_0 || dtype == CLF_Q4_0 || dtype == CLF_Q4_K || dtype == CLF_Q5_K || dtype == CLF_Q6_K ||
+           dtype == CLF_Q4_1 || dtype == CLF_IQ4_NL || dtype == CLF_IQ4_XS || dtype == CLF_MXFP4;
 }
 INLINE bool code_has(clf_dtype dtype) {
-    return code_is_tuned(dtype) || code_is_ternary(dtype) || dtype == CLF_Q4_1 || dtype == CLF_Q5_1 ||
-           dtype == CLF_Q3_K || dtype == CLF_IQ4_NL || dtype == CLF_IQ4_XS || dtype == CLF_MXFP4;
+    return code_is_tuned(dtype) || code_is_ternary(dtype) || dtype == CLF_Q5_1 || dtype == CLF_Q3_K;
 }
 
 INLINE code_format code_format_of(clf_dtype dtype) {
@@ -130,12 +131,13 @@ INLINE float code_half_e8m0(uint8_t e) {
     return d;
 }
 
-/* Codes are twice the value, plus 12. */
+/* Twice the value, plus 12. */
+static const int8_t code_mxfp4_values[16] = {12, 13, 14, 15, 16, 18, 20, 24, 12, 11, 10, 9, 8, 6, 4, 0};
+
 INLINE void code_mxfp4(const uint8_t *p, int64_t n, uint8_t *code, float *scale) {
-    static const int8_t values[16] = {12, 13, 14, 15, 16, 18, 20, 24, 12, 11, 10, 9, 8, 6, 4, 0};
     for (int64_t b = 0; b < n / 32; b++, p += 17) {
         i_nibbles_32(p + 1, code + 32 * b);
-        i_lookup_32(values, code + 32 * b);
+        i_lookup_32(code_mxfp4_values, code + 32 * b);
         scale[b] = code_half_e8m0(p[0]);
     }
 }

@@ -11,9 +11,9 @@
 
 enum {
     NARROW = 64,
-    NARROW_COLUMNS = 256,              /* of out whose sums are in L1 */
-    PACKED_BYTES = 8 << 20,            /* most of x that is packed at a time, … */
-    PACKED_ROWS = VL == 16 ? 512 : 256 /* … and most rows: CHUNK terms of them, and a block's results, are in L2 */
+    NARROW_COLUMNS = 256,   /* of out whose sums are in L1 */
+    PACKED_BYTES = 8 << 20, /* most of x that is packed at a time, … */
+    PACKED_ROWS = 512       /* … and most rows: CHUNK terms of them, and a block's results, are in L2 */
 };
 
 /* Room for the forms of all rows. */

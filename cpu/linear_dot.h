@@ -11,6 +11,9 @@
 #elif defined(__AVX2__)
 #include "linear_dot_avx2.h"
 #endif
+#if defined(__AVX2__)
+#include "linear_dot_nibbles.h"
+#endif
 
 enum { FOLD = 64 };
 
@@ -189,12 +192,8 @@ INLINE float dot_codes_as(const product *p, int64_t row, const quantized_row *x,
 
 static float dot_codes(const product *p, int64_t row, const quantized_row *x) {
     switch (p->dtype) {
-    case CLF_Q4_1: return dot_codes_as(p, row, x, CLF_Q4_1);
     case CLF_Q5_1: return dot_codes_as(p, row, x, CLF_Q5_1);
     case CLF_Q3_K: return dot_codes_as(p, row, x, CLF_Q3_K);
-    case CLF_IQ4_NL: return dot_codes_as(p, row, x, CLF_IQ4_NL);
-    case CLF_IQ4_XS: return dot_codes_as(p, row, x, CLF_IQ4_XS);
-    case CLF_MXFP4: return dot_codes_as(p, row, x, CLF_MXFP4);
     case CLF_TQ1_0: return dot_codes_as(p, row, x, CLF_TQ1_0);
     case CLF_TQ2_0: return dot_codes_as(p, row, x, CLF_TQ2_0);
     default: return dot_codes_as(p, row, x, CLF_Q2_0);
@@ -221,6 +220,14 @@ INLINE void dot_rows(const product *p, const int64_t *row, const dot_x *x, float
 #if defined(__AVX2__)
     else if (!code_is_tuned(p->dtype))
         for (int s = 0; s < S; s++) out[s] = dot_codes(p, row[s], &x->q);
+    else if (p->dtype == CLF_Q4_1)
+        dot_nibbles(w, &x->q, p->k, out, S, CLF_Q4_1);
+    else if (p->dtype == CLF_IQ4_NL)
+        dot_nibbles(w, &x->q, p->k, out, S, CLF_IQ4_NL);
+    else if (p->dtype == CLF_IQ4_XS)
+        dot_iq4_xs(w, &x->q, p->k, out, S);
+    else if (p->dtype == CLF_MXFP4)
+        dot_nibbles(w, &x->q, p->k, out, S, CLF_MXFP4);
     else if (p->dtype == CLF_Q8_0)
         dot_q8_0(w, &x->q, p->k, out, S);
     else if (p->dtype == CLF_Q4_0)

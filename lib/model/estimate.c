@@ -43,13 +43,17 @@ uint64_t clf_estimate_activations(const clf_config *c, clf_dtype compute, int64_
 }
 
 /* A few rows: as floats, as int8 with scales and sums, and the results. More: those packed at a time, and each
- * thread's rows before packing and results, [1 or 2 planes][96 weight rows]. */
+ * thread's rows before packing and results, [1 or 2 planes][96 weight rows]; of narrow float matrices, the weights
+ * packed instead, where that is less. As cpu/linear.c with 16 lanes. */
 uint64_t clf_estimate_linear(int64_t rows, int64_t k, int64_t n, bool gated, bool codes, int threads) {
-    enum { FEW = 8 };
+    enum { FEW = 8, LANES = 16, PACKED_ROWS = 512, NARROW = 64 };
     if (rows <= FEW) return (uint64_t)(rows * (4 * k + (codes ? k * 5 / 4 : 0) + 4 * n));
-    const int64_t blocks = (rows + 511) / 512, block = ((rows + blocks - 1) / blocks + 15) / 16 * 16;
+    const int64_t blocks = (rows + PACKED_ROWS - 1) / PACKED_ROWS,
+                  block = ((rows + blocks - 1) / blocks + LANES - 1) / LANES * LANES;
     const int64_t packed = codes ? block * k * 11 / 8 : block * k * 4;
-    return (uint64_t)(packed + threads * (16 * k + (gated ? 2 : 1) * 96 * block) * 4);
+    const int64_t wide = packed + threads * (LANES * k + (gated ? 2 : 1) * 96 * block) * 4;
+    const int64_t narrow = ((n + LANES - 1) / LANES + threads) * LANES * k * 4;
+    return (uint64_t)(!codes && !gated && (k <= NARROW || n <= NARROW) && narrow < wide ? narrow : wide);
 }
 
 /* Of each thread a unit of results and its packed terms. */

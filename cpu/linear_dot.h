@@ -184,10 +184,7 @@ INLINE float dot_codes_as(const product *p, int64_t row, const quantized_row *x,
             if (f.min) mins += min[b] * (xd * (float)all);
         }
     }
-    float lanes[8], total = 0;
-    _mm256_storeu_ps(lanes, sum);
-    for (int i = 0; i < 8; i++) total += lanes[i];
-    return total - mins;
+    return sum8(sum) - mins;
 }
 
 static float dot_codes(const product *p, int64_t row, const quantized_row *x) {

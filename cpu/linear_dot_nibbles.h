@@ -29,13 +29,6 @@ INLINE __m256i nibbles_x(const quantized_row *x, int64_t block, int32_t *all) {
     return _mm256_loadu_si256((const __m256i *)(const void *)(x->q + 32 * block));
 }
 
-INLINE float nibbles_sum(__m256 lanes, float total) {
-    float lane[8];
-    _mm256_storeu_ps(lane, lanes);
-    for (int i = 0; i < 8; i++) total += lane[i];
-    return total;
-}
-
 /* Blocks of 32: a scale, and Q4_1's minimum, before the 16 bytes. */
 INLINE void dot_nibbles(const char *const *w, const quantized_row *x, int64_t k, float *out, const int S,
                         const clf_dtype dtype) {
@@ -64,7 +57,7 @@ INLINE void dot_nibbles(const char *const *w, const quantized_row *x, int64_t k,
         }
     }
     UNROLL
-    for (int s = 0; s < S; s++) out[s] = nibbles_sum(sum[s], mins[s]);
+    for (int s = 0; s < S; s++) out[s] = sum8(sum[s]) + mins[s];
 }
 
 /* The scales of IQ4_XS's 8 blocks of 32, six bits less 32, times d and x's. */
@@ -106,7 +99,7 @@ INLINE void dot_iq4_xs(const char *const *w, const quantized_row *x, int64_t k, 
         }
     }
     UNROLL
-    for (int s = 0; s < S; s++) out[s] = nibbles_sum(sum[s], 0);
+    for (int s = 0; s < S; s++) out[s] = sum8(sum[s]);
 }
 
 #endif

@@ -16,6 +16,10 @@ INLINE __m256i dot_32(__m256i sum, __m256i codes, __m256i x, bool are_signed) {
     return _mm256_dpbusd_epi32(sum, codes, x);
 }
 
+INLINE float sum8(__m256 a) {
+    return v_hsum(_mm512_zextps256_ps512(a));
+}
+
 /* [a × 8, b × 8] */
 INLINE __m512 pair_scales(const float *two) {
     return _mm512_insertf32x8(_mm512_castps256_ps512(_mm256_broadcast_ss(two)), _mm256_broadcast_ss(two + 1), 1);

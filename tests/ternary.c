@@ -412,6 +412,9 @@ static void check_repacked_refusals(const char *path, const char *panels, const 
     write_matrix(again, 8);
     refuses(ctx, again, false, CLF_BAD_FILE, "multiple of 16 rows");
     clf_context_destroy(ctx);
+    if (clf_context_create(&ctx, &(clf_context_args){.device = "opencl"}) != CLF_OK) return;
+    refuses(ctx, panels, false, CLF_UNSUPPORTED, "is for CPUs");
+    clf_context_destroy(ctx);
 }
 
 static void repacked_files(void **state) {

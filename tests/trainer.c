@@ -5,25 +5,9 @@
 #include <unistd.h>
 
 static void same_bits(const char *device, const char *path, clf_trainer_args args) {
-    float *want = values(), *got = values();
-    const text t = make_text(1);
-    const clf_batch b = whole(&t);
-    double loss = 0, again;
-    static const int ways[] = {CLF_CHECKPOINT_NONE, 1, 2, 3, CLF_CHECKPOINT_SQRT};
-    for (size_t w = 0; w < sizeof ways / sizeof *ways; w++) {
-        args.checkpointing = ways[w];
-        setting s = open_setting(device, path, args);
-        warm_up(&s, 2);
-        assert_ok(s.ctx, clf_trainer_accumulate(s.trainer, &b, t.targets, w ? &again : &loss));
-        const int64_t n = collect(&s, true, w ? got : want);
-        if (w) {
-            assert_true(again == loss);
-            assert_memory_equal(got, want, (size_t)n * sizeof *got);
-        }
-        close_setting(&s);
-    }
-    free(want);
-    free(got);
+    static const way ways[] = {
+        {CLF_CHECKPOINT_NONE, false}, {1, false}, {2, false}, {3, false}, {CLF_CHECKPOINT_SQRT, false}};
+    same_bits_in(device, path, args, ways, sizeof ways / sizeof *ways);
 }
 
 static void checkpointing_changes_no_bit(void **state) {

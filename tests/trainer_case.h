@@ -85,4 +85,34 @@ static inline void warm_up(const setting *s, int steps) {
     }
 }
 
+/* A way to keep what the backward pass needs. */
+typedef struct way {
+    int checkpointing;
+    bool offload;
+} way;
+
+/* Loss and gradients have the bits of the first way in all of them. */
+static inline void same_bits_in(const char *device, const char *path, clf_trainer_args args, const way *ways,
+                                size_t n_ways) {
+    float *want = values(), *got = values();
+    const text t = make_text(1);
+    const clf_batch b = whole(&t);
+    double loss = 0, again;
+    for (size_t w = 0; w < n_ways; w++) {
+        args.checkpointing = ways[w].checkpointing;
+        args.offload_checkpoints = ways[w].offload;
+        setting s = open_setting(device, path, args);
+        warm_up(&s, 2);
+        assert_ok(s.ctx, clf_trainer_accumulate(s.trainer, &b, t.targets, w ? &again : &loss));
+        const int64_t n = collect(&s, true, w ? got : want);
+        if (w) {
+            assert_true(again == loss);
+            assert_memory_equal(got, want, (size_t)n * sizeof *got);
+        }
+        close_setting(&s);
+    }
+    free(want);
+    free(got);
+}
+
 #endif

@@ -31,8 +31,9 @@ static clf_status begin(clf_cl_call *call, clf_context *ctx, const clf_attention
                         a->dropout != 0, gradients);
 }
 
-/* Whether registers hold dK and dV together; the other kernels are taken from the program that there is anyway. */
-static int together(const clf_nvidia_plan *p) {
+/* What the last pass over the keys makes: dK and dV where registers hold both, else dV, after a pass for dK. The other
+ * kernels are the same in either program and are taken from this one. */
+static int last_gradients(const clf_nvidia_plan *p) {
     return p->tile->dim <= 128 ? D_KEY | D_VALUE : D_VALUE;
 }
 
@@ -46,7 +47,7 @@ static clf_status run_rows(clf_context *ctx, const clf_attention_backward_args *
                            const buffers *m) {
     const int64_t *q = b->forward.query->shape;
     clf_cl_call call;
-    CLF_TRY(begin(&call, ctx, b, p, "attention_backward_rows", together(p)));
+    CLF_TRY(begin(&call, ctx, b, p, "attention_backward_rows", last_gradients(p)));
     clf_cl_tensor(&call, b->forward.out);
     clf_cl_tensor(&call, b->d_out);
     clf_cl_tensor(&call, b->forward.lse);
@@ -94,7 +95,7 @@ static clf_status run_queries(clf_context *ctx, const clf_attention_backward_arg
     const int64_t *q = b->forward.query->shape;
     clf_cl_call call;
     if (!b->d_query && !b->d_alibi_slopes) return CLF_OK;
-    CLF_TRY(begin(&call, ctx, b, p, "attention_backward_queries", together(p)));
+    CLF_TRY(begin(&call, ctx, b, p, "attention_backward_queries", last_gradients(p)));
     set_inputs(&call, b, m);
     set_gradient(&call, b->d_query);
     clf_cl_memory(&call, m->slopes ? &m->slopes->memory : NULL);
@@ -106,7 +107,7 @@ static clf_status run_heads(clf_context *ctx, const clf_attention_backward_args 
     const int64_t *q = b->forward.query->shape;
     clf_cl_call call;
     if (!b->d_sinks && !b->d_alibi_slopes) return CLF_OK;
-    CLF_TRY(begin(&call, ctx, b, p, "attention_backward_heads", together(p)));
+    CLF_TRY(begin(&call, ctx, b, p, "attention_backward_heads", last_gradients(p)));
     clf_cl_memory(&call, &m->rows->memory);
     clf_cl_memory(&call, m->slopes ? &m->slopes->memory : NULL);
     clf_nvidia_f32s(&call, b->forward.sinks);
@@ -132,8 +133,8 @@ clf_status clf_nvidia_attention_backward(clf_context *ctx, clf_attention_backwar
     if (args->d_alibi_slopes)
         CLF_TRY_GOTO(st, clf_buffer_create(&m.slopes, ctx, rows * sizeof(float), CLF_TAG_SCRATCH));
     CLF_TRY_GOTO(st, run_rows(ctx, args, &p, &m));
-    if (together(&p) != (D_KEY | D_VALUE)) CLF_TRY_GOTO(st, run_keys(ctx, args, &p, &m, D_KEY));
-    CLF_TRY_GOTO(st, run_keys(ctx, args, &p, &m, together(&p)));
+    if (last_gradients(&p) != (D_KEY | D_VALUE)) CLF_TRY_GOTO(st, run_keys(ctx, args, &p, &m, D_KEY));
+    CLF_TRY_GOTO(st, run_keys(ctx, args, &p, &m, last_gradients(&p)));
     CLF_TRY_GOTO(st, run_queries(ctx, args, &p, &m));
     CLF_TRY_GOTO(st, run_heads(ctx, args, &p, &m));
     args->d_query = args->d_key = args->d_value = args->d_sinks = args->d_alibi_slopes = NULL;

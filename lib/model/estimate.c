@@ -80,6 +80,13 @@ uint64_t clf_estimate_linear_cross_entropy(int64_t rows, int64_t k, int64_t voca
     return (uint64_t)(fixed + (rows + chunks - 1) / chunks * each);
 }
 
+/* In OpenCL: the logits of some rows, as cl/linear_cross_entropy.c takes them at a time. */
+uint64_t clf_estimate_device_cross_entropy(int64_t rows, int64_t vocab) {
+    enum { LEAST = 16, SHARE = 21 };
+    const int64_t share = rows / SHARE > LEAST ? rows / SHARE : LEAST;
+    return clf_dtype_bytes(CLF_F32, (share < rows ? share : rows) * vocab);
+}
+
 static uint64_t attention_scratch(const clf_config *c, int64_t queries, int64_t keys, int threads) {
     clf_attention_bytes e = {0};
     const clf_attention_memory_args args = {.batch = 1,

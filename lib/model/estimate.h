@@ -22,6 +22,8 @@ uint64_t clf_estimate_linear(int64_t rows, int64_t k, int64_t n, bool gated, boo
 uint64_t clf_estimate_linear_backward(int threads);
 uint64_t clf_estimate_linear_cross_entropy(int64_t rows, int64_t k, int64_t vocab, bool float_weights, bool float_x,
                                            int threads);
+/* The latter's in OpenCL. */
+uint64_t clf_estimate_device_cross_entropy(int64_t rows, int64_t vocab);
 /* The most that one op takes on a CPU table. */
 uint64_t clf_estimate_scratch(const clf_model_file *file, int64_t chunk, int64_t context_length, int threads);
 

@@ -163,13 +163,11 @@ static uint64_t cpu_scratch(const plan *p, const clf_attention_bytes *attention,
     return most;
 }
 
-/* In OpenCL: the logits of some rows; and in 16 bits the gradient by an x of several products, while it is summed. */
+/* In OpenCL: some rows of logits; and in 16 bits the gradient by an x of several products, while it is summed. */
 static uint64_t device_scratch(const plan *p, const clf_attention_bytes *attention) {
-    enum { LEAST_ROWS = 16, SHARE = 21 };
     const clf_config *c = p->config;
-    const int64_t n = p->args->tokens, share = n / SHARE > LEAST_ROWS ? n / SHARE : LEAST_ROWS,
-                  rows = share < n ? share : n;
-    const uint64_t logits = clf_dtype_bytes(CLF_F32, rows * c->vocab_size);
+    const int64_t n = p->args->tokens;
+    const uint64_t logits = clf_estimate_device_cross_entropy(n, c->vocab_size);
     const uint64_t sum = p->args->compute == CLF_F32 ? 0 : clf_dtype_bytes(CLF_F32, n * c->hidden_size);
     return larger(larger(logits, sum), larger(attention->device_scratch, attention->device_backward_scratch));
 }

@@ -1,4 +1,4 @@
-/* trainer.h: the state behind a clf_trainer. Blocks are in groups of `group`: the input of each group's first block is
+/* trainer.h: the state behind a clf_trainer. Blocks are in groups: the input of each group's first block is
  * kept, the rest of what a block saves only for the group at hand; without checkpointing all blocks are one group.
  * Offloaded, the inputs of the groups take turns in two tensors, and wait on the host until their group is run again.
  */
@@ -27,7 +27,7 @@ struct clf_trainer {
     clf_groups groups;
     clf_saved_set *sets;                     /* [groups.size]; the input of the first is none of its own */
     clf_tensor *inputs;                      /* [groups.inputs]: group g's first block has the one at g modulo these */
-    char *host_inputs;                       /* [groups.on_host] of as many bytes; NULL: none */
+    char *host_inputs;                       /* [groups.on_host][tokens, hidden_size] of args.compute */
     clf_tensor last;                         /* the last block's output */
     clf_tensor last_stat, ids, labels, loss; /* [tokens] */
     clf_tensor row_weights;                  /* F32 [tokens]; buffer NULL until preferences come */

@@ -1,0 +1,1 @@
+target_sources(test-linear PRIVATE tests/linear_rejects.c)

@@ -76,6 +76,7 @@ while IFS=', ' read -r use dim least _ features warps row_tiles keys k_stages q_
                 for part in "${parts[@]}"; do
                     assemble attention_backward "${part#* }" "${options[@]}" -DSTEP="$keys" -DGRADIENTS="${part%% *}"
                 done
+                [ "$scores" = 0 ] || assemble attention_backward_mask "$label" "${options[@]}" -DSTEP="$keys"
             else
                 assemble attention "$label" "${options[@]}" -DPAGED="$paged" -DROW_TILES="$row_tiles" -DBLOCK_K="$keys" -DK_STAGES="$k_stages" \
                     -DQ_IN_REGISTERS="$q_in_registers" "${wgmma[@]}"

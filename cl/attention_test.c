@@ -8,13 +8,14 @@
 
 enum { HEADS = 2, SPLIT_KEYS = 530 }; /* the latter for one query */
 
-enum { QUERY, KEY, VALUE, OUT, D_OUT, D_QUERY, D_KEY, D_VALUE, LSE, TENSORS };
-static const char *const names[TENSORS] = {"query",   "key",   "value",   "out", "d_out",
-                                           "d_query", "d_key", "d_value", "lse"};
+enum { QUERY, KEY, VALUE, OUT, D_OUT, D_QUERY, D_KEY, D_VALUE, LSE, MASK, D_MASK, TENSORS };
+static const char *const names[TENSORS] = {"query", "key",     "value", "out",  "d_out", "d_query",
+                                           "d_key", "d_value", "lse",   "mask", "d_mask"};
 
 typedef struct test {
     clf_dtype dtype;
     int n_q, n_k, dim;
+    bool masked; /* by a mask that both heads share; else it holds zeros, which nobody gets */
     double scale;
     clf_tensor t[TENSORS];
     double *value[TENSORS]; /* of the inputs, rounded; of the outputs, what is right */
@@ -23,11 +24,12 @@ typedef struct test {
 } test;
 
 static clf_dtype dtype_of(const test *t, int i) {
-    return i == LSE ? CLF_F32 : t->dtype;
+    return i == LSE || i == MASK || i == D_MASK ? CLF_F32 : t->dtype;
 }
 
 static int elements(const test *t, int i) {
     const bool by_key = i == KEY || i == VALUE || i == D_KEY || i == D_VALUE;
+    if (i == MASK || i == D_MASK) return t->n_q * t->n_k;
     return by_key ? t->n_k * t->dim : HEADS * t->n_q * (i == LSE ? 1 : t->dim);
 }
 
@@ -48,11 +50,12 @@ static double get(const void *from, int i, clf_dtype dtype) {
 static double row(test *t, int i) {
     const int seen = i % t->n_q + 1 + t->n_k - t->n_q, dim = t->dim;
     const double *q = t->value[QUERY] + i * dim, *out = t->value[OUT] + i * dim, *d_out = t->value[D_OUT] + i * dim;
+    const double *mask = t->value[MASK] + i % t->n_q * t->n_k;
     double top = -INFINITY, sum = 0;
     for (int j = 0; j < t->n_k; j++) {
         double dot = 0;
         for (int d = 0; d < dim; d++) dot += q[d] * t->value[KEY][j * dim + d];
-        t->p[j] = j < seen ? t->scale * dot : -INFINITY;
+        t->p[j] = j < seen ? t->scale * dot + mask[j] : -INFINITY;
         top = fmax(top, t->p[j]);
     }
     for (int j = 0; j < t->n_k; j++) sum += t->p[j] = exp(t->p[j] - top);
@@ -75,6 +78,7 @@ static void answer(test *t) {
             t->value[OUT][i * dim + d] = get(t->host, 0, t->dtype);
         }
         row(t, i);
+        for (int j = 0; j < t->n_k; j++) t->value[D_MASK][i % t->n_q * t->n_k + j] += t->ds[j];
         for (int j = 0; j < t->n_k; j++)
             for (int d = 0; d < dim; d++) {
                 t->value[D_VALUE][j * dim + d] += t->p[j] * t->value[D_OUT][i * dim + d];
@@ -85,16 +89,17 @@ static void answer(test *t) {
 }
 
 static clf_status open_test(test *t, clf_context *ctx) {
-    const int most = (HEADS * t->n_q > t->n_k ? HEADS * t->n_q : t->n_k) * t->dim;
+    int most = 0;
+    for (int i = 0; i < TENSORS; i++) most = elements(t, i) > most ? elements(t, i) : most;
     t->p = calloc((size_t)t->n_k, sizeof *t->p);
     t->ds = calloc((size_t)t->n_k, sizeof *t->ds);
     t->host = malloc((size_t)most * sizeof(float));
     bool whole = t->p && t->ds && t->host;
     for (int i = 0; i < TENSORS; i++) whole = (t->value[i] = calloc((size_t)elements(t, i), sizeof(double))) && whole;
     CLF_CHECK(&ctx->error, whole, CLF_OUT_OF_MEMORY, "out of host memory");
-    const int random[] = {QUERY, KEY, VALUE, D_OUT};
+    const int random[] = {QUERY, KEY, VALUE, D_OUT, MASK};
     uint32_t state = 1;
-    for (int k = 0; k < 4; k++)
+    for (int k = 0; k < 4 + t->masked; k++)
         for (int n = 0; n < elements(t, random[k]); n++) { /* eighths from −1 to 1, which every dtype has */
             state = state * 1664525 + 1013904223;
             t->value[random[k]][n] = (int)(state >> 16) % 17 / 8.0 - 1;
@@ -102,7 +107,9 @@ static clf_status open_test(test *t, clf_context *ctx) {
     answer(t);
     for (int i = 0; i < TENSORS; i++) {
         const bool by_key = i == KEY || i == VALUE || i == D_KEY || i == D_VALUE;
-        const int64_t shape[4] = {1, by_key ? 1 : HEADS, by_key ? t->n_k : t->n_q, t->dim};
+        const bool of_mask = i == MASK || i == D_MASK;
+        const int64_t shape[4] = {1, by_key || of_mask ? 1 : HEADS, by_key ? t->n_k : t->n_q,
+                                  of_mask ? t->n_k : t->dim};
         for (int n = 0; n < elements(t, i); n++) set(t->host, n, dtype_of(t, i), t->value[i][n]);
         CLF_TRY(clf_cl_test_tensor(&t->t[i], ctx, dtype_of(t, i), i == LSE ? 3 : 4, shape, t->host));
     }
@@ -144,27 +151,34 @@ static clf_status run(clf_context *ctx, test *t, clf_cl_attention_pass pass) {
                                         .key = &t->t[KEY],
                                         .value = &t->t[VALUE],
                                         .scale = (float)t->scale,
+                                        .mask = t->masked ? &t->t[MASK] : NULL,
                                         .causal = true,
                                         .lse = &t->t[LSE],
                                         .out = &t->t[OUT]};
-    const clf_attention_backward_args backward = {.forward = forward,
-                                                  .d_out = &t->t[D_OUT],
-                                                  .d_query = &t->t[D_QUERY],
-                                                  .d_key = &t->t[D_KEY],
-                                                  .d_value = &t->t[D_VALUE]};
-    static const int outputs[CLF_CL_PASSES][3] = {{OUT, LSE, LSE}, {D_QUERY, D_KEY, D_VALUE}};
-    for (int i = 0; i < 3; i++) CLF_TRY(spoil(ctx, t, outputs[pass][i]));
+    clf_attention_backward_args backward = {.forward = forward, .d_out = &t->t[D_OUT]};
+    if (t->masked)
+        backward.d_mask = &t->t[D_MASK];
+    else
+        backward.d_query = &t->t[D_QUERY], backward.d_key = &t->t[D_KEY], backward.d_value = &t->t[D_VALUE];
+    static const int outputs[][3] = {{OUT, LSE, LSE}, {D_QUERY, D_KEY, D_VALUE}, {D_MASK, D_MASK, D_MASK}};
+    const int *made = outputs[pass == CLF_CL_FORWARD ? 0 : t->masked ? 2 : 1];
+    for (int i = 0; i < 3; i++) CLF_TRY(spoil(ctx, t, made[i]));
     if (pass == CLF_CL_FORWARD)
         CLF_TRY(clf_attention_opencl(ctx, &forward));
     else
         CLF_TRY(clf_attention_backward_opencl(ctx, &backward));
-    for (int i = 0; i < 3; i++) CLF_TRY(compare(ctx, t, outputs[pass][i]));
+    for (int i = 0; i < 3; i++) CLF_TRY(compare(ctx, t, made[i]));
     return CLF_OK;
 }
 
-clf_status clf_cl_attention_test(clf_context *ctx, clf_cl_attention_pass pass, clf_dtype dtype, int n_q, int dim) {
-    test t = {
-        .dtype = dtype, .n_q = n_q, .n_k = n_q > 1 ? 2 * n_q - 10 : SPLIT_KEYS, .dim = dim, .scale = 2 / sqrt(dim)};
+clf_status clf_cl_attention_test(clf_context *ctx, clf_cl_attention_pass pass, clf_dtype dtype, int n_q, int dim,
+                                 bool masked) {
+    test t = {.dtype = dtype,
+              .n_q = n_q,
+              .n_k = n_q > 1 ? 2 * n_q - 10 : SPLIT_KEYS,
+              .dim = dim,
+              .masked = masked,
+              .scale = 2 / sqrt(dim)};
     clf_status st = open_test(&t, ctx);
     if (st == CLF_OK) st = run(ctx, &t, pass);
     close_test(&t);

@@ -136,9 +136,11 @@ clf_status clf_cl_test_tensor(clf_tensor *t, clf_context *ctx, clf_dtype dtype, 
                               const void *data);
 clf_status clf_cl_wrong(clf_context *ctx, const char *what, int i, double expected, double got);
 
-/* attention_test.c: known answers of one pass with n_q queries a head, with the tiles in use. */
+/* attention_test.c: known answers of one pass with n_q queries a head, with the tiles in use; masked: of a call with a
+ * mask, and backward of its gradient alone. */
 enum { CLF_CL_TEST_QUERIES = 40 }; /* enough for the kernels that take many */
-clf_status clf_cl_attention_test(clf_context *ctx, clf_cl_attention_pass pass, clf_dtype dtype, int n_q, int dim);
+clf_status clf_cl_attention_test(clf_context *ctx, clf_cl_attention_pass pass, clf_dtype dtype, int n_q, int dim,
+                                 bool masked);
 
 /* tune.c */
 clf_status clf_cl_tune(clf_context *ctx, const struct clf_opencl_tune_args *args);

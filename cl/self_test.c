@@ -99,13 +99,13 @@ static clf_status run(clf_context *ctx) {
     CLF_TRY(test_linear(ctx, 1, false));
     CLF_TRY(test_linear(ctx, 18, false));
     CLF_TRY(test_linear(ctx, 18, true));
-    CLF_TRY(clf_cl_attention_test(ctx, CLF_CL_FORWARD, CLF_F32, 1, 16));
-    CLF_TRY(clf_cl_attention_test(ctx, CLF_CL_FORWARD, CLF_F32, CLF_CL_TEST_QUERIES, 16));
+    CLF_TRY(clf_cl_attention_test(ctx, CLF_CL_FORWARD, CLF_F32, 1, 16, false));
+    CLF_TRY(clf_cl_attention_test(ctx, CLF_CL_FORWARD, CLF_F32, CLF_CL_TEST_QUERIES, 16, false));
     for (int pass = 0; pass < CLF_CL_PASSES; pass++)
         for (int width = 0; width < CLF_CL_WIDTHS; width++)
             if (clf_cl_attention_tile_is_tuned(ctx, (clf_cl_attention_pass)pass, width))
                 CLF_TRY(clf_cl_attention_test(ctx, (clf_cl_attention_pass)pass, CLF_F32, CLF_CL_TEST_QUERIES,
-                                              64 * clf_cl_attention_chunks(width)));
+                                              64 * clf_cl_attention_chunks(width), false));
     return CLF_OK;
 }
 

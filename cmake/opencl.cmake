@@ -7,7 +7,7 @@ if(NOT OpenCL_FOUND)
 endif()
 
 file(GLOB cl_sources CONFIGURE_DEPENDS cl/*.c cl/nvidia/*.c)
-file(GLOB cl_kernels CONFIGURE_DEPENDS cl/*.cl cl/nvidia/*.cl cl/nvidia/warp.h cl/nvidia/tile.h cl/nvidia/rules.h)
+file(GLOB cl_kernels CONFIGURE_DEPENDS cl/*.cl cl/nvidia/*.cl cl/nvidia/warp*.h cl/nvidia/tile.h cl/nvidia/rules.h cl/nvidia/backward.h)
 set(cl_core status.c dtype.c memory.c log.c)
 list(TRANSFORM cl_core PREPEND lib/core/)
 list(APPEND cl_core lib/ops/rope_frequencies.c lib/ops/optimizer_factors.c)

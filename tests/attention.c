@@ -84,8 +84,7 @@ static double cancelled(const op_tensor *t) {
  * which grows as √head_dim: the sum that probabilities are divided by is no longer of the same scores, it comes from
  * lse. */
 static double tolerance(const op_run *run, const op_tensor *t) {
-    const bool rounds_p =
-        run->tensor_cores && t->ndim == 4 && strcmp(t->name, "d_mask"); /* whose gradient is not theirs */
+    const bool rounds_p = run->tensor_cores && t->ndim == 4 && strcmp(t->name, "d_mask"); /* sums before rounding */
     const bool loose = run->backward || op_elements(t) < 1000 || op_find(run, "key")->shape[2] < 64;
     const double rounded = (loose ? 3.5e-3 : 2.5e-3) / (run->dtype == CLF_F16 ? 8 : 1) * fmax(1, cancelled(t));
     const double place = run->backward ? 0x1p-22 * sqrt(fmax(1, (double)run->t[0].shape[3] / 64)) : 0x1p-23;

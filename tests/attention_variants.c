@@ -29,7 +29,13 @@ enum {
     OUTLIER = 1 << 17,   /* a key that outweighs all others by far */
     NORMAL = 1 << 18,    /* values of N(0, 1) */
     SAMPLED = 1 << 19,   /* not all rows are compared */
-    LIGHT = 1 << 20
+    LIGHT = 1 << 20,
+    ONE_BATCH = 1 << 21, /* the mask's dimensions that are 1; without any of them it is left to chance */
+    ONE_HEAD = 1 << 22,
+    ONE_QUERY = 1 << 23,
+    ONE_KEY = 1 << 24,
+    ONES = ONE_BATCH | ONE_HEAD | ONE_QUERY | ONE_KEY,
+    MASKED = LSE | CAUSAL | SOFTCAP | MASK | LENGTHS | SINKS | DROPOUT
 };
 
 /* With PACKED and PAGED batch counts sequences; queries and keys are the most that one has. Keys listed as f32 have the
@@ -89,6 +95,11 @@ static const variant variants[] = {
     {5, 4, 1, 3, 145, 64, 32, ALL_FEATURES, CLF_Q4_0, "everything, few rows, q4_0"},
     {1, 4, 2, 40, 45, 256, 200, ALL_FEATURES & ~PAGED & ~PACKED, CLF_F32,
      "wide heads, everything but packed and paged"},
+    {2, 4, 2, 70, 90, 40, 24, MASKED | ONE_BATCH | ONE_HEAD, CLF_F32, "a mask for all batches and heads"},
+    {3, 4, 2, 70, 90, 40, 24, MASKED | PACKED | ONE_HEAD, CLF_F32, "a mask for all heads, packed"},
+    {3, 4, 2, 70, 90, 40, 24, MASKED | PACKED | ONE_QUERY, CLF_F32, "a mask for all queries, packed"},
+    {2, 4, 2, 70, 90, 40, 24, (MASKED & ~DROPOUT) | ONE_HEAD | ONE_KEY, CLF_F32, "a mask for all keys"},
+    {3, 4, 2, 70, 90, 40, 24, MASKED | PACKED | ONES, CLF_F32, "a mask of one element, packed"},
 };
 static const variant bench[] = {
     {1, 32, 4, 512, 512, 64, 64, CAUSAL, CLF_F16, "bench: TinyLlama, prefill of 512"},
@@ -199,8 +210,11 @@ static void make_layout(op_run *run, clf_attention_args *a, const variant *v, in
 
 static void make_mask(op_run *run, const variant *v, int64_t batch, int64_t queries, int64_t keys) {
     int64_t shape[4] = {batch, v->heads, queries, keys};
-    for (int i = 0; i < 4; i++)
-        if (!(v->features & LOWEST) && chance(run, 0.3)) shape[i] = 1;
+    for (int i = 0; i < 4; i++) {
+        const bool one =
+            v->features & ONES ? v->features & ONE_BATCH << i : !(v->features & LOWEST) && chance(run, 0.3);
+        if (one) shape[i] = 1;
+    }
     const clf_dtype dtype = chance(run, 0.5) ? CLF_F32 : run->dtype;
     const int index = op_input(run, "mask", v->features & LOWEST ? CLF_F32 : dtype, 4, shape, -2, 2);
     double *mask = run->t[index].value;
@@ -266,7 +280,7 @@ static void make_normal(op_run *run, op_tensor *t) {
 }
 
 /* out and lse, as inputs, and the gradients: each of float32 or its tensor's dtype, now and then none. */
-static void make_gradients(op_run *run, const int64_t *out, const int64_t *lse) {
+static void make_gradients(op_run *run, const variant *v, const int64_t *out, const int64_t *lse) {
     op_input(run, "lse", CLF_F32, 3, lse, 0, 1);
     op_input(run, "out", run->dtype, 4, out, 0, 1);
     op_input(run, "d_out", run->dtype, 4, out, -1, 1);
@@ -276,7 +290,8 @@ static void make_gradients(op_run *run, const int64_t *out, const int64_t *lse) 
     for (int i = 0; i < 6; i++) {
         const op_tensor *of = op_find(run, names[i][0]);
         const clf_dtype dtype = i >= 3 || chance(run, 0.4) ? CLF_F32 : of->dtype;
-        if (of && !chance(run, 0.15)) op_output(run, names[i][1], dtype, of->ndim, of->shape);
+        const bool wanted = of && (!chance(run, 0.15) || (i == 4 && v->features & ONES));
+        if (wanted) op_output(run, names[i][1], dtype, of->ndim, of->shape);
     }
 }
 
@@ -367,7 +382,7 @@ bool attention_make(op_run *run) {
     if (!(f & SAME_KEYS)) spoil(run, "value", v.batch);
     spoil_rows(run, "query", v.batch);
     if (run->backward) {
-        make_gradients(run, out, out);
+        make_gradients(run, &v, out, out);
         spoil_rows(run, "d_out", v.batch);
     } else {
         if (f & LSE) op_output(run, "lse", CLF_F32, 3, out);

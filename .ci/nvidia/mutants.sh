@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # mutants.sh: does the emulation notice? Removes or weakens one thing of the tensor-core kernels at a time, synchronisation above all, and runs the tests of
 # attention and linear with the module built from the damaged sources: it must fail. Nightly, not for every push: each mutant is compiled anew.
-# usage: .ci/nvidia/mutants.sh [attention|linear]    needs build/ with test-attention, test-linear and the OpenCL module
+# usage: .ci/nvidia/mutants.sh [attention|mask|linear]    needs build/ with test-attention, test-linear and the OpenCL module
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 [ -x build/bin/test-attention ] && [ -x build/bin/test-linear ] && [ -f build/lib/clformer-opencl.so ] || { echo "skipped: no test-attention, test-linear or OpenCL module in build/"; exit 77; }
@@ -14,17 +14,22 @@ export CLFORMER_MODULE_DIR=$work/build/lib CLFORMER_CACHE_DIR=off
 kernels=$work/tree/cl/nvidia
 
 # variants: decode, 700 keys; 300 by 300; everything packed; 130 by 130 of width 128; forward and backward each
-setting=emulate op=attention
+setting=emulate op=attention test=attention
+# the mask's gradient: packed, for all heads; packed, for all queries; for all keys; of one element
 # linear's: 280 rows by 101 of 352, Q8_0, in bf16 and from float32; 27 of 24 by 30 in f16; 33 by 64 of 256, Q4_K, from float32; 3 by 40 of 512, Q8_0;
 # T2: 1 by 112 of 768, 37 by 32 of 2304, 300 by 80 of 256; tiles: 7 by 208 of 512, 70 by 240 of 512, 1 by 16 of 16384, every one there
 runs() {
-    [ $op = linear ] && echo "bf16 29 f32 29 f16 17 f32 21 f32 24 f32 60 f32 64 f32 66 f32 98 f32 101 f32 104" || echo "bf16 10 bf16 21 bf16 31 bf16 51"
+    case $op in
+    attention) echo "bf16 10 bf16 21 bf16 31 bf16 51" ;;
+    mask) echo "bf16 47 bf16 48 bf16 49 bf16 50" ;;
+    linear) echo "bf16 29 f32 29 f16 17 f32 21 f32 24 f32 60 f32 64 f32 66 f32 98 f32 101 f32 104" ;;
+    esac
 }
 passes() {
     cmake --build "$work/build" --target clformer_opencl >"$work/log" 2>&1 || { tail "$work/log"; exit 1; }
     local dtype variant
     export CLFORMER_OPENCL_TENSOR_CORES=$setting
-    while read -r dtype variant; do build/bin/test-$op --device opencl --dtype "$dtype" --variant "$variant" >"$work/log" 2>&1 || break; done < <(runs | xargs -n2)
+    while read -r dtype variant; do build/bin/test-$test --device opencl --dtype "$dtype" --variant "$variant" >"$work/log" 2>&1 || break; done < <(runs | xargs -n2)
     if grep -q 'compiler refused' "$work/log"; then cat "$work/log"; exit 1; fi
     ! grep -q '^FAIL' "$work/log"
 }
@@ -77,8 +82,25 @@ attention_mutants() {
     mutant "wgmma: K of two stages, one group fewer" attention.cl 1 "wait_group(w, 2)" "wait_group(w, 3)"
 }
 
+mask_mutants() {
+    local file=attention_backward_mask.cl
+    setting=emulate op=mask test=attention
+    passes || { echo "the unchanged kernels of the mask's gradient fail"; tail -5 "$work/log"; exit 1; }
+    for i in 1 2 3; do mutant "d_mask: barrier $i missing" $file $i "block_barrier(w);" ""; done
+    mutant "d_mask: one group fewer waited for" $file 1 "wait_group(w, 0)" "wait_group(w, 1)"
+    mutant "d_mask: not committed" $file 1 "cp_async_commit(w);" ""
+    mutant "d_mask: of one head" $file 1 "head_end = mask_heads == 1 ? heads" "head_end = mask_heads == 1 ? 1"
+    mutant "d_mask: of the first sequence" $file 1 "all_keys ? sequences : index + 1" "all_keys ? 1 : index + 1"
+    mutant "d_mask: queries and keys of unlike sequences" $file 1 "index_end = index; /*" "; /*"
+    mutant "d_mask: of the first step of keys" $file 1 "key_end = all_keys ? limit" "key_end = all_keys ? min(limit, seen_from + 1)"
+    mutant "d_mask: lanes left out of a query's sum" $file 1 "sum += warp_shfl_xor(w, sum, 2);" ""
+    mutant "d_mask: lanes left out of a key's sum" $file 1 "sum += warp_shfl_xor(w, sum, 16);" ""
+    mutant "d_mask: another warp's part" $file 1 "(c * N_WARPS + n) * 4" "(c * N_WARPS + (n | 1)) * 4"
+    mutant "d_mask: one column to the right" $file 1 "at = n + j * 8 + column + e;" "at = n + j * 8 + column + e + 1;"
+}
+
 linear_mutants() {
-    setting=emulate op=linear
+    setting=emulate op=linear test=linear
     passes || { echo "the unchanged kernels of linear fail"; tail -5 "$work/log"; exit 1; }
     mutant "linear: barrier missing" linear.cl 1 "block_barrier(w);" ""
     for i in 1 2; do mutant "linear: barrier $i of the result missing" linear_result.cl $i "block_barrier(w);" ""; done
@@ -102,7 +124,9 @@ linear_mutants() {
     mutant "tiles, decode: seven of eight" linear_ternary.cl 1 "e += N_WARPS * 8" "e += N_WARPS * 8 + 1"
 }
 
-[ "${1-}" = linear ] || attention_mutants
-[ "${1-}" = attention ] || linear_mutants
+what=${1-all}
+case $what in attention | all) attention_mutants ;; esac
+case $what in attention | mask | all) mask_mutants ;; esac
+case $what in linear | all) linear_mutants ;; esac
 echo "$n mutants"
 exit $bad

@@ -72,9 +72,9 @@ class Library:
                              lse=self.tensor(lse) if lse is not None else None, **fields)
         return args, lambda: self.check(self.lib.clf_attention(self.context, c.byref(args)))
 
-    def backward(self, forward, d_out, dq, dk, dv):
+    def backward(self, forward, d_out, dq, dk, dv, **fields):
         args = BackwardArgs(forward=forward, d_out=self.tensor(d_out), d_query=self.tensor(dq), d_key=self.tensor(dk),
-                            d_value=self.tensor(dv))
+                            d_value=self.tensor(dv), **fields)
         return lambda: self.check(self.lib.clf_attention_backward(self.context, c.byref(args)))
 
 

@@ -5,7 +5,7 @@ through CUDA, both in this process by turns. A figure is the median of bursts, e
 a copy and in a product of 8192 by 8192 in bf16, which the last two are shares of; where PyTorch or CUDA is missing they and peer_s are null.
 
 latency: an op on one element, with the wait. forward, backward: bf16 and f16, heads of 64, 128 and 256, 512 to 16384 positions, causal
-and full. decode: one query a sequence of 32 heads over 8 of 128. fused: rms_norm with the residual, rope, glu, linear with its
+and full. mask: all gradients with a bias of each head that the batch shares. decode: one query a sequence of 32 heads over 8 of 128. fused: rms_norm with the residual, rope, glu, linear with its
 gated unit, against PyTorch's unfused form. quantised: linear with weights of 16 bits and of block dtypes, one row and eight (bytes of the weights
 count), 2048 rows and their gradient (FLOPs count), against PyTorch's bf16 linear with the weights in bf16. ternary: the same with T2, dense and as
 tiles of which 80, 90 and 95 % are empty (bytes and FLOPs of the tiles that are there). memory: peak bytes of attention, forward and backward. --small: sizes for a CPU, to try the script itself."""
@@ -192,6 +192,29 @@ def backward(device, s):
         device.forget()
 
 
+def mask(device, s):
+    """All gradients with a bias for each head and pair of positions, which the batch shares, its own among them."""
+    batch, heads, d = (2, 2, 64) if s.small else (8, 16, 64)
+    for dtype in (torch.bfloat16, torch.float16):
+        for n in (128,) if s.small else (512, 2048, 4096):
+            q, k, v, d_out = inputs(batch, heads, n, d, dtype)
+            bias = torch.randn(1, heads, n, n, dtype=dtype, device=WHERE)
+            args, run = device.forward(q, k, v, q, torch.zeros(batch, heads, n), mask=device.tensor(bias))
+            run()
+            of_bias = torch.zeros(bias.shape)
+            d_mask = device.tensor(of_bias)
+            ours = device.backward(args, d_out, q, k, v, d_mask=d_mask)
+            for x in (q, k, v, bias):
+                x.requires_grad_()
+            with torch.enable_grad():
+                result = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
+            peer = lambda: torch.autograd.grad(result, (q, k, v, bias), d_out, retain_graph=True)
+            ours()
+            close(device.read(d_mask.value, of_bias), peer()[3], 2e-2)
+            yield f"{str(dtype)[6:]} bias of [1, {heads}, {n}, {n}], batch {batch}", *by_turns(device, ours, peer, s.rounds), 10 * batch * heads * d * n * n, 0
+            device.forget()
+
+
 def decode(device, s):
     d, batch = 128, 1 if s.small else 8
     for dtype in (torch.bfloat16, torch.float16):
@@ -375,7 +398,7 @@ def latency(device, s):
     device.forget()
 
 
-PARTS = {f.__name__: f for f in (latency, forward, backward, decode, fused, quantised, ternary, memory)}
+PARTS = {f.__name__: f for f in (latency, forward, backward, mask, decode, fused, quantised, ternary, memory)}
 
 
 def main():

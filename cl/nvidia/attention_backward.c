@@ -1,5 +1,4 @@
-/* attention_backward.c: the launcher of nvidia/attention_backward.cl. The gradient of a mask, which is summed over what
- * the mask is repeated over, is left. */
+/* attention_backward.c: the launchers of nvidia/attention_backward.cl and nvidia/attention_backward_mask.cl. */
 #include "attention.h"
 
 #include <stdio.h>
@@ -19,16 +18,21 @@ static bool takes(const clf_attention_backward_args *b) {
     return true;
 }
 
-static clf_status begin(clf_cl_call *call, clf_context *ctx, const clf_attention_backward_args *b,
-                        const clf_nvidia_plan *p, const char *kernel, int gradients) {
-    const clf_attention_args *a = &b->forward;
+/* The options of backward.h. */
+static void write_options(char *text, size_t size, const clf_context *ctx, const clf_attention_args *a,
+                          const clf_nvidia_plan *p) {
     char common[96];
     clf_nvidia_options(ctx, a->query->dtype, common, sizeof common);
-    return clf_cl_begin(call, ctx, "nvidia/attention_backward", kernel,
-                        "%s -DHEAD_DIM=%d -DV_DIM=%d -DN_WARPS=%d -DSTEP=%d -DSCORES=%d -DLAYOUT=%d -DDROPOUT=%d "
-                        "-DGRADIENTS=%d",
-                        common, p->width, p->v_width, p->tile->warps, p->tile->keys, p->scores, a->layout_rows != NULL,
-                        a->dropout != 0, gradients);
+    snprintf(text, size, "%s -DHEAD_DIM=%d -DV_DIM=%d -DN_WARPS=%d -DSTEP=%d -DSCORES=%d -DLAYOUT=%d -DDROPOUT=%d",
+             common, p->width, p->v_width, p->tile->warps, p->tile->keys, p->scores, a->layout_rows != NULL,
+             a->dropout != 0);
+}
+
+static clf_status begin(clf_cl_call *call, clf_context *ctx, const clf_attention_backward_args *b,
+                        const clf_nvidia_plan *p, const char *kernel, int gradients) {
+    char options[256];
+    write_options(options, sizeof options, ctx, &b->forward, p);
+    return clf_cl_begin(call, ctx, "nvidia/attention_backward", kernel, "%s -DGRADIENTS=%d", options, gradients);
 }
 
 /* What the last pass over the keys makes: dK and dV where registers hold both, else dV, after a pass for dK. The other
@@ -66,16 +70,16 @@ static void set_inputs(clf_cl_call *call, const clf_attention_backward_args *b, 
     clf_cl_memory(call, &m->rows->memory);
 }
 
-/* Groups for n rows an entry of the batch; packed, each sequence may end in a tile of its own. */
-static clf_status run_tiles(clf_cl_call *call, const clf_attention_backward_args *b, const clf_nvidia_plan *p,
-                            int64_t n, int64_t heads) {
-    const clf_attention_args *a = &b->forward;
-    const size_t more = a->query_starts ? (size_t)p->sequences + 1 : 0;
+/* Tiles for n rows an entry of the batch; packed, each sequence may end in a tile of its own. */
+static size_t tiles_of(const clf_attention_args *a, const clf_nvidia_plan *p, int64_t n, int tile) {
+    return clf_cl_divide_up(n, tile) + (a->query_starts ? (size_t)p->sequences + 1 : 0);
+}
+
+static clf_status run_tiles(clf_cl_call *call, const clf_attention_args *a, const clf_nvidia_plan *p, size_t x,
+                            size_t y, size_t z) {
     clf_nvidia_rules(call, a, p);
     clf_cl_local(call, p->local);
-    const size_t groups[3] = {clf_cl_divide_up(n, 16 * p->tile->warps) + more, (size_t)heads,
-                              (size_t)a->query->shape[0]};
-    return clf_cl_run(call, groups, (size_t)(32 * p->tile->warps));
+    return clf_cl_run(call, (size_t[3]){x, y, z}, (size_t)(32 * p->tile->warps));
 }
 
 static clf_status run_keys(clf_context *ctx, const clf_attention_backward_args *b, const clf_nvidia_plan *p,
@@ -87,7 +91,8 @@ static clf_status run_keys(clf_context *ctx, const clf_attention_backward_args *
     set_inputs(&call, b, m);
     set_gradient(&call, b->d_key);
     set_gradient(&call, b->d_value);
-    return run_tiles(&call, b, p, k[2], k[1]);
+    return run_tiles(&call, &b->forward, p, tiles_of(&b->forward, p, k[2], 16 * p->tile->warps), (size_t)k[1],
+                     (size_t)b->forward.query->shape[0]);
 }
 
 static clf_status run_queries(clf_context *ctx, const clf_attention_backward_args *b, const clf_nvidia_plan *p,
@@ -99,7 +104,25 @@ static clf_status run_queries(clf_context *ctx, const clf_attention_backward_arg
     set_inputs(&call, b, m);
     set_gradient(&call, b->d_query);
     clf_cl_memory(&call, m->slopes ? &m->slopes->memory : NULL);
-    return run_tiles(&call, b, p, q[2], q[1]);
+    return run_tiles(&call, &b->forward, p, tiles_of(&b->forward, p, q[2], 16 * p->tile->warps), (size_t)q[1],
+                     (size_t)q[0]);
+}
+
+static clf_status run_mask(clf_context *ctx, const clf_attention_backward_args *b, const clf_nvidia_plan *p,
+                           const buffers *m) {
+    const clf_attention_args *a = &b->forward;
+    char options[256];
+    clf_cl_call call;
+    if (!b->d_mask) return CLF_OK;
+    const int64_t *shape = b->d_mask->shape;
+    write_options(options, sizeof options, ctx, a, p);
+    CLF_TRY(clf_cl_begin(&call, ctx, "nvidia/attention_backward_mask", "attention_backward_mask", "%s", options));
+    set_inputs(&call, b, m);
+    clf_cl_tensor(&call, b->d_mask);
+    for (int i = 0; i < 4; i++) clf_cl_int(&call, shape[i]);
+    clf_cl_int(&call, a->query->shape[0]);
+    return run_tiles(&call, a, p, shape[2] == 1 ? 1 : tiles_of(a, p, shape[2], 16 * p->tile->warps),
+                     shape[3] == 1 ? 1 : tiles_of(a, p, shape[3], p->tile->keys), (size_t)(shape[0] * shape[1]));
 }
 
 static clf_status run_heads(clf_context *ctx, const clf_attention_backward_args *b, const clf_nvidia_plan *p,
@@ -136,8 +159,9 @@ clf_status clf_nvidia_attention_backward(clf_context *ctx, clf_attention_backwar
     if (last_gradients(&p) != (D_KEY | D_VALUE)) CLF_TRY_GOTO(st, run_keys(ctx, args, &p, &m, D_KEY));
     CLF_TRY_GOTO(st, run_keys(ctx, args, &p, &m, last_gradients(&p)));
     CLF_TRY_GOTO(st, run_queries(ctx, args, &p, &m));
+    CLF_TRY_GOTO(st, run_mask(ctx, args, &p, &m));
     CLF_TRY_GOTO(st, run_heads(ctx, args, &p, &m));
-    args->d_query = args->d_key = args->d_value = args->d_sinks = args->d_alibi_slopes = NULL;
+    *args = (clf_attention_backward_args){.forward = args->forward, .d_out = args->d_out}; /* none is left */
 fail:
     clf_buffer_release(m.rows);
     clf_buffer_release(m.slopes);

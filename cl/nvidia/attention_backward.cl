@@ -10,64 +10,19 @@
  * attention_backward_queries  dQ: a block of queries of one head against all keys; and Σ −dS · distance of each query.
  * attention_backward_heads  the gradients of sinks and ALiBi slopes: sums over a head's queries.
  *
+ * That of a mask is attention_backward_mask.cl's.
+ *
  * No atomics: the same bits every time. Each warp has 16 rows of its block: BLOCK = 16·N_WARPS keys or queries, against
  * STEP queries or keys at a time. P, Z∘P and dS are rounded to 16 bits as operands.
  *
- * Options: those of warp.h and rules.h · HEAD_DIM, V_DIM: rounded up, multiples of 16 · N_WARPS · STEP · GRADIENTS:
- * which of dK (1) and dV (2) attention_backward_keys makes: registers hold both only up to 128 columns each. */
+ * Options: those of backward.h · GRADIENTS: which of dK (1) and dV (2) attention_backward_keys makes: registers hold
+ * both only up to 128 columns each. */
 #include "nvidia/rules.h"
 
-#define BLOCK   (16 * N_WARPS)
+#include "nvidia/backward.h"
+
 #define MAKES_K (GRADIENTS & 1)
 #define MAKES_V (GRADIENTS & 2)
-
-/* Local memory: two tiles of BLOCK rows, which stay (K, V; or Q, dO), and two of STEP rows (Q, dO; or K, V). */
-#define OWN_0       0
-#define OWN_1       TILE_BYTES(BLOCK, HEAD_DIM)
-#define OTHER_0     (OWN_1 + TILE_BYTES(BLOCK, V_DIM))
-#define OTHER_1     (OTHER_0 + TILE_BYTES(STEP, HEAD_DIM))
-#define LOCAL_BYTES (OTHER_1 + TILE_BYTES(STEP, V_DIM))
-
-/* acc[16 × STEP] = own · otherᵀ over `width` columns, for this warp's 16 rows of its own tile. */
-#define PRODUCT(acc, own, other, width)                                                                                \
-    do {                                                                                                               \
-        const uint base_ = fresh(w->local_base), lane_ = fresh(w->lane);                                               \
-        const uint a_lane_ = operand_a(lane_), b_lane_ = operand_b(lane_);                                             \
-        CLEAR(acc, STEP / 8);                                                                                          \
-        UNROLL for (int k_ = 0; k_ < (width) / 16; k_++) {                                                             \
-            uint a_[4];                                                                                                \
-            ldmatrix_x4(w, a_, fragment(base_ + (own), BLOCK, w->index, k_, a_lane_));                                 \
-            UNROLL for (int t_ = 0; t_ < STEP / 16; t_++) {                                                            \
-                uint b_[4];                                                                                            \
-                ldmatrix_x4(w, b_, fragment(base_ + (other), STEP, t_, k_, b_lane_));                                  \
-                mma_m16n8k16(w, acc[2 * t_], a_, b_[0], b_[1]);                                                        \
-                mma_m16n8k16(w, acc[2 * t_ + 1], a_, b_[2], b_[3]);                                                    \
-            }                                                                                                          \
-        }                                                                                                              \
-    } while (0)
-
-/* acc[16 × width] += packed[16 × STEP] · other[STEP × width]. */
-#define ACCUMULATE(acc, packed, other, width)                                                                          \
-    do {                                                                                                               \
-        const uint base_ = fresh(w->local_base), a_lane_ = operand_a(fresh(w->lane));                                  \
-        UNROLL for (int k_ = 0; k_ < STEP / 16; k_++) {                                                                \
-            uint a_[4];                                                                                                \
-            as_operand_a(a_, packed, k_);                                                                              \
-            UNROLL for (int j_ = 0; j_ < (width) / 16; j_++) {                                                         \
-                uint b_[4];                                                                                            \
-                ldmatrix_x4_trans(w, b_, fragment(base_ + (other), STEP, k_, j_, a_lane_));                            \
-                mma_m16n8k16(w, acc[2 * j_], a_, b_[0], b_[1]);                                                        \
-                mma_m16n8k16(w, acc[2 * j_ + 1], a_, b_[2], b_[3]);                                                    \
-            }                                                                                                          \
-        }                                                                                                              \
-    } while (0)
-
-/* exp(s − lse), of what rows[] holds for the lse: without SCORES it is in base 2, as the product with s is. */
-#if SCORES
-#define PROBABILITY(s, row) ex2(((s) - (row)) * LOG2_E)
-#else
-#define PROBABILITY(s, row) ex2(fma(s, scale * LOG2_E, -(row)))
-#endif
 
 /* Two neighbouring elements of a gradient. */
 WARP_FN void store_gradient(__global void *to, long at, int is_f32, float low, float high) {
@@ -102,21 +57,7 @@ attention_backward_keys(IN(query), IN(key), IN(value), IN(d_out), __global const
     const int kv_head = (int)get_group_id(1);
     int tile = (int)get_group_id(0);
     sequence s;
-    if (query_starts) {
-        for (int i = 0;; i++) {
-            PACKED_SEQUENCE(s, i);
-            if (i == sequences) { /* keys of no sequence */
-                s.n_q = s.end = 0;
-                s.k_first = clamp(INT_AT(key_starts, i), 0, n_k);
-                s.n_k = n_k - s.k_first;
-            }
-            const int n_tiles = (s.n_k + BLOCK - 1) / BLOCK;
-            if (tile < n_tiles || i == sequences) break;
-            tile -= n_tiles;
-        }
-    } else {
-        BATCH_SEQUENCE(s, (int)get_group_id(2));
-    }
+    FIND_KEYS(s, tile, BLOCK, (int)get_group_id(2));
     const int first_key = tile * BLOCK, shift = s.n_k - s.n_q;
     const __global ushort *k_from = (const __global ushort *)key + key_at + s.entry * key_stride.x +
                                     kv_head * key_stride.y + s.k_first * key_stride.z;
@@ -274,16 +215,7 @@ attention_backward_queries(IN(query), IN(key), IN(value), IN(d_out), __global co
     const int head = (int)get_group_id(1), kv_head = head / group;
     int tile = (int)get_group_id(0);
     sequence s;
-    if (query_starts) {
-        for (int i = 0;; i++) {
-            PACKED_SEQUENCE(s, i);
-            const int n_tiles = (s.n_q + BLOCK - 1) / BLOCK;
-            if (tile < n_tiles || i == sequences) break;
-            tile -= n_tiles;
-        }
-    } else {
-        BATCH_SEQUENCE(s, (int)get_group_id(2));
-    }
+    FIND_QUERIES(s, tile, (int)get_group_id(2));
     const int first_query = tile * BLOCK, last_query = min(first_query + BLOCK, s.n_q) - 1, shift = s.n_k - s.n_q;
     const int limit = last_query >= first_query ? SEEN_TO(last_query + shift) : 0; /* of the keys that any row sees */
     const __global ushort *q_from = (const __global ushort *)query + query_at + s.entry * query_stride.x +

@@ -149,12 +149,18 @@ static clf_cl_key key_of(const clf_context *ctx, const plan *p, clf_dtype dtype)
     clf_nvidia_options(ctx, CLF_BF16, options, sizeof options);
     snprintf(name, sizeof name, "linear: %d, tile %d, aligned %d, %s, %s", p->use, p->tile, p->aligned,
              clf_cl_dtype(dtype), options);
-    return clf_cl_key_of(
-        11, (const char *const[]){name, s->identity, s->build_options, clf_cl_source_text("nvidia/warp"),
-                                  clf_cl_source_text("nvidia/tile"), clf_cl_source_text("common"),
-                                  clf_cl_source_text("blocks"), clf_cl_source_text("nvidia/linear"),
-                                  clf_cl_source_text("nvidia/linear_bytes"), clf_cl_source_text("nvidia/linear_result"),
-                                  clf_cl_source_text("nvidia/linear_ternary")});
+    const char *const texts[] = {name,
+                                 s->identity,
+                                 s->build_options,
+                                 CLF_NVIDIA_WARP,
+                                 clf_cl_source_text("nvidia/tile"),
+                                 clf_cl_source_text("common"),
+                                 clf_cl_source_text("blocks"),
+                                 clf_cl_source_text("nvidia/linear"),
+                                 clf_cl_source_text("nvidia/linear_bytes"),
+                                 clf_cl_source_text("nvidia/linear_result"),
+                                 clf_cl_source_text("nvidia/linear_ternary")};
+    return clf_cl_key_of((int)(sizeof texts / sizeof *texts), texts);
 }
 
 /* One that fails in whatever way is not used. */

@@ -139,9 +139,9 @@ fail:
 
 static clf_status test(clf_context *ctx) {
     const clf_cl_state *s = clf_cl(ctx);
-    const clf_cl_key key = clf_cl_key_of(5, (const char *const[]){"tensor cores", s->identity, s->build_options,
-                                                                  clf_cl_source_text("nvidia/warp"),
-                                                                  clf_cl_source_text("nvidia/warp_ops")});
+    const char *const texts[] = {"tensor cores", s->identity, s->build_options, CLF_NVIDIA_WARP,
+                                 clf_cl_source_text("nvidia/warp_ops")};
+    const clf_cl_key key = clf_cl_key_of((int)(sizeof texts / sizeof *texts), texts);
     if (clf_cl_cache_passed(ctx, key)) return CLF_OK;
     CLF_TRY(test_operations(ctx, CLF_F16));
     CLF_TRY(test_operations(ctx, CLF_BF16));

@@ -18,6 +18,11 @@ clf_status clf_nvidia_find(clf_context *ctx);
 #define CLF_NVIDIA_MARKED "-DWGMMA_MARKED=1"
 char *clf_nvidia_ptx_90a(const char *ptx);
 
+/* The texts of warp.h, for the cache's keys. */
+#define CLF_NVIDIA_WARP                                                                                                \
+    clf_cl_source_text("nvidia/warp"), clf_cl_source_text("nvidia/warp_ptx"),                                          \
+        clf_cl_source_text("nvidia/warp_memory"), clf_cl_source_text("nvidia/warp_emulated")
+
 /* The options of warp.h for 16-bit operands of dtype. */
 void clf_nvidia_options(const clf_context *ctx, clf_dtype dtype, char *text, size_t size);
 

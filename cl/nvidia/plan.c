@@ -124,11 +124,17 @@ static clf_cl_key key_of(const clf_context *ctx, const tile *t, clf_dtype dtype,
     clf_nvidia_options(ctx, dtype, options, sizeof options);
     snprintf(name, sizeof name, "tile %d: %d %d %d %d %d %d %d %d %d %s", result, t->use, t->dim, t->features, t->warps,
              t->row_tiles, t->keys, t->k_stages, t->q_in_registers, t->products, options);
-    return clf_cl_key_of(8,
-                         (const char *const[]){name, s->identity, s->build_options, clf_cl_source_text("nvidia/warp"),
-                                               clf_cl_source_text("nvidia/tile"), clf_cl_source_text("nvidia/rules"),
-                                               clf_cl_source_text("nvidia/attention"),
-                                               clf_cl_source_text("nvidia/attention_backward")});
+    const char *const texts[] = {name,
+                                 s->identity,
+                                 s->build_options,
+                                 CLF_NVIDIA_WARP,
+                                 clf_cl_source_text("nvidia/tile"),
+                                 clf_cl_source_text("nvidia/rules"),
+                                 clf_cl_source_text("nvidia/attention"),
+                                 clf_cl_source_text("nvidia/backward"),
+                                 clf_cl_source_text("nvidia/attention_backward"),
+                                 clf_cl_source_text("nvidia/attention_backward_mask")};
+    return clf_cl_key_of((int)(sizeof texts / sizeof *texts), texts);
 }
 
 /* The known answers of a whole call, as wide as the tile goes. One that fails in whatever way is not used; of wgmma,
@@ -143,8 +149,11 @@ static clf_status try_out(clf_context *ctx, const tile *t, clf_dtype dtype) {
         if (clf_cl_cache_passed(ctx, key_of(ctx, t, dtype, (clf_cl_trial)known)))
             return *result = (uint8_t)known, CLF_OK;
     s->on_trial = (int)(t - tiles) + 1;
-    const clf_status st = clf_cl_attention_test(ctx, t->use == CLF_NVIDIA_BACKWARD ? CLF_CL_BACKWARD : CLF_CL_FORWARD,
-                                                dtype, t->use == CLF_NVIDIA_DECODE ? 1 : TRIAL_QUERIES, t->dim);
+    const bool backward = t->use == CLF_NVIDIA_BACKWARD;
+    clf_status st = clf_cl_attention_test(ctx, backward ? CLF_CL_BACKWARD : CLF_CL_FORWARD, dtype,
+                                          t->use == CLF_NVIDIA_DECODE ? 1 : TRIAL_QUERIES, t->dim, false);
+    if (st == CLF_OK && backward && t->features)
+        st = clf_cl_attention_test(ctx, CLF_CL_BACKWARD, dtype, TRIAL_QUERIES, t->dim, true);
     s->on_trial = 0;
     *result = st == CLF_OK ? CLF_CL_RIGHT : CLF_CL_WRONG;
     if (st == CLF_OK || (refusable && st == CLF_DEVICE_ERROR && !s->lost))

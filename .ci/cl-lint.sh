@@ -36,7 +36,11 @@ for w in $floats; do lint embedding -DW="$w"; lint linear -DW="$w"; done
 for w in $blocks; do
     for source in embedding linear linear_backward convert; do lint $source -DW="$w" -DBLOCKS; done
 done
-for w in T2 T1; do lint linear -DW=$w -DPANELS; done
+for w in T2 T1; do
+    lint linear -DW=$w -DPANELS
+    for to in $floats T2 T1 TQ1_0 TQ2_0 Q2_0; do lint convert_ternary -DW=$w -DPANELS -DTO="$to"; done
+    for rows in TQ1_0 TQ2_0 Q2_0; do lint convert_ternary -DW=$rows -DTO=$w; done
+done
 for rows in 1 4; do lint linear_tiles -DW=F32 -DROWS=$rows; done
 for source in linear_backward linear_cross_entropy; do lint $source -DW=F32; done
 for rule in 0 1 2; do

@@ -5,6 +5,7 @@ CLF_API const clf_backend clf_backend_opencl;
 const clf_backend clf_backend_opencl = {
     .abi = CLF_BACKEND_ABI,
     .name = "opencl",
+    .ternary = CLF_T2,
     .devices = clf_cl_devices,
     .open = clf_cl_open,
     .close = clf_cl_close,

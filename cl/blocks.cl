@@ -282,19 +282,31 @@ uint4 codes_of_word(uint word) {
 }
 
 #ifdef PANELS
-/* Part `part` of row `row` of a matrix of T2 or T1, whose panels of 16 rows of k values begin at byte `at`. */
-float16 decode_panel_part(global const void *p, long at, uint row, uint part, uint k) {
-    global const uchar *panel = (global const uchar *)p + at + (long)(row / 16) * (k / 256) * 16 * PASTE(W, _bytes);
-    const float scale = half_at(panel + part / 16 * 32 + row % 16 * 2);
+/* The panel of 16 rows with row `row` of a matrix of W, T2 or T1, of k columns. */
+global const uchar *panel_of(global const uchar *p, uint row, uint k) {
+    return p + (long)(row / 16) * (k / 256) * 16 * PASTE(W, _bytes);
+}
+
+/* Where the half is that scales part `part` of a row of a panel; and the part's codes. */
+global const uchar *panel_scale(global const uchar *panel, uint row, uint part) {
+    return panel + part / 16 * 32 + row % 16 * 2;
+}
+
+uint4 panel_codes(global const uchar *panel, uint row, uint part, uint k) {
     global const uchar *words = panel + k / 256 * 32 + row % 16 * 4;
-    if (W == T2) return scale * convert_float16(as_char16(codes_of_word(as_uint(vload4(0, words + part * 64)))));
+    if (W == T2) return codes_of_word(as_uint(vload4(0, words + part * 64)));
     uint codes[4]; /* group 4 · part + i of four values is digit `group % 5` of a word, those of the last word `group % 4` */
     for (int i = 0; i < 4; i++) {
         const uint group = part % 16 * 4 + i, word = part / 16 * 13 + min(group / 5, 12u);
         const uchar power = powers_of_3[group < 60 ? group % 5 : group - 60];
         codes[i] = as_uint(vload4(0, words + word * 64) / power % (uchar)3);
     }
-    return scale * convert_float16(as_char16(less(vload4(0, codes), 1)));
+    return less(vload4(0, codes), 1);
+}
+
+float16 decode_panel_part(global const void *p, long at, uint row, uint part, uint k) {
+    global const uchar *panel = panel_of((global const uchar *)p + at, row, k);
+    return half_at(panel_scale(panel, row, part)) * convert_float16(as_char16(panel_codes(panel, row, part, k)));
 }
 #endif
 

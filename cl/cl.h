@@ -151,6 +151,9 @@ clf_status clf_cl_blas_multiply(clf_context *ctx, const clf_tensor *x, const clf
                                 const clf_memory *product);
 void clf_cl_blas_close(clf_context *ctx);
 
+/* convert_ternary.c: clf_convert() to and from T2 and T1. */
+clf_status clf_cl_convert_ternary(clf_context *ctx, const clf_tensor *x, const clf_tensor *out);
+
 /* program.c: sources, embedded by the build: NAME.cl and NAME.h are {"NAME", their text}, those of nvidia/
  * {"nvidia/NAME", …}; NULL name at the end. */
 typedef struct clf_cl_source {

@@ -56,9 +56,8 @@ static clf_status encode(clf_context *ctx, const clf_convert_args *args) {
 
 clf_status clf_convert_opencl(clf_context *ctx, const clf_convert_args *args) {
     const clf_tensor *x = args->x, *out = args->out;
-    CLF_CHECK(&ctx->error, !clf_dtype_is_interleaved(x->dtype) && !clf_dtype_is_interleaved(out->dtype),
-              CLF_UNSUPPORTED, "convert: %s is not supported by opencl",
-              clf_dtype_name(clf_dtype_is_interleaved(x->dtype) ? x->dtype : out->dtype));
+    if (clf_dtype_is_interleaved(x->dtype) || clf_dtype_is_interleaved(out->dtype))
+        return clf_cl_convert_ternary(ctx, x, out);
     if (clf_dtype_is_block(out->dtype)) return x->dtype == out->dtype ? copy_blocks(ctx, x, out) : encode(ctx, args);
     if (!clf_dtype_is_block(x->dtype)) return convert_plain(ctx, x, out);
     const int64_t n = clf_last(x), parts = n / 16;

@@ -144,10 +144,6 @@ static void reference(op_run *run) {
     }
 }
 
-static const char *lacks(const op_run *run, const char *backend) {
-    return op_interleaved(run->dtype) && !strncmp(backend, "opencl", 6) ? "t2 and t1" : NULL;
-}
-
 static double flops(const op_run *run) {
     return (double)op_elements(&run->t[0]);
 }
@@ -190,7 +186,6 @@ int main(int argc, char **argv) {
                               .reference = reference,
                               .flops = flops,
                               .bytes = op_traffic,
-                              .lacks = lacks,
                               .rejects = rejects};
     return op_main(argc, argv, &c);
 }

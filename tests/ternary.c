@@ -1,10 +1,11 @@
-/* ternary.c: TQ1_0, TQ2_0 and Q2_0 to T2 and T1 and back on every CPU table, without loss; what doesn't fit is refused;
- * views are whole panels; other ops refuse the interleaved dtypes. Models whose matrices are repacked, or become tiles:
- * logits, saving, training. */
+/* ternary.c: TQ1_0, TQ2_0 and Q2_0 to T2 and T1 and back on every table, without loss; what doesn't fit is refused;
+ * views are whole panels; other ops refuse the interleaved dtypes. Models whose matrices are repacked, or become tiles
+ * on CPUs: logits, saving, training; and files of T2 and T1. All on every device there is. */
 #include "model_case.h"
 
 #include <unistd.h>
 
+#include "../lib/model/estimate.h"
 #include "../lib/model/gguf_write.h"
 #include "../lib/model/model.h"
 #include "op_case.h"
@@ -33,6 +34,14 @@ static void random_blocks(op_run *run, clf_dtype dtype, bool four, uint8_t *out)
         uint8_t *codes = out + b * block + (dtype == CLF_Q2_0 ? 2 : 0);
         for (size_t i = 0; i < block - 2; i++) codes[i] &= (uint8_t) ~(codes[i] >> 1 & 0x55); /* 3 becomes 2 */
     }
+}
+
+static bool has_opencl(void) {
+    clf_context *ctx;
+    const bool has = clf_context_create(&ctx, &(clf_context_args){.device = "opencl"}) == CLF_OK;
+    clf_context_destroy(ctx);
+    if (!has) print_message("skipped: there is no OpenCL device\n");
+    return has;
 }
 
 static void check_values(clf_context *ctx, const clf_tensor *t, const double *want) {
@@ -121,7 +130,7 @@ static void tables(void **state) {
     int n = 0;
     assert_int_equal(clf_devices(info, MAX_DEVICES, &n), CLF_OK);
     for (int d = 0; d < n && d < MAX_DEVICES; d++) {
-        if (!info[d].usable || strncmp(info[d].name, "cpu", 3)) continue;
+        if (!info[d].usable) continue;
         clf_context *ctx = open_context(info[d].name, 0);
         for (int i = 0; i < 12; i++)
             if (from[i % 3] != CLF_TQ1_0 || i < 6) round_trip(ctx, from[i % 3], i / 3 % 2 ? CLF_T1 : CLF_T2, i >= 6);
@@ -243,15 +252,38 @@ static size_t read_all(const char *path, uint8_t *out, size_t capacity) {
     return n;
 }
 
+/* Logits of the rows of a file by the CPU. */
+static void evaluate_on_cpu(const char *path, float *logits) {
+    clf_context *ctx = open_context("cpu", 0);
+    clf_model *m = load(ctx, path, true);
+    evaluate(ctx, m, logits);
+    clf_model_destroy(m);
+    clf_context_destroy(ctx);
+}
+
+/* Bytes of the weights of a file, as they are planned for a context. */
+static uint64_t estimate(const clf_context *ctx, const char *path) {
+    clf_model_file *file;
+    clf_weight_bytes embedding, output;
+    assert_int_equal(clf_model_file_open(&file, &(clf_model_file_args){.path = path, .mmap = true}, &err), CLF_OK);
+    clf_estimate_ends(&embedding, &output, file);
+    uint64_t bytes = output.all; /* tied */
+    for (int i = 0; i < LAYERS; i++) bytes += clf_estimate_block(file, i, ctx->backend).all;
+    clf_model_file_close(file);
+    return bytes;
+}
+
 static void check_model(const char *device, clf_dtype dtype, int empty, bool tiles) {
-    static float want[TOKENS * WORDS], got[TOKENS * WORDS];
+    static float want[TOKENS * WORDS], got[TOKENS * WORDS], by_cpu[TOKENS * WORDS];
     static uint8_t before[1 << 20], after[1 << 20];
     const char *folder = getenv("TMPDIR");
     char path[256], again[256];
     snprintf(path, sizeof path, "%s/clformer-ternary-%ld.gguf", folder ? folder : "/tmp", (long)getpid());
     snprintf(again, sizeof again, "%s/clformer-ternary-%ld-again.gguf", folder ? folder : "/tmp", (long)getpid());
     write_model(path, dtype, empty);
+    evaluate_on_cpu(path, by_cpu);
     clf_context *ctx = open_context(device, 0);
+    const bool host = ctx->backend->host;
     clf_model *kept = load(ctx, path, true);
     clf_memory_stats stats;
     clf_model_estimate said;
@@ -272,10 +304,16 @@ static void check_model(const char *device, clf_dtype dtype, int empty, bool til
         }
     evaluate(ctx, m, got);
     const double error = difference(got, want, TOKENS * WORDS); /* of activations rounded by other groups */
-    print_message("%s %s%s: logits %.4f\n", device, clf_dtype_name(dtype), tiles ? " tiles" : "", error);
-    assert_true(error > 0 && error < 0.05); /* a row or a scale elsewhere makes it 0.5 and more */
+    const double apart = difference(got, by_cpu, TOKENS * WORDS);
+    print_message("%s %s%s: logits %.4f, from the CPU's %.4f\n", device, clf_dtype_name(dtype), tiles ? " tiles" : "",
+                  error, apart);
+    assert_true(error < 0.05 && apart < 0.05); /* a row or a scale elsewhere makes it 0.5 and more */
+    assert_true(!host || error > 0);
     assert_ok(ctx, clf_memory_get_stats(ctx, &stats));
-    assert_true(stats.tag_asked[CLF_TAG_WEIGHTS] > in_place);
+    if (host)
+        assert_true(stats.tag_asked[CLF_TAG_WEIGHTS] > in_place);
+    else
+        assert_int_equal(stats.tag_asked[CLF_TAG_WEIGHTS], estimate(ctx, path));
     assert_int_equal(clf_estimate_model(&said, NULL, &(clf_model_estimate_args){.path = path}), CLF_OK);
     if (!tiles && !strcmp(device, "cpu"))
         assert_true(stats.tag_asked[CLF_TAG_WEIGHTS] <= said.weights &&
@@ -301,12 +339,14 @@ static void check_model(const char *device, clf_dtype dtype, int empty, bool til
 
 static void models(void **state) {
     (void)state;
-    static const char *const devices[] = {"cpu", "cpu-scalar"};
-    for (int d = 0; d < 2; d++) {
+    static const char *const devices[] = {"cpu", "cpu-scalar", "opencl"};
+    for (int d = 0; d < 3; d++) {
+        const bool device = !strcmp(devices[d], "opencl");
+        if (device && !has_opencl()) continue;
         check_model(devices[d], CLF_TQ2_0, -1, false);
         check_model(devices[d], CLF_TQ1_0, -1, false);
         check_model(devices[d], CLF_Q2_0, 0, false);
-        check_model(devices[d], CLF_Q2_0, 9, true);
+        check_model(devices[d], CLF_Q2_0, 9, !device);
     }
 }
 
@@ -322,12 +362,24 @@ static void refuses(clf_context *ctx, const char *path, bool keep_layout, clf_st
     assert_non_null(strstr(clf_error_message(ctx), why));
 }
 
-/* A file of T2 or T1 is used as it lies, with the bits that repacking at load gives, and can become rows again. */
+static void check_same_panels(clf_context *ctx, const clf_tensor *a, const clf_tensor *b) {
+    static uint8_t bytes[2][FFN * HIDDEN];
+    const size_t n = clf_tensor_bytes(a);
+    assert_ok(ctx, clf_tensor_read(a, bytes[0], n));
+    assert_ok(ctx, clf_tensor_read(b, bytes[1], n));
+    assert_memory_equal(bytes[0], bytes[1], n);
+}
+
+/* A file of T2 or T1 is used as it lies, on other devices than CPUs as T2, with the bits that repacking at load gives,
+ * and can become rows again. */
 static void check_repacked(const char *device, const char *path, const char *panels, const char *again,
                            clf_dtype layout) {
     static float want[TOKENS * WORDS], got[TOKENS * WORDS];
     clf_memory_stats stats;
     clf_context *ctx = open_context(device, 0);
+    const bool host = ctx->backend->host;
+    const bool to_t2 = layout == CLF_T1;
+    if (!host) layout = CLF_T2;
     clf_model *rows = load(ctx, path, false);
     const bool same = rows->layers[0].weight[CLF_W_UP].dtype == layout;
     evaluate(ctx, rows, want);
@@ -335,12 +387,12 @@ static void check_repacked(const char *device, const char *path, const char *pan
     const size_t before = stats.in_use;
     clf_model *m = load(ctx, panels, false);
     assert_ok(ctx, clf_memory_get_stats(ctx, &stats));
-    assert_int_equal(stats.in_use, before);
+    assert_true(stats.in_use == before || !host);
     for (int id = 0; id < CLF_W_MATRICES; id++) {
         const clf_tensor *w = &m->layers[LAYERS - 1].weight[id], *made = &rows->layers[LAYERS - 1].weight[id];
         assert_int_equal(w->dtype, layout);
-        assert_int_equal((uintptr_t)clf_data(w) % 64, 0);
-        if (same) assert_memory_equal(clf_data(w), clf_data(made), clf_dtype_bytes(layout, clf_elements(w)));
+        assert_true(!host || (uintptr_t)clf_data(w) % 64 == 0);
+        if (same) check_same_panels(ctx, w, made);
     }
     evaluate(ctx, m, got);
     assert_true(difference(got, want, TOKENS * WORDS) < 1e-5);
@@ -352,7 +404,9 @@ static void check_repacked(const char *device, const char *path, const char *pan
     evaluate(ctx, m, got);
     assert_memory_equal(got, want, sizeof want);
     clf_model_destroy(m);
-    assert_ok(ctx, quantize(ctx, panels, again, layout == CLF_T1 ? "t2" : "f32"));
+    clf_context *cpu = open_context("cpu", 0);
+    assert_ok(cpu, quantize(cpu, panels, again, to_t2 ? "t2" : "f32"));
+    clf_context_destroy(cpu);
     m = load(ctx, again, false);
     evaluate(ctx, m, got);
     assert_true(difference(got, want, TOKENS * WORDS) < 0.05);
@@ -412,14 +466,11 @@ static void check_repacked_refusals(const char *path, const char *panels, const 
     write_matrix(again, 8);
     refuses(ctx, again, false, CLF_BAD_FILE, "multiple of 16 rows");
     clf_context_destroy(ctx);
-    if (clf_context_create(&ctx, &(clf_context_args){.device = "opencl"}) != CLF_OK) return;
-    refuses(ctx, panels, false, CLF_UNSUPPORTED, "is for CPUs");
-    clf_context_destroy(ctx);
 }
 
 static void repacked_files(void **state) {
     (void)state;
-    static const char *const devices[] = {"cpu", "cpu-avx512", "cpu-avx2", "cpu-scalar"};
+    static const char *const devices[] = {"cpu", "cpu-avx512", "cpu-avx2", "cpu-scalar", "opencl"};
     const char *folder = getenv("TMPDIR");
     char path[256], panels[256], again[256];
     snprintf(path, sizeof path, "%s/clformer-repacked-%ld.gguf", folder ? folder : "/tmp", (long)getpid());
@@ -432,7 +483,7 @@ static void repacked_files(void **state) {
     for (int i = 0; i < 3; i++) {
         write_model(path, cases[i].dtype, -1);
         assert_ok(ctx, quantize(ctx, path, panels, clf_dtype_name(cases[i].layout)));
-        for (int d = 0; d < 4; d++) {
+        for (int d = 0; d < 5; d++) {
             clf_context *there = NULL;
             if (clf_context_create(&there, &(clf_context_args){.device = devices[d]}) != CLF_OK) continue;
             clf_context_destroy(there);

@@ -48,7 +48,7 @@ typedef enum clf_status {
  * largest magnitude as a float, then 16 bytes for each 32 elements, low nibbles first, of codes of the quantiles of
  * N(0, 1).
  *
- * T2 and T1 are TQ2_0 and TQ1_0 with 16 consecutive rows interleaved, for CPUs: as many bytes, a half as scale for each
+ * T2 and T1 are TQ2_0 and TQ1_0 with 16 consecutive rows interleaved: as many bytes, a half as scale for each
  * row and 256 values, made by clf_convert() from those without loss; used by clf_linear() alone. Such a tensor is
  * [n, k], n a multiple of 16, and a sequence of panels of 16 rows: halves [k/256][16], then words of 64 bytes, four
  * consecutive bytes a row. Words of T2 hold 16 k: bits 2p and 2p + 1 of a row's byte i are the value at 4p + i, plus 1.

@@ -8,30 +8,30 @@
 
 enum { CONTEXT = 4096, CHUNK = 512 };
 
-/* Whether a matrix that isn't base 3 in the file fits it can't be told before it is read: the larger layout counts. */
-static void add_weight(clf_weight_bytes *sum, const clf_file_tensor *src, clf_dtype ternary) {
-    const bool repacked = src->repacks && ternary;
-    const clf_dtype dtype = !repacked ? src->loaded : src->dtype == CLF_TQ1_0 ? ternary : CLF_T2;
+static void add_weight(clf_weight_bytes *sum, const clf_file_tensor *src, clf_dtype dtype) {
     const uint64_t bytes = clf_dtype_bytes(dtype, clf_file_elements(src));
     sum->all += bytes;
     sum->held += clf_pool_block(bytes);
-    if (repacked || !clf_weight_in_place(src)) sum->copied += bytes;
+    if (dtype != src->loaded || !clf_weight_in_place(src)) sum->copied += bytes;
 }
 
-clf_weight_bytes clf_estimate_block(const clf_model_file *file, int layer, clf_dtype ternary) {
+clf_weight_bytes clf_estimate_block(const clf_model_file *file, int layer, const clf_backend *backend) {
     clf_weight_bytes sum = {0};
     for (int id = 0; id < CLF_W_COUNT; id++) {
         const clf_file_tensor *src = clf_weight_find(file, layer, (clf_weight)id);
-        if (src) add_weight(&sum, src, ternary);
+        if (src) add_weight(&sum, src, clf_weight_becomes(src, backend));
     }
     return sum;
 }
 
 void clf_estimate_ends(clf_weight_bytes *embedding, clf_weight_bytes *output, const clf_model_file *file) {
     *embedding = *output = (clf_weight_bytes){0};
-    add_weight(embedding, clf_model_file_find(file, "token_embd.weight"), CLF_F32);
-    add_weight(output, clf_model_file_find(file, "output_norm.weight"), CLF_F32);
-    add_weight(output, clf_weight_find_output(file), CLF_F32);
+    const clf_file_tensor *const rows = clf_model_file_find(file, "token_embd.weight"),
+                                 *const norm = clf_model_file_find(file, "output_norm.weight"),
+                                 *const head = clf_weight_find_output(file);
+    add_weight(embedding, rows, rows->loaded);
+    add_weight(output, norm, norm->loaded);
+    add_weight(output, head, head->loaded);
 }
 
 uint64_t clf_estimate_activations(const clf_config *c, clf_dtype compute, int64_t chunk) {
@@ -137,7 +137,7 @@ static clf_status estimate(clf_model_estimate *out, const clf_model_file *file, 
     clf_weight_bytes embedding, output;
     clf_estimate_ends(&embedding, &output, file);
     out->weights = c->tied_output ? output.all : embedding.all + output.all;
-    for (int i = 0; i < c->n_layers; i++) out->weights += clf_estimate_block(file, i, backend->ternary).all;
+    for (int i = 0; i < c->n_layers; i++) out->weights += clf_estimate_block(file, i, backend).all;
     out->kv_cache = (uint64_t)c->n_layers * (clf_kv_cache_key_bytes(c, args->kv_dtype, length) +
                                              clf_kv_cache_value_bytes(c, args->kv_dtype, length));
     out->activations = clf_estimate_activations(c, args->compute, chunk);

@@ -2,6 +2,7 @@
 #ifndef CLF_MODEL_ESTIMATE_H
 #define CLF_MODEL_ESTIMATE_H
 
+#include "../core/backend.h"
 #include "model_file.h"
 
 typedef struct clf_weight_bytes {
@@ -10,8 +11,8 @@ typedef struct clf_weight_bytes {
     uint64_t held;   /* all, in the pool's blocks */
 } clf_weight_bytes;
 
-/* `ternary`: what the context's table repacks ternary matrices to. */
-clf_weight_bytes clf_estimate_block(const clf_model_file *file, int layer, clf_dtype ternary);
+/* On contexts of a table. */
+clf_weight_bytes clf_estimate_block(const clf_model_file *file, int layer, const clf_backend *backend);
 /* Of the embedding, and of the last norm and the output matrix; a tied one is counted with both. */
 void clf_estimate_ends(clf_weight_bytes *embedding, clf_weight_bytes *output, const clf_model_file *file);
 uint64_t clf_estimate_activations(const clf_config *config, clf_dtype compute, int64_t chunk);

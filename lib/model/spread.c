@@ -38,7 +38,7 @@ clf_status clf_spread(int *place, const clf_model_args *args, const clf_model_fi
     for (int i = 0; i < c->n_layers; i++) {
         for (;; at++, count = 0, left = budget(args->contexts[at], file, length)) {
             const clf_context *ctx = args->contexts[at];
-            const clf_weight_bytes block = clf_estimate_block(file, i, ctx->backend->ternary);
+            const clf_weight_bytes block = clf_estimate_block(file, i, ctx->backend);
             uint64_t need = kv + bytes_on(ctx, block);
             if (i == 0) need += bytes_on(ctx, embedding);
             if (i == c->n_layers - 1) need += bytes_on(ctx, output);

@@ -1,6 +1,6 @@
 /* weights.c: weights by number. On contexts of host memory matrices stay where the file has them, unless threads run on
  * several NUMA nodes: then they are copied, by the threads that will read them, each to its own node. Ternary matrices
- * are repacked, where the table has a layout for them, they fit it and memory allows. */
+ * are repacked by the table itself, where it has a layout for them, they fit it and memory allows. */
 #include "weights.h"
 
 #include <stdio.h>
@@ -61,6 +61,12 @@ bool clf_weight_in_place(const clf_file_tensor *src) {
            (src->dtype != CLF_F32 || (uintptr_t)src->data % sizeof(float) == 0);
 }
 
+clf_dtype clf_weight_becomes(const clf_file_tensor *src, const clf_backend *backend) {
+    const bool other_panels = clf_dtype_is_interleaved(src->dtype) && !backend->host; /* hosts use them in place */
+    if (!backend->ternary || !(src->repacks || other_panels)) return src->loaded;
+    return src->dtype == CLF_TQ1_0 ? backend->ternary : CLF_T2;
+}
+
 void clf_weight_to_f32(float *out, clf_dtype dtype, const void *data, int64_t n) {
     if (dtype == CLF_F32) {
         memcpy(out, data, (size_t)n * sizeof *out);
@@ -110,19 +116,6 @@ static bool make_tiles(clf_tensor *t, clf_tiles *tiles, const clf_tensor *rows, 
     return made;
 }
 
-/* To tiles if they pay, to the table's layout if the matrix fits it, else to T2. */
-static clf_status repack(clf_tensor *t, clf_tiles *tiles, clf_context *ctx, const clf_file_tensor *src) {
-    const clf_dtype best = ctx->backend->ternary;
-    clf_tensor_args args = {.dtype = src->dtype, .ndim = 2, .data = (void *)(uintptr_t)src->data};
-    memcpy(args.shape, src->shape, sizeof args.shape);
-    clf_tensor rows;
-    CLF_TRY(clf_tensor_init(&rows, ctx, &args));
-    clf_status st = tiles && make_tiles(t, tiles, &rows, best) ? CLF_OK : convert(t, &rows, best);
-    if (st != CLF_OK && best != CLF_T2) st = convert(t, &rows, CLF_T2);
-    clf_tensor_release(&rows);
-    return st;
-}
-
 clf_status clf_weight_unpack(clf_tensor *t, const clf_tensor *weight, const clf_tiles *tiles, int64_t k,
                              clf_dtype dtype) {
     clf_tensor panels = *weight;
@@ -157,6 +150,18 @@ static clf_status load(clf_tensor *t, clf_context *ctx, const clf_file_tensor *s
     return st;
 }
 
+/* To tiles if they pay, which is known of CPUs, to the table's layout if the matrix fits it, else to T2. */
+static clf_status repack(clf_tensor *t, clf_tiles *tiles, clf_context *ctx, const clf_file_tensor *src) {
+    const clf_dtype best = ctx->backend->ternary;
+    const bool host = ctx->backend->host;
+    clf_tensor rows;
+    CLF_TRY(load(&rows, ctx, src, host));
+    clf_status st = host && tiles && make_tiles(t, tiles, &rows, best) ? CLF_OK : convert(t, &rows, best);
+    if (st != CLF_OK && best != CLF_T2) st = convert(t, &rows, CLF_T2);
+    clf_tensor_release(&rows);
+    return st;
+}
+
 /* What packed parts mean, as a tensor of the file. */
 static clf_status load_packed(clf_tensor *t, clf_context *ctx, const clf_file_tensor *src) {
     clf_file_tensor plain = *src;
@@ -172,14 +177,11 @@ static clf_status load_packed(clf_tensor *t, clf_context *ctx, const clf_file_te
 }
 
 clf_status clf_weight_load(clf_tensor *t, clf_tiles *tiles, clf_context *ctx, const clf_file_tensor *src) {
-    CLF_CHECK(&ctx->error, ctx->backend->host || !clf_dtype_is_interleaved(src->dtype), CLF_UNSUPPORTED,
-              "model: %s: %s is for CPUs: expected the file that it was made from", src->name,
-              clf_dtype_name(src->dtype));
     if (src->packed) return load_packed(t, ctx, src);
-    if (src->repacks && ctx->backend->ternary && repack(t, tiles, ctx, src) == CLF_OK) {
-        clf_error_clear(&ctx->error);
-        return CLF_OK;
+    if (clf_weight_becomes(src, ctx->backend) != src->loaded) {
+        const clf_status st = repack(t, tiles, ctx, src);
+        clf_error_clear(&ctx->error); /* the matrix may stay as it is */
+        if (st == CLF_OK) return CLF_OK;
     }
-    clf_error_clear(&ctx->error);
     return load(t, ctx, src, ctx->backend->host && clf_placement_nodes(ctx) == 1);
 }

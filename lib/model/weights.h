@@ -45,6 +45,9 @@ const clf_file_tensor *clf_weight_find_output(const clf_model_file *file);
 
 /* Whether a context of host memory uses the file's bytes as they lie. */
 bool clf_weight_in_place(const clf_file_tensor *src);
+/* What it becomes on contexts of a table, tiles aside. Whether a matrix that isn't base 3 in the file fits T1 can't be
+ * told before it is read: the larger layout counts. */
+clf_dtype clf_weight_becomes(const clf_file_tensor *src, const clf_backend *backend);
 /* Makes `t` on ctx from `src`; `tiles` too where that pays (NULL: never). */
 clf_status clf_weight_load(clf_tensor *t, clf_tiles *tiles, clf_context *ctx, const clf_file_tensor *src);
 /* Makes `t`, rows of k of TQ1_0, TQ2_0, Q2_0 or a float dtype, from a repacked weight. */

@@ -256,6 +256,39 @@ static void clears(void **state) {
     clf_context_destroy(ctx);
 }
 
+static clf_tensor *make_scratch(clf_context *ctx, int64_t n) {
+    clf_tensor *t;
+    assert_int_equal(clf_tensor_create(&t, ctx, &(clf_tensor_args){.ndim = 1, .shape = {n}, .tag = CLF_TAG_SCRATCH}),
+                     CLF_OK);
+    return t;
+}
+
+/* Scratch of all sizes, one after another, is one block; two at once are two, which come back in any order. */
+static void scratch_is_one_block(void **state) {
+    (void)state;
+    static const int64_t sizes[] = {1000, 30, 5000, 700, 20000, 1, 12000};
+    clf_context *ctx = open_cpu(1 << 20);
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) clf_tensor_destroy(make_scratch(ctx, sizes[i]));
+    clf_memory_stats s = stats_of(ctx);
+    assert_true(s.held >= 80000 && s.held <= 100000 && s.in_use == 0 && s.asked == 0);
+    const uint64_t held = s.held;
+    for (int round = 0; round < 4; round++) {
+        clf_tensor *a = make_scratch(ctx, 20000), *b = make_scratch(ctx, 10000);
+        s = stats_of(ctx);
+        assert_int_equal(s.asked, 120000);
+        assert_int_equal(s.in_use, s.held);
+        assert_true(s.held >= held + 40000 && s.held <= held + 50000);
+        clf_tensor_destroy(round % 2 ? a : b);
+        clf_tensor_destroy(round % 2 ? b : a);
+    }
+    clf_tensor *other = make(ctx, 1, 20000); /* no scratch: none of the block */
+    assert_true(stats_of(ctx).held > s.held);
+    clf_tensor_destroy(other);
+    assert_int_equal(clf_memory_trim(ctx), CLF_OK);
+    assert_int_equal(stats_of(ctx).held, 0);
+    clf_context_destroy(ctx);
+}
+
 static void pool(void **state) {
     (void)state;
     clf_context *ctx = open_cpu(1 << 20);
@@ -497,6 +530,7 @@ int main(void) {
         cmocka_unit_test(views),
         cmocka_unit_test(clears),
         cmocka_unit_test(pool),
+        cmocka_unit_test(scratch_is_one_block),
         cmocka_unit_test(size_classes),
         cmocka_unit_test(copies_between_contexts),
         cmocka_unit_test(busy_and_forked),

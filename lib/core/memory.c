@@ -44,10 +44,37 @@ static void raise_peaks(clf_memory_stats *s, clf_memory_tag tag) {
     if (s->tag_asked[tag] > s->tag_peak[tag]) s->tag_peak[tag] = s->tag_asked[tag];
 }
 
+static void put_free(clf_pool *pool, clf_buffer *b) {
+    b->next = pool->free_list[b->size_class];
+    pool->free_list[b->size_class] = b;
+}
+
 static clf_buffer *take_free(clf_pool *pool, int index) {
     clf_buffer *b = pool->free_list[index];
     if (b) pool->free_list[index] = b->next;
     return b;
+}
+
+static void give_back(clf_context *ctx, clf_buffer *b) {
+    ctx->pool.stats.held -= b->memory.size;
+    ctx->backend->free(ctx, &b->memory);
+    free(b);
+}
+
+/* The block of scratch, if it is free. One that is too small is given back: the next one will do for all. */
+static clf_buffer *take_scratch(clf_context *ctx, size_t size) {
+    clf_buffer *b = ctx->pool.scratch;
+    ctx->pool.scratch = NULL;
+    if (!b || b->memory.size >= size) return b;
+    return give_back(ctx, b), NULL;
+}
+
+/* Keeps the larger one as the block of scratch. */
+static void put_scratch(clf_pool *pool, clf_buffer *b) {
+    clf_buffer *other = pool->scratch;
+    const bool larger = !other || b->memory.size > other->memory.size;
+    pool->scratch = larger ? b : other;
+    if (other) put_free(pool, larger ? other : b);
 }
 
 /* A new block from the device, within the limit; what is kept for reuse is given back first if that helps. */
@@ -80,7 +107,8 @@ clf_status clf_buffer_create(clf_buffer **out, clf_context *ctx, size_t bytes, c
     CLF_CHECK(&ctx->error, size_class(bytes, &index, &size), CLF_OUT_OF_MEMORY, "cannot allocate %llu bytes",
               (unsigned long long)bytes);
     clf_memory_stats *s = &ctx->pool.stats;
-    clf_buffer *b = take_free(&ctx->pool, index);
+    clf_buffer *b = tag == CLF_TAG_SCRATCH ? take_scratch(ctx, size) : NULL;
+    if (!b) b = take_free(&ctx->pool, index);
     if (b) {
         s->reused++;
     } else {
@@ -88,16 +116,16 @@ clf_status clf_buffer_create(clf_buffer **out, clf_context *ctx, size_t bytes, c
         CLF_CHECK(&ctx->error, b, CLF_OUT_OF_MEMORY, "out of host memory");
         const clf_status st = take_new(ctx, bytes, size, b);
         if (st != CLF_OK) return free(b), st;
+        b->memory.size = size;
+        b->size_class = index;
     }
     atomic_init(&b->references, 1);
     b->ctx = ctx;
-    b->memory.size = size;
     b->asked = bytes;
     b->tag = tag;
-    b->size_class = index;
     b->next = NULL;
     s->allocations++;
-    s->in_use += size;
+    s->in_use += b->memory.size;
     s->asked += bytes;
     s->tag_asked[tag] += bytes;
     raise_peaks(s, tag);
@@ -136,17 +164,18 @@ void clf_buffer_release(clf_buffer *b) {
     pool->stats.in_use -= b->memory.size;
     pool->stats.asked -= b->asked;
     pool->stats.tag_asked[b->tag] -= b->asked;
-    b->next = pool->free_list[b->size_class];
-    pool->free_list[b->size_class] = b;
+    if (b->tag == CLF_TAG_SCRATCH)
+        put_scratch(pool, b);
+    else
+        put_free(pool, b);
 }
 
 void clf_pool_trim(clf_context *ctx) {
+    clf_buffer *b = ctx->pool.scratch;
+    ctx->pool.scratch = NULL;
+    if (b) give_back(ctx, b);
     for (int i = 0; i < CLF_POOL_CLASSES; i++)
-        for (clf_buffer *b; (b = take_free(&ctx->pool, i));) {
-            ctx->pool.stats.held -= b->memory.size;
-            ctx->backend->free(ctx, &b->memory);
-            free(b);
-        }
+        while ((b = take_free(&ctx->pool, i))) give_back(ctx, b);
 }
 
 clf_status clf_memory_get_stats(const clf_context *ctx, clf_memory_stats *out) {

@@ -1,5 +1,6 @@
 /* memory.h: the pool. Every byte that a context holds on its device comes from here: size classes (four a power of two,
- * 64-byte multiples), freed blocks kept for reuse, a hard limit on what is held, statistics by tag. */
+ * 64-byte multiples), freed blocks kept for reuse, a hard limit on what is held, statistics by tag. Ops take their
+ * scratch one after another and in many sizes: the largest block of it serves all. */
 #ifndef CLF_CORE_MEMORY_H
 #define CLF_CORE_MEMORY_H
 
@@ -26,6 +27,7 @@ typedef struct clf_buffer {
 
 typedef struct clf_pool {
     clf_buffer *free_list[CLF_POOL_CLASSES];
+    clf_buffer *scratch; /* the largest block of scratch, while it is free; NULL: it isn't, or there is none */
     clf_memory_stats stats;
 } clf_pool;
 

@@ -11,8 +11,8 @@ static int64_t larger(int64_t a, int64_t b) {
 void clf_work_widths(int64_t width[CLF_WORK_COUNT], const clf_config *c, int64_t lora_rank, bool seen) {
     const int64_t hidden = c->hidden_size, attended = clf_extent_of(CLF_EXTENT_ATTENTION, c),
                   qkv = clf_extent_of(CLF_EXTENT_QKV, c);
-    width[CLF_WORK_NORMED] = width[CLF_WORK_D_NORMED] = width[CLF_WORK_D_HIDDEN] = hidden;
-    width[CLF_WORK_WIDE] = larger(c->ffn_size, attended + qkv);
+    width[CLF_WORK_NORMED] = width[CLF_WORK_D_HIDDEN] = hidden;
+    width[CLF_WORK_WIDE] = larger(larger(c->ffn_size, hidden), larger(attended, hidden) + qkv);
     width[CLF_WORK_INNER] = width[CLF_WORK_D_INNER] = CLF_LINEAR_MAX * lora_rank;
     width[CLF_WORK_SEEN] = seen ? larger(c->ffn_size, larger(hidden, attended)) : 0;
 }
@@ -136,14 +136,16 @@ static clf_status attention_backward(const clf_pass *p, int index, const clf_sav
     const clf_config *c = &p->model->config;
     const clf_layer *l = &p->model->layers[index];
     const bool windowed = c->windowed[index] != 0;
-    clf_tensor h = p->work[CLF_WORK_NORMED], d_h = p->work[CLF_WORK_D_NORMED], d_x = p->work[CLF_WORK_D_HIDDEN];
+    clf_tensor h = p->work[CLF_WORK_NORMED], d_x = p->work[CLF_WORK_D_HIDDEN];
     if (c->post_norms)
         CLF_TRY(norm_backward(p, l, g, CLF_W_POST_ATTENTION_NORM, 0, &s->act[CLF_SAVED_ATTENTION_BRANCH],
-                              &s->stat[CLF_STAT_POST_ATTENTION_NORM], &d_x, NULL, &d_h));
-    const clf_tensor *d_branch = c->post_norms ? &d_h : &d_x, *attended = &s->act[CLF_SAVED_ATTENDED];
+                              &s->stat[CLF_STAT_POST_ATTENTION_NORM], &d_x, NULL, &h));
+    const clf_tensor *d_branch = c->post_norms ? &h : &d_x, *attended = &s->act[CLF_SAVED_ATTENDED];
     const clf_tensor *wide = &p->work[CLF_WORK_WIDE];
-    int64_t at = 0;
+    int64_t first = 0, at = 0;
+    clf_tensor d_h = clf_work_take(wide, &first, c->hidden_size); /* over d_attended, when that is used up */
     clf_tensor d_attended = clf_work_take(wide, &at, attended->shape[1]), d_qkv[3];
+    at = larger(at, first);
     for (int i = 0; i < 3; i++) d_qkv[i] = clf_work_take(wide, &at, s->act[CLF_SAVED_QUERY + i].shape[1]);
     CLF_TRY(clf_project_backward(p, l, g, CLF_W_OUTPUT, 1, clf_trained(g, CLF_W_OUTPUT, 1) ? attended : NULL, d_branch,
                                  &d_attended));
@@ -196,13 +198,14 @@ static clf_status ffn_backward(const clf_pass *p, int index, const clf_saved_set
     const clf_config *c = &p->model->config;
     const clf_layer *l = &p->model->layers[index];
     const clf_tensor *middle = &s->act[CLF_SAVED_MIDDLE];
-    clf_tensor h = p->work[CLF_WORK_NORMED], d_h = p->work[CLF_WORK_D_NORMED], d_x = p->work[CLF_WORK_D_HIDDEN];
+    clf_tensor h = p->work[CLF_WORK_NORMED], d_x = p->work[CLF_WORK_D_HIDDEN];
     if (c->post_norms)
         CLF_TRY(norm_backward(p, l, g, CLF_W_POST_FFN_NORM, 0, &s->act[CLF_SAVED_FFN_BRANCH],
-                              &s->stat[CLF_STAT_POST_FFN_NORM], &d_x, NULL, &d_h));
-    const clf_tensor *d_branch = c->post_norms ? &d_h : &d_x;
-    int64_t at = 0;
-    clf_tensor ffn = clf_work_take(&p->work[CLF_WORK_WIDE], &at, c->ffn_size);
+                              &s->stat[CLF_STAT_POST_FFN_NORM], &d_x, NULL, &h));
+    const clf_tensor *d_branch = c->post_norms ? &h : &d_x, *wide = &p->work[CLF_WORK_WIDE];
+    int64_t at = 0, first = 0;
+    clf_tensor ffn = clf_work_take(wide, &at, c->ffn_size),
+               d_h = clf_work_take(wide, &first, c->hidden_size); /* over ffn, when that is used up */
     clf_tensor gate_up[] = {s->act[CLF_SAVED_GATE], s->act[CLF_SAVED_UP]};
     const bool down = clf_trained(g, CLF_W_DOWN, 1), wanted = clf_trained(g, CLF_W_GATE, 2);
     CLF_TRY(clf_project_backward(p, l, g, CLF_W_DOWN, 1, NULL, d_branch, &ffn)); /* d_ffn; then ffn over it */

@@ -18,10 +18,9 @@ typedef struct clf_layer_gradients {
 
 /* Memory that all blocks share, [T, width]. */
 typedef enum clf_work {
-    CLF_WORK_NORMED,   /* h, then nothing; between blocks free */
-    CLF_WORK_D_NORMED, /* d_h, and the gradient of a branch before its post norm */
+    CLF_WORK_NORMED,   /* h, and the gradient of a branch before its post norm; between blocks free */
     CLF_WORK_D_HIDDEN, /* d_x, through all blocks */
-    CLF_WORK_WIDE,     /* act(g)·u and its gradient; or the gradients of o, q, k, v */
+    CLF_WORK_WIDE,     /* act(g)·u and its gradient, or the gradients of o, q, k, v; at last d_h over the first */
     CLF_WORK_INNER,    /* x·Aᵀ of the products of one x; no width without adapters */
     CLF_WORK_D_INNER,  /* its gradient */
     CLF_WORK_SEEN,     /* x as products see it: dropped or rounded, or the gradient by it; no width otherwise */

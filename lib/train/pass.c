@@ -1,6 +1,7 @@
 /* pass.c: a batch through all blocks, forward and backward. No tape: the blocks are a list, and the backward pass is
  * the list from its end, a group's blocks being run again where only its input was kept. Of offloaded inputs, group g's
- * goes to the host when group g + 1 begins, whose output takes its place, and comes back before group g is run again.
+ * goes to the host when group g + 1 begins, whose output takes its place, and comes back before group g is run again;
+ * but group 0's, which is looked up again.
  */
 #include <math.h>
 
@@ -67,10 +68,10 @@ static clf_saved_set saved_of(const clf_trainer *t, int index, int64_t n) {
 
 /* The input of a group from the device or back to it, if that is where it waits. */
 static clf_status move_input(const clf_trainer *t, const clf_pass *p, int group, bool back) {
-    if (group < 0 || group >= t->groups.on_host) return CLF_OK;
+    if (group < 1 || group > t->groups.on_host) return CLF_OK;
     clf_tensor x = saved_of(t, group * t->groups.size, p->positions.shape[0]).act[CLF_SAVED_INPUT];
     const size_t bytes = clf_dtype_bytes(x.dtype, clf_elements(&x));
-    char *const host = t->host_inputs + (size_t)group * bytes;
+    char *const host = t->host_inputs + (size_t)(group - 1) * bytes;
     return back ? clf_tensor_write(&x, host, bytes) : clf_tensor_read(&x, host, bytes);
 }
 
@@ -82,20 +83,25 @@ static clf_status run_group(const clf_trainer *t, const clf_pass *p, int group, 
     for (int i = first; i < end; i++) {
         const clf_saved_set saved = saved_of(t, i, n);
         const bool wanted = i + 1 < end || output_wanted;
-        clf_tensor out = i + 1 == n_layers ? clf_first_rows(&t->last, n) : saved_of(t, i + 1, n).act[CLF_SAVED_INPUT];
+        clf_tensor out = i + 1 == n_layers ? p->work[CLF_WORK_NORMED] : saved_of(t, i + 1, n).act[CLF_SAVED_INPUT];
         CLF_TRY(clf_layer_forward(p, i, &saved, wanted ? &out : NULL));
     }
     return CLF_OK;
 }
 
-clf_status clf_pass_forward(const clf_trainer *t, const clf_pass *p, bool backward) {
+/* The input of group 0. */
+static clf_status embed(const clf_trainer *t, const clf_pass *p) {
     const clf_model *m = p->model;
     const int64_t n = p->positions.shape[0];
     const clf_tensor ids = clf_first_rows(&t->ids, n);
     clf_tensor x = saved_of(t, 0, n).act[CLF_SAVED_INPUT];
-    CLF_TRY(clf_embedding(
+    return clf_embedding(
         t->ctx,
-        &(clf_embedding_args){.weight = &m->embedding, .ids = &ids, .scale = m->config.embedding_scale, .out = &x}));
+        &(clf_embedding_args){.weight = &m->embedding, .ids = &ids, .scale = m->config.embedding_scale, .out = &x});
+}
+
+clf_status clf_pass_forward(const clf_trainer *t, const clf_pass *p, bool backward) {
+    CLF_TRY(embed(t, p));
     for (int g = 0; g < t->groups.count; g++) {
         if (backward) CLF_TRY(move_input(t, p, g - 1, false));
         CLF_TRY(run_group(t, p, g, true));
@@ -108,8 +114,8 @@ clf_status clf_pass_head(clf_trainer *t, const clf_pass *p, float d_loss, const 
     const clf_model *m = p->model;
     const clf_parameters *ps = &t->parameters;
     const int64_t n = p->positions.shape[0];
-    const clf_tensor x = clf_first_rows(&t->last, n), labels = clf_first_rows(&t->labels, n);
-    clf_tensor h = p->work[CLF_WORK_NORMED], d_x = p->work[CLF_WORK_D_HIDDEN], rstd = clf_first_rows(&t->last_stat, n),
+    const clf_tensor x = p->work[CLF_WORK_NORMED], labels = clf_first_rows(&t->labels, n);
+    clf_tensor h = p->work[CLF_WORK_D_HIDDEN], rstd = clf_first_rows(&t->last_stat, n),
                loss = clf_first_rows(&t->loss, n);
     CLF_TRY(clf_rms_norm(t->ctx, &(clf_rms_norm_args){.x = &x,
                                                       .weight = &m->output_norm,
@@ -136,7 +142,7 @@ clf_status clf_pass_head(clf_trainer *t, const clf_pass *p, float d_loss, const 
                                                                        .weight_offset = m->config.norm_offset,
                                                                        .rstd = &rstd,
                                                                        .d_out = &h,
-                                                                       .d_x = &d_x,
+                                                                       .d_x = &h,
                                                                        .d_weight = ps->d_output_norm});
 }
 
@@ -153,7 +159,7 @@ clf_status clf_pass_backward(const clf_trainer *t, const clf_pass *p) {
         const int group = i / t->groups.size;
         const bool ends_group = i + 1 < n_layers && (i + 1) % t->groups.size == 0;
         if (ends_group) {
-            CLF_TRY(move_input(t, p, group, true));
+            CLF_TRY(group ? move_input(t, p, group, true) : embed(t, p));
             CLF_TRY(run_group(t, p, group, false));
         }
         const clf_saved_set saved = saved_of(t, i, n);

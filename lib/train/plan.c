@@ -112,8 +112,8 @@ static void add_activations(plan *p, int64_t rank) {
     int64_t width[CLF_WORK_COUNT], work = 0;
     clf_work_widths(width, p->config, rank, a->lora.dropout > 0 || a->ternary);
     for (int i = 0; i < CLF_WORK_COUNT; i++) work += width[i];
-    /* inputs of groups, of the other blocks in a group, the last output */
-    const int64_t rows = (g.inputs + g.size - 1 + 1) * (int64_t)p->config->hidden_size + work;
+    /* inputs of groups, of the other blocks in a group */
+    const int64_t rows = (g.inputs + g.size - 1) * (int64_t)p->config->hidden_size + work;
     p->out->saved = (uint64_t)g.size * clf_saved_bytes(p->config, n, a->compute);
     p->out->activations =
         p->out->saved + clf_dtype_bytes(a->compute, rows * n) + clf_dtype_bytes(CLF_F32, 5 * n + a->sequences + 1);

@@ -72,8 +72,9 @@ clf_groups clf_groups_of(const clf_trainer_args *a, int n_layers) {
                                                             : a->checkpointing;
     clf_groups g = {.size = k < n_layers ? k : n_layers};
     g.count = (n_layers + g.size - 1) / g.size;
-    g.inputs = a->offload_checkpoints && g.count > CLF_INPUTS_AT_WORK ? CLF_INPUTS_AT_WORK : g.count;
-    g.on_host = g.count - g.inputs;
+    const int kept = g.count > 2 ? g.count - 1 : g.count; /* the last group's takes the place of the first one's */
+    g.inputs = a->offload_checkpoints && kept > CLF_INPUTS_AT_WORK ? CLF_INPUTS_AT_WORK : kept;
+    g.on_host = kept - g.inputs;
     return g;
 }
 
@@ -100,7 +101,6 @@ static clf_status make_activations(clf_trainer *t) {
     clf_work_widths(width, c, a->model->lora_rank, a->lora.dropout > 0 || a->ternary);
     for (int i = 0; i < CLF_WORK_COUNT; i++)
         if (width[i]) CLF_TRY(make(&t->pass.work[i], t->ctx, a->compute, 2, n, width[i]));
-    CLF_TRY(make(&t->last, t->ctx, a->compute, 2, n, c->hidden_size));
     CLF_TRY(make(&t->last_stat, t->ctx, CLF_F32, 1, n, 0));
     CLF_TRY(make(&t->loss, t->ctx, CLF_F32, 1, n, 0));
     CLF_TRY(make(&t->ids, t->ctx, CLF_I32, 1, n, 0));
@@ -183,8 +183,8 @@ void clf_trainer_destroy(clf_trainer *t) {
     for (int i = 0; t->sets && i < t->groups.size; i++) clf_saved_release(&t->sets[i]);
     for (int i = 0; t->inputs && i < t->groups.inputs; i++) clf_tensor_release(&t->inputs[i]);
     for (int i = 0; i < CLF_WORK_COUNT; i++) clf_tensor_release(&t->pass.work[i]);
-    clf_tensor *const own[] = {&t->last,  &t->last_stat,      &t->loss,        &t->ids,        &t->labels,
-                               &t->norms, &t->pass.positions, &t->pass.starts, &t->row_weights};
+    clf_tensor *const own[] = {&t->last_stat, &t->loss,           &t->ids,         &t->labels,
+                               &t->norms,     &t->pass.positions, &t->pass.starts, &t->row_weights};
     for (size_t i = 0; i < sizeof own / sizeof *own; i++) clf_tensor_release(own[i]);
     free(t->sets);
     free(t->inputs);

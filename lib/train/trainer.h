@@ -1,5 +1,6 @@
 /* trainer.h: the state behind a clf_trainer. Blocks are in groups: the input of each group's first block is
  * kept, the rest of what a block saves only for the group at hand; without checkpointing all blocks are one group.
+ * Group 0's input is looked up again, its place being taken by the last group's where there are more than two.
  * Offloaded, the inputs of the groups take turns in two tensors, and wait on the host until their group is run again.
  */
 #ifndef CLF_TRAIN_TRAINER_H
@@ -16,7 +17,7 @@ enum {
 typedef struct clf_groups {
     int size, count; /* blocks in a group; groups */
     int inputs;      /* tensors on the device */
-    int on_host;     /* groups whose inputs wait there: the first ones */
+    int on_host;     /* groups whose inputs wait there: from the second on */
 } clf_groups;
 
 struct clf_trainer {
@@ -28,8 +29,7 @@ struct clf_trainer {
     clf_saved_set *sets;                     /* [groups.size]; the input of the first is none of its own */
     clf_tensor *inputs;                      /* [groups.inputs]: group g's first block has the one at g modulo these */
     char *host_inputs;                       /* [groups.on_host][tokens, hidden_size] of args.compute */
-    clf_tensor last;                         /* the last block's output */
-    clf_tensor last_stat, ids, labels, loss; /* [tokens] */
+    clf_tensor last_stat, ids, labels, loss; /* [tokens]; last: of the norm before the output matrix */
     clf_tensor row_weights;                  /* F32 [tokens]; buffer NULL until preferences come */
     clf_tensor norms;                        /* F32 [parameters]: Σ gradient² */
     int32_t *host_ids;                       /* [tokens]: positions on their way */

@@ -96,7 +96,7 @@ static const variant variants[] = {
     {1, 4, 2, 40, 45, 256, 200, ALL_FEATURES & ~PAGED & ~PACKED, CLF_F32,
      "wide heads, everything but packed and paged"},
     {2, 4, 2, 70, 90, 40, 24, MASKED | ONE_BATCH | ONE_HEAD, CLF_F32, "a mask for all batches and heads"},
-    {3, 4, 2, 70, 90, 40, 24, MASKED | PACKED | ONE_HEAD, CLF_F32, "a mask for all heads, packed"},
+    {3, 4, 2, 70, 90, 40, 24, MASKED | ALIBI | LAYOUT | PACKED | ONE_HEAD, CLF_F32, "a mask for all heads, packed"},
     {3, 4, 2, 70, 90, 40, 24, MASKED | PACKED | ONE_QUERY, CLF_F32, "a mask for all queries, packed"},
     {2, 4, 2, 70, 90, 40, 24, (MASKED & ~DROPOUT) | ONE_HEAD | ONE_KEY, CLF_F32, "a mask for all keys"},
     {3, 4, 2, 70, 90, 40, 24, MASKED | PACKED | ONES, CLF_F32, "a mask of one element, packed"},

@@ -49,7 +49,7 @@
 #if SCORES
 #define PROBABILITY(s, row) ex2(((s) - (row)) * LOG2_E)
 #else
-#define PROBABILITY(s, row) ex2(fma(s, scale *LOG2_E, -(row)))
+#define PROBABILITY(s, row) ex2(fma(s, (scale)*LOG2_E, -(row)))
 #endif
 
 /* The sequence s of the group's tile of BLOCK queries, and that tile's number in it; the last ones have the rows that

@@ -73,11 +73,10 @@ INLINE vf change_score(const attention *a, const step *s, const panel *p, vf x, 
 
 /* Scores of `keys` keys from `j` on, k being the first's, with what changes them and what the lanes don't see; raises
  * max. */
-INLINE void score_tile(const attention *a, const step *s, const panel *p, const float *k, int j, vf *max,
-                       const int keys, const int W) {
+INLINE void score_tile(const attention *a, const step *s, const panel *p, const char *k, int j, vf *max, const int keys,
+                       const int W) {
     vf acc[MOST];
-    UNROLL for (int i = 0; i < keys * W; i++) acc[i] = v_set1(0);
-    attention_multiply(acc, keys, W, a->dim, k, s->k_stride, 1, p->q, W * VL);
+    step_multiply(a, s, k, p->q, acc, keys, W);
     const bool border = j < p->all_begin || j + keys > p->all_end, change = a->cap > 0 || a->biased;
     UNROLL for (int r = 0; r < keys; r++) {
         const vf key = v_set1((float)(j + r)), hidden = v_set1(-INFINITY);
@@ -188,23 +187,26 @@ INLINE void values_panel(const attention *a, const step *s, const panel *p, cons
         }
 }
 
-/* q of one panel, transposed and scaled; lanes beyond the block's rows are zero. */
+/* q of one panel, transposed, and scaled unless it stays in pairs; lanes beyond the block's rows are zero. */
 static void pack(const attention *a, const attention_unit *u, const block *all, int row, int lanes, float *out) {
     const clf_tensor *q = a->args->query;
-    const clf_dtype dtype = q->dtype;
+    const bool pairs = step_pairs(a); /* they move like floats */
+    const clf_dtype dtype = pairs ? CLF_F32 : q->dtype;
+    const int dim = pairs ? a->dim / 2 : a->dim;
     for (int l = 0; l < lanes; l += VL) {
         const char *from[VL];
         for (int i = 0; i < VL; i++) {
             const int r = row + l + i;
             from[i] = attention_at(q, u->s.batch, all->head[r], u->s.query + all->query[r]);
-            fetch(from[i], a->dim * (int)cpu_bytes(dtype));
+            fetch(from[i], dim * (int)cpu_bytes(dtype));
         }
-        for (int d = 0; d < a->dim; d += VL) {
-            const int n = a->dim - d < VL ? a->dim - d : VL;
+        for (int d = 0; d < dim; d += VL) {
+            const int n = dim - d < VL ? dim - d : VL;
             vf x[VL];
             for (int i = 0; i < VL; i++) {
                 const char *at = from[i] + (size_t)d * cpu_bytes(dtype);
-                x[i] = v_mul(n == VL ? v_load_as(at, dtype) : v_load_as_n(at, n, dtype), v_set1(a->scale));
+                x[i] = n == VL ? v_load_as(at, dtype) : v_load_as_n(at, n, dtype);
+                if (!pairs) x[i] = v_mul(x[i], v_set1(a->scale));
                 if (row + l + i >= u->rows) x[i] = v_set1(0);
             }
             v_transpose(x);

@@ -1,5 +1,6 @@
 /* attention_step.h: a step of keys and values as rows of floats: where they lie if they are float32 in whole vectors,
- * else converted. Keys of a step needn't follow one another: pieces say which they are, runs where they lie evenly. */
+ * else converted; keys also as the pairs of bfloat16s that they are, where the table multiplies such. Keys of a step
+ * needn't follow one another: pieces say which they are, runs where they lie evenly. */
 #ifndef CLF_CPU_ATTENTION_STEP_H
 #define CLF_CPU_ATTENTION_STEP_H
 
@@ -14,38 +15,50 @@ typedef struct step_piece {
 } step_piece;
 
 typedef struct step_run {
-    const float *k, *v; /* of key `at` */
+    const char *k; /* of key `at`: floats, or pairs */
+    const float *v;
     int at, n;
 } step_run;
 
 typedef struct step {
     int n, pieces, runs;
-    int64_t k_stride, v_stride; /* floats */
+    bool pairs;
+    int64_t k_stride, v_stride; /* bytes; floats */
     step_piece piece[STEP];
     step_run run[STEP];
     int64_t key[STEP];  /* for dropout */
     float offset[STEP]; /* from the first key, for alibi */
 } step;
 
-/* Whether rows of `t` are used where they lie. Scattered ones are brought together: tiles take several keys at once. */
+/* Scattered rows are brought together: tiles take several keys at once. */
+static inline bool step_scattered(const attention *a, const clf_tensor *t) {
+    return a->args->block_table && t->shape[2] < 8;
+}
+
+/* Whether rows of `t` are used where they lie as floats. */
 static inline bool step_in_place(const attention *a, const clf_tensor *t, bool whole) {
-    const bool scattered = a->args->block_table && t->shape[2] < 8;
-    return t->dtype == CLF_F32 && !scattered && (!whole || t->shape[3] % VL == 0);
+    return t->dtype == CLF_F32 && !step_scattered(a, t) && (!whole || t->shape[3] % VL == 0);
+}
+
+/* Whether scores are made of q and k as they are, two bfloat16s a lane. */
+static inline bool step_pairs(const attention *a) {
+    const clf_tensor *q = a->args->query, *k = a->args->key;
+    return V_PAIRS && q->dtype == CLF_BF16 && k->dtype == CLF_BF16 && a->dim % 2 == 0 && !step_scattered(a, k);
 }
 
 /* The keys [key, key + n), of one piece, as runs from `at` on. */
 static inline void step_add(const attention *a, const attention_unit *u, step *s, int64_t key, int n, float *k,
                             float *v) {
     const clf_tensor *keys = a->args->key, *values = a->args->value;
-    const bool k_here = step_in_place(a, keys, false), v_here = step_in_place(a, values, true);
-    s->k_stride = k_here ? keys->stride[2] : a->pitch;
+    const bool k_here = s->pairs || step_in_place(a, keys, false), v_here = step_in_place(a, values, true);
+    s->k_stride = k_here ? attention_bytes(keys, keys->stride[2]) : a->pitch * (int64_t)sizeof(float);
     s->v_stride = v_here ? values->stride[2] : a->v_pitch;
     for (int done = 0, m; done < n; done += m) {
         m = (int)attention_even(a, &u->s, key + done, n - done);
         const char *k_row = attention_key_at(keys, &u->s, u->kv_head, key + done);
         const char *v_row = attention_key_at(values, &u->s, u->kv_head, key + done);
         step_run r = {.at = s->n + done, .n = m};
-        r.k = k_here ? (const float *)(const void *)k_row : k + r.at * a->pitch;
+        r.k = k_here ? k_row : (const char *)(k + r.at * a->pitch);
         r.v = v_here ? (const float *)(const void *)v_row : v + r.at * a->v_pitch;
         if (!k_here)
             attention_convert(k_row, attention_bytes(keys, keys->stride[2]), keys->dtype, m, a->dim, a->pitch,
@@ -65,6 +78,7 @@ static inline int step_take(const attention *a, const attention_unit *u, attenti
                             float *v) {
     int64_t key, n;
     s->n = s->pieces = s->runs = 0;
+    s->pairs = step_pairs(a);
     while (s->n < STEP && (n = attention_walk_on(walk, STEP - s->n, &key)) > 0) {
         step_add(a, u, s, key, (int)n, k, v);
         s->piece[s->pieces++] = (step_piece){key, s->n, (int)n};
@@ -75,6 +89,30 @@ static inline int step_take(const attention *a, const attention_unit *u, attenti
         s->n += (int)n;
     }
     return s->n;
+}
+
+/* acc[r][c] = key r · the queries of vector c, times scale · log2 e; `k` is the first of the keys, q
+ * [dim][columns][VL], scaled, or as they are in pairs. */
+INLINE void step_multiply(const attention *a, const step *s, const char *k, const float *q, vf *acc, const int keys,
+                          const int columns) {
+    UNROLL for (int i = 0; i < keys * columns; i++) acc[i] = v_set1(0);
+#if V_PAIRS
+    if (s->pairs) {
+        for (int d = 0; d < a->dim; d += 2, k += sizeof(float), q += columns * VL) {
+            vf x[4];
+            UNROLL for (int c = 0; c < columns; c++) x[c] = v_load(q + c * VL);
+            UNROLL for (int r = 0; r < keys; r++) {
+                const vf w = v_set1_pair(k + r * s->k_stride);
+                UNROLL for (int c = 0; c < columns; c++) acc[r * columns + c] =
+                    v_dot_pairs(w, x[c], acc[r * columns + c]);
+            }
+        }
+        UNROLL for (int i = 0; i < keys * columns; i++) acc[i] = v_mul(acc[i], v_set1(a->scale));
+        return;
+    }
+#endif
+    attention_multiply(acc, keys, columns, a->dim, (const float *)(const void *)k, s->k_stride / (int)sizeof(float), 1,
+                       q, columns * VL);
 }
 
 #endif

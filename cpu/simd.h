@@ -9,6 +9,8 @@
  *     v_load_u4                            the low or high halves of VL bytes as floats
  *     v_from_f16, v_to_f16, …_bf16         to nearest even; NaN stays NaN
  *     v_fma, v_nfma                        a·b + c, c − a·b; rounded once, but for plain float
+ *     v_dot_pairs, v_set1_pair             if V_PAIRS: c + a·b over the two bfloat16s of a lane, two multiply-adds that
+ *                                          take and give 0 for magnitudes below 2^−126; the pair at p in every lane
  *     v_sqrt                               rounded to nearest
  *     v_max, v_min                         of a NaN: the second operand (NEON: the NaN)
  *     v_ge_or                              a ≥ b ? x : y; a NaN gives y
@@ -49,6 +51,9 @@
 #include "simd_neon.h"
 #else
 #include "simd_scalar.h"
+#endif
+#ifndef V_PAIRS
+#define V_PAIRS 0
 #endif
 
 /* 2^x for x ≤ 127, error below 1 ulp; x ≤ −127 (also −inf) gives exactly 0, results below 2^−126 are not meaningful;

@@ -1,5 +1,5 @@
-/* simd_avx512.h: the vector vocabulary in AVX-512 F, BW, DQ, VL: 16 floats. Included by simd.h, which says what the
- * words mean. */
+/* simd_avx512.h: the vector vocabulary in AVX-512 F, BW, DQ, VL, and BF16 if there: 16 floats. Included by simd.h,
+ * which says what the words mean. */
 #ifndef CLF_CPU_SIMD_AVX512_H
 #define CLF_CPU_SIMD_AVX512_H
 
@@ -151,6 +151,17 @@ INLINE vh v_to_bf16(vf a) {
     const __m512i r = _mm512_mask_or_epi32(rounded, is_nan, u, _mm512_set1_epi32(0x400000));
     return _mm512_castsi512_si256(_mm512_permutexvar_epi16(upper, r));
 }
+#if defined(__AVX512BF16__)
+#define V_PAIRS 1
+INLINE vf v_dot_pairs(vf a, vf b, vf c) {
+    return _mm512_dpbf16_ps(c, (__m512bh)a, (__m512bh)b);
+}
+INLINE vf v_set1_pair(const void *p) {
+    int pair;
+    memcpy(&pair, p, sizeof pair);
+    return _mm512_castsi512_ps(_mm512_set1_epi32(pair));
+}
+#endif
 INLINE void v_stream(float *p, vf a) {
     _mm512_stream_ps(p, a);
 }

@@ -198,20 +198,27 @@ static int fail_pass(run *r, clf_status st) {
     return fail(r, "training", "%s; %s", clf_error_message(r->ctx), run_last_good(r, good, sizeof good));
 }
 
+static void add_up(clf_preference *sum, const clf_preference *found) {
+    sum->loss += found->loss;
+    sum->margin += found->margin;
+    sum->correct += found->correct;
+}
+
 /* One batch forward and backward. Its loss and, with --dpo, its answers are added. */
 static clf_status learn(run *r, const clf_batch *b, int64_t targets, clf_preference *sum) {
-    if (r->o.dpo > 0) {
-        clf_preference found;
-        const clf_status st = clf_trainer_accumulate_preference(r->trainer, b, targets, r->o.dpo, &found);
-        if (st != CLF_OK) return st;
-        sum->loss += found.loss;
-        sum->margin += found.margin;
-        sum->correct += found.correct;
-        return CLF_OK;
-    }
-    double loss;
-    const clf_status st = clf_trainer_accumulate(r->trainer, b, targets, &loss);
-    if (st == CLF_OK) sum->loss += loss;
+    clf_preference found = {.pairs = 0};
+    const clf_status st = r->o.dpo > 0 ? clf_trainer_accumulate_preference(r->trainer, b, targets, r->o.dpo, &found)
+                                       : clf_trainer_accumulate(r->trainer, b, targets, &found.loss);
+    if (st == CLF_OK) add_up(sum, &found);
+    return st;
+}
+
+/* The same of a batch that is kept out. */
+static clf_status judge(run *r, const clf_batch *b, clf_preference *sum) {
+    clf_preference found = {.pairs = 0};
+    const clf_status st = r->o.dpo > 0 ? clf_trainer_evaluate_preference(r->trainer, b, r->o.dpo, &found)
+                                       : clf_trainer_evaluate(r->trainer, b, &found.loss);
+    if (st == CLF_OK) add_up(sum, &found);
     return st;
 }
 
@@ -309,31 +316,46 @@ static int take_step(run *r) {
     return note_step(r, &s);
 }
 
-/* Loss and perplexity of the samples kept out, each target counting once. */
+/* Perplexity, or what the pairs say. */
+static int note_evaluation(run *r, const clf_preference *sum, int64_t targets) {
+    const double loss = sum->loss / (double)targets, margin = sum->margin / (double)targets,
+                 correct = (double)sum->correct / (double)targets;
+    const long long step = (long long)r->at.step;
+    json_t *line;
+    if (r->o.dpo > 0) {
+        metrics_say(&r->m, "step %lld: evaluation loss %.4f, margin %.4f, %.1f %% of %lld pairs correct", step, loss,
+                    margin, 100 * correct, (long long)targets);
+        line = json_pack("{s:I, s:f, s:f, s:f, s:I}", "step", (json_int_t)step, "eval_loss", loss, "eval_margin",
+                         margin, "eval_correct", correct, "pairs", (json_int_t)targets);
+    } else {
+        metrics_say(&r->m, "step %lld: evaluation loss %.4f, perplexity %.3f", step, loss, exp(loss));
+        line = json_pack("{s:I, s:f, s:f, s:I}", "step", (json_int_t)step, "eval_loss", loss, "perplexity", exp(loss),
+                         "targets", (json_int_t)targets);
+    }
+    return metrics_write(&r->m, line) ? 0 : fail(r, "metrics.jsonl", "%s", strerror(errno));
+}
+
+/* The loss of the samples kept out, each target or pair counting once. */
 static int evaluate(run *r) {
     clf_batch b = {.last = false};
-    double sum = 0, loss;
+    clf_preference sum = {.pairs = 0};
     int64_t targets = 0;
     if (clf_dataset_seek(r->eval, NULL) != CLF_OK) return fail(r, "eval", "%s", clf_dataset_error(r->eval));
     while (!b.last) {
         if (interrupted) return 0;
         if (clf_dataset_next(r->eval, r->o.batch, &b) != CLF_OK)
             return fail(r, "eval", "%s", clf_dataset_error(r->eval));
-        const clf_status st = clf_trainer_evaluate(r->trainer, &b, &loss);
+        const clf_status st = judge(r, &b, &sum);
         if (st != CLF_OK) return fail_pass(r, st);
-        sum += loss;
-        targets += b.targets;
+        targets += weight_of(r, &b);
     }
-    loss = sum / (double)targets;
+    const double loss = sum.loss / (double)targets;
     r->at.evaluated = r->at.step;
     if (!r->at.step || loss < r->at.best_loss) {
         r->at.best_loss = loss;
         r->at.best_step = r->at.step;
     }
-    metrics_say(&r->m, "step %lld: evaluation loss %.4f, perplexity %.3f", (long long)r->at.step, loss, exp(loss));
-    json_t *line = json_pack("{s:I, s:f, s:f, s:I}", "step", (json_int_t)r->at.step, "eval_loss", loss, "perplexity",
-                             exp(loss), "targets", (json_int_t)targets);
-    return metrics_write(&r->m, line) ? 0 : fail(r, "metrics.jsonl", "%s", strerror(errno));
+    return note_evaluation(r, &sum, targets);
 }
 
 static int stop_early(run *r) {

@@ -241,6 +241,18 @@ printf '{"prompt": "Once upon a time", "chosen": ", arr, there sailed a ship.", 
 says preferences 0 'the adapter is in dpo' --data pairs.jsonl --dpo 0.1 --steps 10 --accumulate 1 --context 32 --learning-rate 5e-3 --output dpo
 ok preferences-are-learnt [ "$(tail -1 dpo/metrics.jsonl | sed 's/.*"correct":\([0-9]*\).*/\1/')" = 1 ]
 
+says preferences-evaluated 0 'step 0: evaluation loss 0.6931, margin 0.0000, 0.0 % of 2 pairs correct' --data pairs.jsonl --dpo 0.1 --steps 10 --accumulate 1 \
+    --context 32 --learning-rate 5e-3 --eval 0.5 --eval-every 5 --save-every 5 --output dpo-eval
+ok preferences-are-told grep -qE 'step 10: evaluation loss 0\.[0-6][0-9]*, margin [0-9]+\.[0-9]+, 100.0 % of 2 pairs correct' log
+# all pairs are the same: what an evaluation says after step 5 is what step 6 finds before its update
+figures() { grep "\"step\":$1,$2" dpo-eval/metrics.jsonl | grep -oE "\"$3\":[0-9.e-]+" | cut -d: -f2; }
+ok preferences-evaluated-as-learnt awk -v a="$(figures 5 '"eval' eval_loss)" -v b="$(figures 6 '"epoch' loss)" -v c="$(figures 5 '"eval' eval_margin)" \
+    -v d="$(figures 6 '"epoch' margin)" 'BEGIN { exit !(a > 0 && a / b - 1 < 1e-6 && b / a - 1 < 1e-6 && c > 0 && c / d - 1 < 1e-5 && d / c - 1 < 1e-5) }'
+rm -r dpo-eval/adapter dpo-eval/checkpoint-000010.safetensors
+cp dpo-eval/metrics.jsonl dpo-all.jsonl
+says preferences-resume 0 'going on after step 5' --config dpo-eval/config.json --resume
+ok preferences-resume-is-equal diff <(sed 's/,"tokens_per_second".*//' dpo-all.jsonl) <(metrics dpo-eval)
+
 # another style
 tell() { "$generate" --prompt 'Once upon a time' --temperature 0 --tokens 60 "$@"; }
 says style 0 'the adapter is in style' --data "$lines" --steps 120 --context 128 --accumulate 2 --learning-rate 1e-2 --output style

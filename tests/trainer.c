@@ -366,6 +366,49 @@ static void move_along(const setting *s, const float *gradients, double step) {
     }
 }
 
+/* Evaluating says what training on the same pairs says, leaves no gradient behind, and knows no dropout. */
+static void preferences_are_evaluated(void **state) {
+    (void)state;
+    enum { PAIRS = SEQUENCES / 2 };
+    const text t = make_text(11);
+    const clf_batch b = whole(&t);
+    for (int dropout = 0; dropout < 2; dropout++) {
+        const float share = dropout ? 0.3F : 0;
+        setting s = open_setting("cpu", "golden/models/llama",
+                                 (clf_trainer_args){.lora = {.rank = 4, .dropout = share}, .seed = 2});
+        clf_preference seen, again, learnt;
+        clf_update u;
+        assert_ok(s.ctx, clf_trainer_evaluate_preference(s.trainer, &b, 0.5F, &seen));
+        assert_true(seen.pairs == PAIRS && seen.correct == 0 && seen.margin == 0);
+        assert_true(fabs(seen.loss - PAIRS * log(2)) < 1e-9);
+        assert_ok(s.ctx, clf_trainer_update(s.trainer, 1, &u));
+        assert_true(u.gradient_norm == 0);
+        for (int i = 0; i < 5; i++) {
+            assert_ok(s.ctx, clf_trainer_accumulate_preference(s.trainer, &b, PAIRS, 0.5F, &learnt));
+            assert_ok(s.ctx, clf_trainer_update(s.trainer, 1e-2F, NULL));
+        }
+        assert_ok(s.ctx, clf_trainer_evaluate_preference(s.trainer, &b, 0.5F, &seen));
+        assert_ok(s.ctx, clf_trainer_evaluate_preference(s.trainer, &b, 0.5F, &again));
+        assert_ok(s.ctx, clf_trainer_accumulate_preference(s.trainer, &b, PAIRS, 0.5F, &learnt));
+        assert_true(seen.loss == again.loss && seen.margin == again.margin && seen.margin > 0);
+        assert_true((seen.loss == learnt.loss && seen.margin == learnt.margin && seen.correct == learnt.correct) !=
+                    dropout);
+
+        /* one pair: the loss is that of its margin */
+        clf_batch one = b;
+        one.sequences = 2;
+        one.tokens = starts[2];
+        assert_ok(s.ctx, clf_trainer_evaluate_preference(s.trainer, &one, 0.5F, &seen));
+        assert_true(fabs(seen.loss - log(1 + exp(-seen.margin))) < 1e-12 && seen.correct == (seen.margin > 0));
+        one.sequences = 1;
+        one.tokens = starts[1];
+        assert_int_equal(clf_trainer_evaluate_preference(s.trainer, &one, 0.5F, &seen), CLF_INVALID_ARGUMENT);
+        assert_int_equal(clf_trainer_evaluate_preference(s.trainer, &b, 0, &seen), CLF_INVALID_ARGUMENT);
+        assert_int_equal(clf_trainer_evaluate_preference(s.trainer, NULL, 0.5F, &seen), CLF_INVALID_ARGUMENT);
+        close_setting(&s);
+    }
+}
+
 /* Two pairs. The adapter begins as the reference, with a loss of log 2; its gradient is the slope of the loss; the
  * chosen answers win. */
 static void preferences_are_learnt(void **state) {
@@ -487,6 +530,7 @@ int main(void) {
         cmocka_unit_test(no_targets_no_gradient),
         cmocka_unit_test(refused_trainers_leave_the_model),
         cmocka_unit_test(preferences_are_learnt),
+        cmocka_unit_test(preferences_are_evaluated),
         cmocka_unit_test(plans_are_kept),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -237,7 +237,6 @@ static void settle(options *o, struct argp_state *state) {
         argp_error(state, "--dpo: the model without its adapter is the reference: no --full, --ternary or --whole");
     if (t->offload_checkpoints && t->checkpointing == CLF_CHECKPOINT_NONE)
         argp_error(state, "--offload: without --checkpointing there is nothing that could wait on the host");
-    if (o->dpo > 0 && o->eval > 0) argp_error(state, "--dpo: pairs can't be evaluated: no --eval");
     if (!o->batch) o->batch = o->dpo > 0 ? 2 : 1;
     if (o->dpo > 0 && o->batch % 2) argp_error(state, "--batch: with --dpo expected an even number");
     if (o->steps <= 0 && o->epochs <= 0) o->epochs = 3;

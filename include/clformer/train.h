@@ -311,7 +311,7 @@ CLF_API clf_status clf_trainer_accumulate(clf_trainer *trainer, const clf_batch 
 /** The loss alone: no gradient, no dropout. */
 CLF_API clf_status clf_trainer_evaluate(clf_trainer *trainer, const clf_batch *batch, double *loss);
 
-/** What clf_trainer_accumulate_preference() found: sums over pairs. */
+/** What clf_trainer_accumulate_preference() and clf_trainer_evaluate_preference() found: sums over pairs. */
 typedef struct clf_preference {
     int64_t pairs;   /**< how many */
     int64_t correct; /**< of which the chosen answer is preferred, more than without the adapter */
@@ -325,6 +325,9 @@ typedef struct clf_preference {
  * model is held to the reference, usually 0.1. @return as clf_trainer_accumulate() */
 CLF_API clf_status clf_trainer_accumulate_preference(clf_trainer *trainer, const clf_batch *batch, int64_t pairs,
                                                      float beta, clf_preference *out);
+/** The same figures alone: no gradient, no dropout. @return as clf_trainer_accumulate_preference() */
+CLF_API clf_status clf_trainer_evaluate_preference(clf_trainer *trainer, const clf_batch *batch, float beta,
+                                                   clf_preference *out);
 
 /** What clf_trainer_update() did. */
 typedef struct clf_update {

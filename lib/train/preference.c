@@ -40,28 +40,34 @@ static void weigh(const clf_trainer *t, const clf_batch *b, float beta, const do
     }
 }
 
-static clf_status accumulate(clf_trainer *t, const clf_batch *b, int64_t pairs, float beta, double *values,
-                             clf_preference *out) {
+/* Without the adapter, then with it; `pass` is the latter's, for a backward pass. */
+static clf_status compare(clf_trainer *t, const clf_batch *b, float dropout, float beta, clf_pass *pass,
+                          clf_preference *out) {
+    double *const reference = malloc(2 * (size_t)b->sequences * sizeof *reference);
+    CLF_CHECK(&t->ctx->error, reference, CLF_OUT_OF_MEMORY, "trainer: out of host memory");
+    double *const policy = reference + b->sequences;
+    clf_status st = clf_pass_begin(t, b, pass);
+    pass->base_only = true;
+    if (st == CLF_OK) st = log_probabilities(t, pass, b, reference);
+    pass->base_only = false;
+    pass->dropout = dropout;
+    pass->seed = clf_seed_of(t->args.seed, (uint64_t)t->micro_batch + 1);
+    if (st == CLF_OK) st = log_probabilities(t, pass, b, policy);
+    if (st == CLF_OK) weigh(t, b, beta, policy, reference, out);
+    free(reference);
+    return st;
+}
+
+static clf_status accumulate(clf_trainer *t, const clf_batch *b, int64_t pairs, float beta, clf_preference *out) {
     clf_pass p;
-    const size_t bytes = (size_t)b->tokens * sizeof(float);
-    CLF_TRY(clf_pass_begin(t, b, &p));
-    p.base_only = true;
-    CLF_TRY(log_probabilities(t, &p, b, values));
-    p.base_only = false;
-    p.dropout = t->args.lora.dropout;
-    p.seed = clf_seed_of(t->args.seed, (uint64_t)t->micro_batch + 1);
-    CLF_TRY(log_probabilities(t, &p, b, values + b->sequences));
-    weigh(t, b, beta, values + b->sequences, values, out);
+    CLF_TRY(compare(t, b, t->args.lora.dropout, beta, &p, out));
     clf_tensor weights = clf_view_of(&t->row_weights, 1, &b->tokens, NULL, 0);
-    CLF_TRY(clf_tensor_write(&weights, t->host_values, bytes));
+    CLF_TRY(clf_tensor_write(&weights, t->host_values, (size_t)b->tokens * sizeof(float)));
     CLF_TRY(clf_pass_head(t, &p, (float)((double)t->args.loss_scale / (double)pairs), &weights));
     return clf_pass_backward(t, &p);
 }
 
-clf_status clf_trainer_accumulate_preference(clf_trainer *t, const clf_batch *b, int64_t pairs, float beta,
-                                             clf_preference *out) {
-    CLF_TRY(clf_trainer_enter(t));
-    if (!b || !out) return CLF_INVALID_ARGUMENT;
+static clf_status check(const clf_trainer *t, const clf_batch *b, float beta) {
     clf_error *err = &t->ctx->error;
     const clf_trainer_args *a = &t->args;
     const bool whole =
@@ -73,17 +79,31 @@ clf_status clf_trainer_accumulate_preference(clf_trainer *t, const clf_batch *b,
     CLF_TRY(clf_pass_check(t, b));
     CLF_CHECK(err, b->starts && b->sequences % 2 == 0, CLF_INVALID_ARGUMENT,
               "trainer: preference: expected chosen and rejected sequences in turn, got %lld", (long long)b->sequences);
-    CLF_CHECK(err, pairs >= 1, CLF_INVALID_ARGUMENT, "trainer: preference: pairs: expected 1 or more, got %lld",
-              (long long)pairs);
     CLF_CHECK(err, beta > 0 && beta <= FLT_MAX, CLF_INVALID_ARGUMENT,
               "trainer: preference: beta: expected a positive number, got %g", (double)beta);
+    return CLF_OK;
+}
+
+clf_status clf_trainer_evaluate_preference(clf_trainer *t, const clf_batch *b, float beta, clf_preference *out) {
+    CLF_TRY(clf_trainer_enter(t));
+    if (!b || !out) return CLF_INVALID_ARGUMENT;
+    clf_pass p;
+    CLF_TRY(check(t, b, beta));
+    return compare(t, b, 0, beta, &p, out);
+}
+
+clf_status clf_trainer_accumulate_preference(clf_trainer *t, const clf_batch *b, int64_t pairs, float beta,
+                                             clf_preference *out) {
+    CLF_TRY(clf_trainer_enter(t));
+    if (!b || !out) return CLF_INVALID_ARGUMENT;
+    const clf_trainer_args *a = &t->args;
+    CLF_TRY(check(t, b, beta));
+    CLF_CHECK(&t->ctx->error, pairs >= 1, CLF_INVALID_ARGUMENT,
+              "trainer: preference: pairs: expected 1 or more, got %lld", (long long)pairs);
     if (!t->row_weights.buffer)
         CLF_TRY(clf_tensor_init(&t->row_weights, t->ctx,
                                 &(clf_tensor_args){.ndim = 1, .shape = {a->tokens}, .tag = CLF_TAG_ACTIVATIONS}));
-    double *values = malloc(2 * (size_t)b->sequences * sizeof *values);
-    CLF_CHECK(err, values, CLF_OUT_OF_MEMORY, "trainer: out of host memory");
-    const clf_status st = accumulate(t, b, pairs, beta, values, out);
-    free(values);
+    const clf_status st = accumulate(t, b, pairs, beta, out);
     if (st == CLF_OK)
         t->micro_batch++;
     else

@@ -38,10 +38,8 @@ attention_backward_rows(IN(out), IN(d_out), __global const float *lse, const lon
                         __global float2 *rows, const int n_q, const int heads, const int v_dim) {
     const int i = (int)(get_group_id(0) * 64 + get_local_id(0)), head = (int)get_group_id(1), entry = (int)get_group_id(2);
     if (i >= n_q) return;
-    const __global ushort *o =
-        (const __global ushort *)out + out_at + entry * out_stride.x + head * out_stride.y + i * out_stride.z;
-    const __global ushort *g =
-        (const __global ushort *)d_out + d_out_at + entry * d_out_stride.x + head * d_out_stride.y + i * d_out_stride.z;
+    const __global ushort *o = ROWS_FROM(out, entry, head, i);
+    const __global ushort *g = ROWS_FROM(d_out, entry, head, i);
     const float x = lse[lse_at + entry * lse_stride.y + head * lse_stride.z + i * lse_stride.w];
     float delta = 0;
     for (int c = 0; c < v_dim; c++) delta = fma(unpack(o[c]), unpack(g[c]), delta);
@@ -59,10 +57,8 @@ attention_backward_keys(IN(query), IN(key), IN(value), IN(d_out), __global const
     sequence s;
     FIND_KEYS(s, tile, BLOCK, (int)get_group_id(2));
     const int first_key = tile * BLOCK, shift = s.n_k - s.n_q;
-    const __global ushort *k_from = (const __global ushort *)key + key_at + s.entry * key_stride.x +
-                                    kv_head * key_stride.y + s.k_first * key_stride.z;
-    const __global ushort *v_from = (const __global ushort *)value + value_at + s.entry * value_stride.x +
-                                    kv_head * value_stride.y + s.k_first * value_stride.z;
+    const __global ushort *k_from = ROWS_FROM(key, s.entry, kv_head, s.k_first);
+    const __global ushort *v_from = ROWS_FROM(value, s.entry, kv_head, s.k_first);
 #define KEY_ROW(j)   (k_from + (j) * key_stride.z)
 #define VALUE_ROW(j) (v_from + (j) * value_stride.z)
     TILE_LOAD(w, w->local_base + OWN_0, BLOCK, HEAD_DIM, KEY_ROW, first_key, s.end, head_dim);
@@ -82,10 +78,8 @@ attention_backward_keys(IN(query), IN(key), IN(value), IN(d_out), __global const
 #endif
 
     for (int head = kv_head * group; head < (kv_head + 1) * group; head++) {
-        const __global ushort *q_from = (const __global ushort *)query + query_at + s.entry * query_stride.x +
-                                        head * query_stride.y + s.q_first * query_stride.z;
-        const __global ushort *g_from = (const __global ushort *)d_out + d_out_at + s.entry * d_out_stride.x +
-                                        head * d_out_stride.y + s.q_first * d_out_stride.z;
+        const __global ushort *q_from = ROWS_FROM(query, s.entry, head, s.q_first);
+        const __global ushort *g_from = ROWS_FROM(d_out, s.entry, head, s.q_first);
         const __global float2 *head_rows = rows + ((long)s.entry * heads + head) * n_q + s.q_first;
 #define QUERY_ROW(i) (q_from + (i) * query_stride.z)
 #define D_OUT_ROW(i) (g_from + (i) * d_out_stride.z)
@@ -218,14 +212,10 @@ attention_backward_queries(IN(query), IN(key), IN(value), IN(d_out), __global co
     FIND_QUERIES(s, tile, (int)get_group_id(2));
     const int first_query = tile * BLOCK, last_query = min(first_query + BLOCK, s.n_q) - 1, shift = s.n_k - s.n_q;
     const int limit = last_query >= first_query ? SEEN_TO(last_query + shift) : 0; /* of the keys that any row sees */
-    const __global ushort *q_from = (const __global ushort *)query + query_at + s.entry * query_stride.x +
-                                    head * query_stride.y + s.q_first * query_stride.z;
-    const __global ushort *g_from = (const __global ushort *)d_out + d_out_at + s.entry * d_out_stride.x +
-                                    head * d_out_stride.y + s.q_first * d_out_stride.z;
-    const __global ushort *k_from = (const __global ushort *)key + key_at + s.entry * key_stride.x +
-                                    kv_head * key_stride.y + s.k_first * key_stride.z;
-    const __global ushort *v_from = (const __global ushort *)value + value_at + s.entry * value_stride.x +
-                                    kv_head * value_stride.y + s.k_first * value_stride.z;
+    const __global ushort *q_from = ROWS_FROM(query, s.entry, head, s.q_first);
+    const __global ushort *g_from = ROWS_FROM(d_out, s.entry, head, s.q_first);
+    const __global ushort *k_from = ROWS_FROM(key, s.entry, kv_head, s.k_first);
+    const __global ushort *v_from = ROWS_FROM(value, s.entry, kv_head, s.k_first);
 #define QUERY_ROW(i) (q_from + (i) * query_stride.z)
 #define D_OUT_ROW(i) (g_from + (i) * d_out_stride.z)
     TILE_LOAD(w, w->local_base + OWN_0, BLOCK, HEAD_DIM, QUERY_ROW, first_query, s.n_q, head_dim);

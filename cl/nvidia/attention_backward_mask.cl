@@ -2,10 +2,10 @@
  *
  *     d_mask = Σ dS, dS = P ∘ (Z ∘ dP − D)        of all pairs that an element of the mask is added to
  *
- * A group has a tile of the mask, BLOCK queries × STEP keys; a mask that is repeated over queries, or keys, has one tile
- * of them. It goes through what the tile is repeated over, sequences, heads, queries and keys, in order, makes S and dP
- * once more and sums dS in registers: no scratch, no atomics, the same bits every time, and dS isn't rounded. What a mask
- * is repeated over gives no more groups to work on it.
+ * A group has a tile of the mask, BLOCK queries × STEP keys; a mask that is repeated over queries, or keys, has one
+ * tile of them. It goes through what the tile is repeated over, sequences, heads, queries and keys, in order, makes S
+ * and dP once more and sums dS, which isn't rounded, in registers: no scratch, no atomics, the same bits every time.
+ * What a mask is repeated over gives no more groups to work on it.
  *
  * Options: those of backward.h; SCORES is 1. */
 #include "nvidia/rules.h"
@@ -36,7 +36,7 @@ attention_backward_mask(IN(query), IN(key), IN(value), IN(d_out), __global const
         if (!all_queries && !all_keys && of_queries.index != of_keys.index) index_end = index; /* they don't meet */
     }
 
-    const int column = (w->lane & 3) * 2;                   /* a key, in each 8 of the step */
+    const int column = (w->lane & 3) * 2;                /* a key, in each 8 of the step */
     const int warp_row = w->index * 16 + (w->lane >> 2); /* a query; and + 8 */
     float sums[STEP / 8][4];
     CLEAR(sums, STEP / 8);
@@ -69,17 +69,10 @@ attention_backward_mask(IN(query), IN(key), IN(value), IN(d_out), __global const
 #endif
                     /* addresses are computed in each step: kept throughout, they cost spills */
                     const int head = (int)fresh((uint)own_head), kv_head = head / group, first = (int)fresh((uint)m);
-                    const __global ushort *q_from = (const __global ushort *)query + query_at +
-                                                    s.entry * query_stride.x + head * query_stride.y +
-                                                    s.q_first * query_stride.z;
-                    const __global ushort *g_from = (const __global ushort *)d_out + d_out_at +
-                                                    s.entry * d_out_stride.x + head * d_out_stride.y +
-                                                    s.q_first * d_out_stride.z;
-                    const __global ushort *k_from = (const __global ushort *)key + key_at + s.entry * key_stride.x +
-                                                    kv_head * key_stride.y + s.k_first * key_stride.z;
-                    const __global ushort *v_from = (const __global ushort *)value + value_at +
-                                                    s.entry * value_stride.x + kv_head * value_stride.y +
-                                                    s.k_first * value_stride.z;
+                    const __global ushort *q_from = ROWS_FROM(query, s.entry, head, s.q_first);
+                    const __global ushort *g_from = ROWS_FROM(d_out, s.entry, head, s.q_first);
+                    const __global ushort *k_from = ROWS_FROM(key, s.entry, kv_head, s.k_first);
+                    const __global ushort *v_from = ROWS_FROM(value, s.entry, kv_head, s.k_first);
 #define QUERY_ROW(i) (q_from + (i)*query_stride.z)
 #define D_OUT_ROW(i) (g_from + (i)*d_out_stride.z)
 #define KEY_ROW(j)   (k_from + (j)*key_stride.z)

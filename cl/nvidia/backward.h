@@ -52,6 +52,10 @@
 #define PROBABILITY(s, row) ex2(fma(s, (scale)*LOG2_E, -(row)))
 #endif
 
+/* The rows of a 16-bit tensor from `first` on, of an entry of the batch and a head. */
+#define ROWS_FROM(t, entry, head, first)                                                                               \
+    ((const __global ushort *)t + t##_at + (entry)*t##_stride.x + (head)*t##_stride.y + (first)*t##_stride.z)
+
 /* The sequence s of the group's tile of BLOCK queries, and that tile's number in it; the last ones have the rows that
  * are nobody's. Without packed rows, s is entry `i` of the batch. */
 #define FIND_QUERIES(s, tile, i)                                                                                       \

@@ -113,6 +113,8 @@ static clf_status gated(clf_context *ctx, const clf_linear_args *args) {
 }
 
 clf_status clf_linear_opencl(clf_context *ctx, const clf_linear_args *args) {
+    CLF_CHECK(&ctx->error, !clf_dtype_is_block(args->x->dtype), CLF_UNSUPPORTED,
+              "linear: x: %s takes f32, f16 and bf16, not %s", ctx->backend->name, clf_dtype_name(args->x->dtype));
     if (args->glu != CLF_ACTIVATION_NONE) return gated(ctx, args);
     for (int i = 0; i < CLF_LINEAR_MAX && args->weight[i]; i++) {
         clf_cl_product p = product_of(args, i, args->out[i]);

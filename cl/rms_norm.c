@@ -14,6 +14,8 @@ static clf_tensor column(const clf_tensor *rstd) {
 }
 
 clf_status clf_rms_norm_opencl(clf_context *ctx, const clf_rms_norm_args *args) {
+    CLF_CHECK(&ctx->error, !clf_dtype_is_block(args->out->dtype), CLF_UNSUPPORTED,
+              "rms_norm: out: %s writes x's dtype, not %s", ctx->backend->name, clf_dtype_name(args->out->dtype));
     clf_tensor rstd;
     if (args->rstd) rstd = column(args->rstd);
     clf_cl_call call;

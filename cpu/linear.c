@@ -5,8 +5,8 @@
  * a side of up to NARROW, an adapter's: tiles over packed weights, as packing x would take longer than the product. In
  * the first two, rows of dtypes that have integer codes (code_has()) meet x rounded to int8 unless CLF_LINEAR_EXACT is
  * asked, and so do T2 and T1, whose rows are interleaved and which have kernels of their own for both
- * (linear_ternary.h); all else is float. Threads take even shares of the weights' rows, fixed by their number; bias,
- * gate and residual are applied while a row's results are in cache. */
+ * (linear_ternary.h); all else is float. x of Q8_0 is such codes already. Threads take even shares of the weights'
+ * rows, fixed by their number; bias, gate and residual are applied while a row's results are in cache. */
 #include "linear_job.h"
 
 enum {
@@ -43,8 +43,9 @@ static void run_dot(const job *j) {
         if (shared) cpu_share(j->rows, t, n_threads, &begin, &end);
         for (int64_t m = begin; m < end; m++) {
             float *f = x.rows[m].f;
-            read_x(j->args->x, m, j->k, j->k_padded, f);
-            if (j->codes) quantize_row(f, j->k, x.rows[m].q);
+            if (reads_floats(j)) read_x(j->args->x, m, j->k, j->k_padded, f);
+            if (j->codes)
+                quantize_row(j->blocks ? clf_row(j->args->x, m) : (const char *)f, j->blocks, j->k, x.rows[m].q);
             if (j->ternary) ternary_quantize(f, j->k, m, &x.ternary);
             if (j->sparse) sparse_quantize(f, j->k, m, &x.sparse);
         }
@@ -80,13 +81,15 @@ static void pack(const job *j, int64_t m0, int64_t rows, int t, int n_threads) {
     cpu_share(panels, t, n_threads, &begin, &end);
     for (int64_t panel = begin; panel < end; panel++) {
         const float *lane[VL];
+        const char *coded[VL];
         for (int64_t i = 0; i < VL; i++) {
             const int64_t m = panel * VL + i;
             lane[i] = m < rows ? own + i * j->k : NULL;
-            if (m < rows) read_x(j->args->x, m0 + m, j->k, j->k, own + i * j->k);
+            coded[i] = lane[i] && j->blocks ? clf_row(j->args->x, m0 + m) : (const char *)lane[i];
+            if (m < rows && reads_floats(j)) read_x(j->args->x, m0 + m, j->k, j->k, own + i * j->k);
         }
         if (j->floats) pack_float(lane, panels, panel, j->k, j->packed);
-        if (j->codes) pack_codes(lane, panels, panel, j->k, j->packed_codes);
+        if (j->codes) pack_codes(coded, j->blocks, panels, panel, j->k, j->packed_codes);
         for (int64_t i = 0; i < VL && lane[i]; i++) {
             if (j->ternary) ternary_quantize(lane[i], j->k, panel * VL + i, &j->x.ternary);
             if (j->sparse) sparse_quantize(lane[i], j->k, panel * VL + i, &j->x.sparse);
@@ -284,7 +287,8 @@ static int64_t describe(product *p, const clf_linear_args *args, int i, int64_t 
 
 clf_status CPU_FN(linear)(clf_context *ctx, const clf_linear_args *args) {
     bool bad = false;
-    job j = {.args = args, .rows = 1, .k = clf_last(args->x), .bad = &bad};
+    job j = {
+        .args = args, .rows = 1, .k = clf_last(args->x), .blocks = clf_dtype_is_block(args->x->dtype), .bad = &bad};
     for (int i = 0; i + 1 < args->x->ndim; i++) j.rows *= args->x->shape[i];
     int64_t bytes = 0, n = 0;
     for (; j.n_products < CLF_LINEAR_MAX && args->weight[j.n_products]; j.n_products++) {

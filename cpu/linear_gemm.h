@@ -44,7 +44,9 @@ INLINE void pack_float(const float *const *rows, int64_t panels, int64_t panel, 
     }
 }
 
-INLINE void pack_codes(const float *const *rows, int64_t panels, int64_t panel, int64_t k, code_panel *packed) {
+/* Likewise codes, of floats or of blocks of Q8_0. */
+INLINE void pack_codes(const char *const *rows, bool blocks, int64_t panels, int64_t panel, int64_t k,
+                       code_panel *packed) {
     for (int64_t k0 = 0; k0 < k; k0 += CHUNK) {
         code_panel *to = packed + packed_at(panels, k, k0, panel) / (QX * VL);
         const int64_t count = k - k0 < CHUNK ? k - k0 : CHUNK;
@@ -53,7 +55,7 @@ INLINE void pack_codes(const float *const *rows, int64_t panels, int64_t panel, 
                 int32_t q[QX / 4] = {0};
                 int16_t sum[2] = {0};
                 to[b].d[lane] = 0;
-                if (rows[lane]) quantize_32(rows[lane] + k0 + b * QX, (int8_t *)q, &to[b].d[lane], sum);
+                if (rows[lane]) codes_of_32(rows[lane], blocks, k0 / QX + b, (int8_t *)q, &to[b].d[lane], sum);
                 for (int i = 0; i < QX / 4; i++) memcpy(to[b].q[i][lane], &q[i], 4);
                 to[b].sum[0][lane] = sum[0];
                 to[b].sum[1][lane] = sum[1];

@@ -24,6 +24,7 @@ typedef struct job {
     product p[CLF_LINEAR_MAX];
     int64_t rows, k;
     bool floats, codes, ternary, sparse; /* what forms of x the products need */
+    bool blocks;                         /* x is Q8_0: codes as they lie; the other forms by way of floats */
     int threads;
     forms x;    /* of all rows, or of those packed */
     bool lists; /* a product has lists of tiles, which are to be checked */
@@ -72,9 +73,18 @@ static void read_x(const clf_tensor *x, int64_t m, int64_t k, int64_t padded, fl
     const char *from = clf_row(x, m);
     const size_t size = clf_dtype_block_bytes(x->dtype);
     int64_t i = 0;
+    if (clf_dtype_is_block(x->dtype)) {
+        cpu_decode_row(x->dtype, from, k, out);
+        i = k;
+    }
     for (; i + VL <= k; i += VL) v_store(out + i, v_load_as(from + (size_t)i * size, x->dtype));
     if (i < k) v_store_n(out + i, v_load_as_n(from + (size_t)i * size, (int)(k - i), x->dtype), (int)(k - i));
     for (i = k; i < padded; i++) out[i] = 0;
+}
+
+/* Whether rows of x are wanted as floats: for themselves, or to be rounded. */
+static bool reads_floats(const job *j) {
+    return !j->blocks || j->floats || j->ternary || j->sparse;
 }
 
 /* Rows [*begin, *end) of n for thread t: whole panels where rows are interleaved, else whole `unit`s. */

@@ -2,13 +2,14 @@
  *
  *     d = amax / 127,  q = round(x · (127 / amax)) to nearest even,  x ≈ d · q        (float32 throughout)
  *
- * where amax < 2^-100 gives d = q = 0. Every table computes this to the bit. A NaN or an infinity makes d NaN. */
+ * where amax < 2^-100 gives d = q = 0. Every table computes this to the bit. A NaN or an infinity makes d NaN. Blocks
+ * of Q8_0 are such codes already, with a half for d. */
 #ifndef CLF_CPU_QUANTIZE_X_H
 #define CLF_CPU_QUANTIZE_X_H
 
 #include "simd.h"
 
-enum { QX = 32 /* values a scale */ };
+enum { QX = 32 /* values a scale */, Q8_0_BYTES = 34 };
 
 /* One row of k values, k a multiple of QX; zeros follow up to a multiple of 2·QX. */
 typedef struct quantized_row {
@@ -49,8 +50,26 @@ INLINE void quantize_32(const float *x, int8_t *q, float *d, int16_t *sum) {
     for (int h = 0; h < 2; h++) sum[h] = (int16_t)sum_16(q + 16 * h);
 }
 
-INLINE void quantize_row(const float *x, int64_t k, quantized_row r) {
-    for (int64_t i = 0; i < k; i += QX) quantize_32(x + i, r.q + i, r.d + i / QX, r.sum + i / 16);
+/* A block of Q8_0. The code -128, which no quantiser makes, becomes -127: sums of products count on that. */
+INLINE void take_32(const char *block, int8_t *q, float *d, int16_t *sum) {
+    uint16_t half;
+    memcpy(&half, block, sizeof half);
+    *d = clf_f16_to_f32(half);
+    memcpy(q, block + sizeof half, QX);
+    for (int i = 0; i < QX; i++) q[i] = q[i] < -127 ? -127 : q[i];
+    for (int h = 0; h < 2; h++) sum[h] = (int16_t)sum_16(q + 16 * h);
+}
+
+/* Group `i` of 32 values of a row of blocks of Q8_0, or of floats. */
+INLINE void codes_of_32(const char *x, bool blocks, int64_t i, int8_t *q, float *d, int16_t *sum) {
+    if (blocks)
+        take_32(x + i * Q8_0_BYTES, q, d, sum);
+    else
+        quantize_32((const float *)x + i * QX, q, d, sum);
+}
+
+INLINE void quantize_row(const char *x, bool blocks, int64_t k, quantized_row r) {
+    for (int64_t i = 0; i < k / QX; i++) codes_of_32(x, blocks, i, r.q + i * QX, r.d + i, r.sum + 2 * i);
     if (k % (2 * QX)) {
         memset(r.q + k, 0, QX);
         r.d[k / QX] = r.sum[k / 16] = r.sum[k / 16 + 1] = 0;

@@ -1,5 +1,5 @@
-/* rms_norm.c: out = s / √(mean(s²) + eps) · (weight_offset + weight), s = x + residual rounded to their dtype; and
- * backward, at the end.
+/* rms_norm.c: out = s / √(mean(s²) + eps) · (weight_offset + weight), s = x + residual rounded to their dtype, in that
+ * dtype or as Q8_0; and backward, at the end.
  *
  * A thread takes whole rows and goes over each twice: squares, then results; the second time the row is in the cache.
  * Each pass fetches half of the row at `next`, the following one, so that the memory is never idle.
@@ -8,8 +8,9 @@
  * pass is compiled for each dtype and so on; no weight is a vector of ones that the loop doesn't step over. */
 #include "../lib/core/checked.h"
 #include "cpu.h"
+#include "encode.h"
 
-enum { ACCUMULATORS = 4, CHUNK = 64 };
+enum { ACCUMULATORS = 4, CHUNK = 64, PIECE = 512 };
 
 /* Σ s², and s stored where there is a residual. */
 INLINE double squares(const char *x, const char *residual, const char *next, char *s, int64_t dim, clf_dtype dtype,
@@ -48,8 +49,9 @@ INLINE double squares(const char *x, const char *residual, const char *next, cha
 
 /* out = s · rstd · (offset + weight); `step` 0: all weights are the first VL. */
 INLINE void scale(const char *s, const char *next, float rstd, float offset, const char *weight, int step, char *out,
-                  int64_t dim, clf_dtype dtype, clf_dtype weight_dtype, bool stream) {
-    const size_t bytes = cpu_bytes(dtype), weight_bytes = (size_t)step * cpu_bytes(weight_dtype);
+                  int64_t dim, clf_dtype dtype, clf_dtype weight_dtype, clf_dtype out_dtype, bool stream) {
+    const size_t bytes = cpu_bytes(dtype), weight_bytes = (size_t)step * cpu_bytes(weight_dtype),
+                 out_bytes = cpu_bytes(out_dtype);
     const vf r = v_set1(rstd), o = v_set1(rstd * offset);
     int64_t i = 0;
     for (; i + VL <= dim; i += VL) {
@@ -57,14 +59,38 @@ INLINE void scale(const char *s, const char *next, float rstd, float offset, con
         const vf w = v_fma(v_load_as(weight + (size_t)i * weight_bytes, weight_dtype), r, o);
         const vf v = v_mul(v_load_as(s + (size_t)i * bytes, dtype), w);
         if (stream)
-            v_stream_as(out + (size_t)i * bytes, v, dtype);
+            v_stream_as(out + (size_t)i * out_bytes, v, out_dtype);
         else
-            v_store_as(out + (size_t)i * bytes, v, dtype);
+            v_store_as(out + (size_t)i * out_bytes, v, out_dtype);
     }
     if (i < dim) {
         const int n = (int)(dim - i);
         const vf w = v_fma(v_load_as_n(weight + (size_t)i * weight_bytes, n, weight_dtype), r, o);
-        v_store_as_n(out + (size_t)i * bytes, v_mul(v_load_as_n(s + (size_t)i * bytes, n, dtype), w), n, dtype);
+        v_store_as_n(out + (size_t)i * out_bytes, v_mul(v_load_as_n(s + (size_t)i * bytes, n, dtype), w), n, out_dtype);
+    }
+}
+
+/* Blocks of Q8_0 from n floats; those that can't be have a NaN as scale. */
+static void encode(const float *x, int64_t n, char *out) {
+    enum { VALUES = 32, BYTES = 34 };
+    if (cpu_encode_row(CLF_Q8_0, x, n, NULL, out) == n) return;
+    for (int64_t i = 0; i < n; i += VALUES, out += BYTES) {
+        if (cpu_encode_row(CLF_Q8_0, x + i, VALUES, NULL, out) == VALUES) continue;
+        memset(out, 0, BYTES);
+        memcpy(out, &(uint16_t){0x7e00}, sizeof(uint16_t));
+    }
+}
+
+/* The same as Q8_0, piece by piece by way of floats. */
+INLINE void scale_encoded(const char *s, const char *next, float rstd, float offset, const char *weight, int step,
+                          char *out, int64_t dim, clf_dtype dtype, clf_dtype weight_dtype) {
+    const size_t bytes = cpu_bytes(dtype), weight_bytes = (size_t)step * cpu_bytes(weight_dtype);
+    float piece[PIECE];
+    for (int64_t i = 0; i < dim; i += PIECE) {
+        const int64_t n = dim - i < PIECE ? dim - i : PIECE;
+        scale(s + (size_t)i * bytes, next + (size_t)i * bytes / 2, rstd, offset, weight + (size_t)i * weight_bytes,
+              step, (char *)piece, n, dtype, weight_dtype, CLF_F32, false);
+        encode(piece, n, out + clf_dtype_bytes(CLF_Q8_0, i));
     }
 }
 
@@ -90,22 +116,28 @@ static void row(const clf_rms_norm_args *a, int64_t r, int64_t following, bool s
     for (int i = 0; i < VL; i++) ones[i] = 1;
     const char *weight = a->weight ? clf_data(a->weight) : (const char *)ones;
     const int step = a->weight != NULL;
-    if (weight_dtype == CLF_F32)
-        CPU_FOR_DTYPE(
-            DTYPE, dtype,
-            CPU_FOR_BOOL(STREAM, stream,
-                         scale(s, next, rstd, a->weight_offset, weight, step, out, dim, DTYPE, CLF_F32, STREAM)));
+    if (a->out->dtype == CLF_Q8_0 && weight_dtype == CLF_F32)
+        CPU_FOR_DTYPE(DTYPE, dtype,
+                      scale_encoded(s, next, rstd, a->weight_offset, weight, step, out, dim, DTYPE, CLF_F32));
+    else if (a->out->dtype == CLF_Q8_0)
+        CPU_FOR_DTYPE(DTYPE, dtype,
+                      scale_encoded(s, next, rstd, a->weight_offset, weight, step, out, dim, DTYPE, DTYPE));
+    else if (weight_dtype == CLF_F32)
+        CPU_FOR_DTYPE(DTYPE, dtype,
+                      CPU_FOR_BOOL(STREAM, stream,
+                                   scale(s, next, rstd, a->weight_offset, weight, step, out, dim, DTYPE, CLF_F32, DTYPE,
+                                         STREAM)));
     else
         CPU_FOR_DTYPE(
             DTYPE, dtype,
             CPU_FOR_BOOL(STREAM, stream,
-                         scale(s, next, rstd, a->weight_offset, weight, step, out, dim, DTYPE, DTYPE, STREAM)));
+                         scale(s, next, rstd, a->weight_offset, weight, step, out, dim, DTYPE, DTYPE, DTYPE, STREAM)));
 }
 
 clf_status CPU_FN(rms_norm)(clf_context *ctx, const clf_rms_norm_args *a) {
     const int64_t n = clf_rows(a->x), tensors = 2 + (a->residual != NULL) + (a->sum != NULL);
     const int threads = cpu_threads(ctx, n, tensors * n * clf_last(a->x) * (int64_t)cpu_bytes(a->x->dtype));
-    const bool stream = cpu_streams(a->out, a->x, a->residual) && (a->sum || !a->residual);
+    const bool stream = a->out->dtype != CLF_Q8_0 && cpu_streams(a->out, a->x, a->residual) && (a->sum || !a->residual);
 #pragma omp parallel num_threads(threads) if (threads > 1)
     {
         int64_t begin, end;

@@ -294,7 +294,7 @@ static int rejects(clf_context *ctx) {
     OP_REJECT(rms_norm, bad, "residual: expected x's dtype f32, got f16", a.residual = t[X16]);
     OP_REJECT(rms_norm, bad, "residual: expected shape [2, 4], got [2, 8]", a.residual = t[WIDE]);
     OP_REJECT(rms_norm, bad, "weight: expected shape [4], got [3]", a.weight = t[WEIGHT3]);
-    OP_REJECT(rms_norm, bad, "out: expected x's dtype f32, got f16", a.out = t[X16]);
+    OP_REJECT(rms_norm, bad, "out: expected dtype f32, q8_0, got f16", a.out = t[X16]);
     OP_REJECT(rms_norm, bad, "sum: expected shape [2, 4], got [2, 8]", a.sum = t[WIDE]);
     OP_REJECT(rms_norm, bad, "rstd: expected shape [2], got [2, 4]", a.rstd = t[X]);
     OP_REJECT(rms_norm, bad, "rstd: expected rows of x", a.x = t[EMPTY]; a.out = t[EMPTY]; a.rstd = t[TWO]);

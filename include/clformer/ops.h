@@ -63,7 +63,9 @@ typedef struct clf_rms_norm_args {
     clf_tensor *sum; /**< receives x + residual, rounded to x's dtype; the norm is taken of the rounded sum; may alias x
                         or residual; NULL: not stored */
     clf_tensor *rstd; /**< [...] F32: receives 1/√(mean + eps), for the backward pass; then dim ≥ 1; NULL: not stored */
-    clf_tensor *out; /**< as x; may alias x or, without `sum`, residual */
+    clf_tensor *out; /**< as x; may alias x or, without `sum`, residual. Or Q8_0 of x's shape, to be the next product's
+                        x (CPU; else CLF_UNSUPPORTED): what clf_convert() makes of the results in F32, but that a block
+                        which isn't finite has a NaN as scale; a residual needs `sum` then */
 } clf_rms_norm_args;
 
 /** s = x + residual; out = s / √(mean(s²) + eps) · (weight_offset + weight), over the last dimension.
@@ -138,7 +140,8 @@ typedef enum clf_linear_precision {
 /** Arguments of clf_linear(). One product uses entry 0; query, key and value projections use three; gate and up use
  * two. */
 typedef struct clf_linear_args {
-    const clf_tensor *x;                      /**< [..., k] float */
+    const clf_tensor *x; /**< [..., k] float, or Q8_0 (CPU; else CLF_UNSUPPORTED): where it would be rounded a scale per
+                            32, its codes and scales are taken as they are (-128, which no quantiser makes, as -127) */
     const clf_tensor *weight[CLF_LINEAR_MAX]; /**< [n, k], any float or block dtype, x's or not; NULL ends the list */
     /** Block-sparse ternary: weight[i] is U8 [tiles · 64], words of T2 (base.h), each 16 rows × 16 k, and this is I32
      * [n/16 + 1]: row of tiles t is tiles tile_rows[t] to tile_rows[t + 1] − 1. What no tile holds is zero. Rounded x
@@ -147,13 +150,13 @@ typedef struct clf_linear_args {
     const clf_tensor *tile_rows[CLF_LINEAR_MAX];
     const clf_tensor *tile_columns[CLF_LINEAR_MAX]; /**< I32 [tiles], below k/16; with tile_rows */
     const clf_tensor *row_scale[CLF_LINEAR_MAX];    /**< F32 [n], n a multiple of 16; with tile_rows */
-    const clf_tensor *bias[CLF_LINEAR_MAX];         /**< [n] F32 or x's dtype; NULL: none */
+    const clf_tensor *bias[CLF_LINEAR_MAX];         /**< [n] F32 or x's dtype, with Q8_0 any float; NULL: none */
     const clf_tensor *residual; /**< as out[0], added to it; one product or a gate only; may alias out[0]; NULL: none */
     float scale;                /**< multiplies the products x·Wᵀ, not the biases; 0: 1 */
     clf_activation glu; /**< not NONE: out[0] = activation(x·W₀ᵀ + b₀) · (x·W₁ᵀ + b₁), nothing else stored */
-    clf_linear_precision precision; /**< zero is CLF_LINEAR_FAST */
-    clf_tensor
-        *out[CLF_LINEAR_MAX]; /**< [..., n] of x's dtype, or F32 whatever x is; one per weight, or one with `glu` */
+    clf_linear_precision precision;  /**< zero is CLF_LINEAR_FAST */
+    clf_tensor *out[CLF_LINEAR_MAX]; /**< [..., n] of x's dtype, or F32 whatever x is, with Q8_0 any float; one per
+                                        weight, or one with `glu` */
 } clf_linear_args;
 
 /** out[i] = scale · x · weight[i]ᵀ + bias[i] (+ residual). */

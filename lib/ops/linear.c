@@ -6,6 +6,11 @@
 
 #define OP "linear"
 
+/* What outputs and biases beside x may be. */
+static uint32_t dtypes_beside(const clf_tensor *x) {
+    return x->dtype == CLF_Q8_0 ? CLF_DTYPES_FLOAT : CLF_DTYPE_BIT(CLF_F32) | CLF_DTYPE_BIT(x->dtype);
+}
+
 /* "weight[1]" */
 static const char *entry(char *text, size_t size, const char *field, int i) {
     snprintf(text, size, "%s[%d]", field, i);
@@ -61,8 +66,7 @@ static clf_status check_weight(clf_context *ctx, const clf_linear_args *a, int i
     CLF_TRY(a->tile_rows[i] ? check_tiles(ctx, a, i) : check_dense(ctx, a, i));
     if (!a->bias[i]) return CLF_OK;
     entry(bias, sizeof bias, "bias", i);
-    const uint32_t dtypes = CLF_DTYPE_BIT(CLF_F32) | CLF_DTYPE_BIT(a->x->dtype);
-    CLF_TRY(clf_check_tensor(ctx, OP, bias, a->bias[i], dtypes, 1, 1));
+    CLF_TRY(clf_check_tensor(ctx, OP, bias, a->bias[i], dtypes_beside(a->x), 1, 1));
     return clf_check_shape(ctx, OP, bias, a->bias[i], 1, (int64_t[]){rows_of(a, i)});
 }
 
@@ -74,8 +78,7 @@ static clf_status check_out(clf_context *ctx, const clf_linear_args *a, int i) {
     for (int d = 0; d < x->ndim; d++) shape[d] = x->shape[d];
     shape[x->ndim - 1] = rows_of(a, i);
     entry(name, sizeof name, "out", i);
-    const uint32_t dtypes = CLF_DTYPE_BIT(CLF_F32) | CLF_DTYPE_BIT(x->dtype);
-    CLF_TRY(clf_check_tensor(ctx, OP, name, out, dtypes, 1, CLF_MAX_DIMS));
+    CLF_TRY(clf_check_tensor(ctx, OP, name, out, dtypes_beside(x), 1, CLF_MAX_DIMS));
     CLF_TRY(clf_check_shape(ctx, OP, name, out, x->ndim, shape));
     CLF_TRY(clf_check_output(ctx, OP, name, out, "x", x, false));
     for (int j = 0; j < CLF_LINEAR_MAX && a->weight[j]; j++) {
@@ -93,7 +96,7 @@ static clf_status check_out(clf_context *ctx, const clf_linear_args *a, int i) {
 
 static clf_status check(clf_context *ctx, clf_linear_args *a) {
     clf_error *err = &ctx->error;
-    CLF_TRY(clf_check_tensor(ctx, OP, "x", a->x, CLF_DTYPES_FLOAT, 1, CLF_MAX_DIMS));
+    CLF_TRY(clf_check_tensor(ctx, OP, "x", a->x, CLF_DTYPES_FLOAT | CLF_DTYPE_BIT(CLF_Q8_0), 1, CLF_MAX_DIMS));
     CLF_CHECK(err, (unsigned)a->glu <= CLF_ACTIVATION_GELU_TANH, CLF_INVALID_ARGUMENT,
               OP ": glu: expected a clf_activation, got %d", (int)a->glu);
     CLF_CHECK(err, (unsigned)a->precision <= CLF_LINEAR_EXACT, CLF_INVALID_ARGUMENT,

@@ -25,7 +25,11 @@ static clf_status check(clf_context *ctx, clf_rms_norm_args *a) {
     }
     CLF_TRY(clf_check_finite(ctx, OP, "eps", a->eps, 0, FLT_MAX));
     CLF_TRY(check_weight(ctx, OP, a->x, a->weight, a->weight_offset));
-    CLF_TRY(clf_check_like(ctx, OP, "out", a->out, "x", a->x));
+    CLF_TRY(clf_check_tensor(ctx, OP, "out", a->out, CLF_DTYPE_BIT(a->x->dtype) | CLF_DTYPE_BIT(CLF_Q8_0), 1,
+                             CLF_MAX_DIMS));
+    CLF_TRY(clf_check_shape(ctx, OP, "out", a->out, a->x->ndim, a->x->shape));
+    CLF_CHECK(&ctx->error, a->out->dtype != CLF_Q8_0 || a->sum || !a->residual, CLF_INVALID_ARGUMENT,
+              OP ": sum is NULL: expected a place for x + residual, as out is q8_0");
     CLF_TRY(clf_check_output(ctx, OP, "out", a->out, "x", a->x, true));
     CLF_TRY(clf_check_output(ctx, OP, "out", a->out, "residual", a->residual, !a->sum));
     CLF_TRY(clf_check_output(ctx, OP, "out", a->out, "sum", a->sum, false));

@@ -3,6 +3,7 @@
 #include <argp.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include <clformer/clformer.h>
 
@@ -59,6 +60,14 @@ static int run(const options *o, clf_context *ctx) {
         o->alone ? clf_model_save_adapter(model, &(clf_adapter_save_args){.path = o->path[2],
                                                                           .base_model = o->base ? o->base : o->path[0]})
                  : clf_model_save(model, &(clf_model_save_args){.path = o->path[2], .dtype = o->dtype});
+    clf_model_info info;
+    clf_model_get_info(model, &info);
+    const size_t n = strlen(o->path[2]);
+    if (st == CLF_OK && !o->alone && !strcmp(info.format, "gguf") && (n < 5 || strcmp(o->path[2] + n - 5, ".gguf")))
+        fprintf(stderr,
+                "%s has no tokenizer: of a GGUF's none is written. Copy tokenizer.json or tokenizer.model and "
+                "tokenizer_config.json from the folder that %s was made from.\n",
+                o->path[2], o->path[0]);
     clf_model_destroy(model);
     return st == CLF_OK ? EXIT_SUCCESS : fail(o->path[2], clf_error_message(ctx));
 }

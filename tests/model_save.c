@@ -180,8 +180,7 @@ static void test_merged(void **state) {
     clf_context_destroy(ctx);
 }
 
-/* Every golden model, saved as it is, has the same logits to the bit; a folder becomes a GGUF, but not the other way.
- */
+/* Every golden model, saved as it is, has the same logits to the bit; a folder becomes a GGUF and a GGUF a folder. */
 static void test_unchanged(void **state) {
     (void)state;
     static const char *const models[] = {"llama-bias", "llama3",        "mistral",      "qwen2",
@@ -198,13 +197,11 @@ static void test_unchanged(void **state) {
             in_folder(path, gguf ? "again.gguf" : "again");
             assert_ok(ctx, clf_model_save(m, &(clf_model_save_args){.path = path}));
             same_logits(ctx, path, NULL, want, n, 0);
-            in_folder(path, gguf ? "not-there" : "converted.gguf");
-            if (gguf)
-                assert_int_equal(clf_model_save(m, &(clf_model_save_args){.path = path}), CLF_UNSUPPORTED);
-            else
-                assert_ok(ctx, clf_model_save(m, &(clf_model_save_args){.path = path}));
+            in_folder(path, gguf ? "converted" : "converted.gguf");
+            assert_ok(ctx, clf_model_save(m, &(clf_model_save_args){.path = path}));
             clf_model_destroy(m);
-            if (!gguf) same_logits(ctx, path, NULL, want, n, 2e-6);
+            same_logits(ctx, path, NULL, want, n, 2e-6);
+            if (gguf) assert_int_equal(entries_of(path), 2);
             free(want);
         }
     clf_context_destroy(ctx);
@@ -278,6 +275,45 @@ static void write_q8(const char *path) {
     clf_gguf_writer_destroy(w);
     clf_gguf_close(g);
     free(tiny.data);
+}
+
+/* What config.json has no words for is refused, and nothing is there: blocks, factors that no rule makes, biases of a
+ * model that slides. */
+static void test_folders_that_cannot_be(void **state) {
+    (void)state;
+    char path[512], q8[512];
+    clf_context *ctx = open_context("cpu", 0);
+    in_folder(path, "cannot-be");
+    write_q8(in_folder(q8, "blocks.gguf"));
+    clf_model *m = load(ctx, q8, NULL);
+    assert_int_equal(clf_model_save(m, &(clf_model_save_args){.path = path}), CLF_UNSUPPORTED);
+    assert_non_null(strstr(clf_error_message(ctx), "q8_0"));
+    assert_int_equal(entries_of(path), -1);
+    assert_ok(ctx, clf_model_save(m, &(clf_model_save_args){.path = path, .dtype = "f16"}));
+    assert_int_equal(entries_of(path), 2);
+    remove_all(path);
+    clf_model_destroy(m);
+
+    m = load(ctx, "golden/gguf/llama3.gguf", NULL);
+    m->config.rope.freq_factors[1] *= 1.01f;
+    assert_int_equal(clf_model_save(m, &(clf_model_save_args){.path = path}), CLF_UNSUPPORTED);
+    assert_non_null(strstr(clf_error_message(ctx), "rope_freqs.weight"));
+    assert_int_equal(entries_of(path), -1);
+    clf_model_destroy(m);
+
+    m = load(ctx, "golden/gguf/llama-bias.gguf", NULL);
+    m->config.window = 8;
+    clf_config_set_windows(&m->config, 0);
+    assert_int_equal(clf_model_save(m, &(clf_model_save_args){.path = path}), CLF_UNSUPPORTED);
+    assert_non_null(strstr(clf_error_message(ctx), "biases"));
+    clf_model_destroy(m);
+
+    m = load(ctx, "golden/gguf/llama.gguf", NULL);
+    m->config.attention_scale = 0.1f;
+    assert_int_equal(clf_model_save(m, &(clf_model_save_args){.path = path}), CLF_UNSUPPORTED);
+    assert_non_null(strstr(clf_error_message(ctx), "scales"));
+    clf_model_destroy(m);
+    clf_context_destroy(ctx);
 }
 
 /* A rank-2 adapter on one matrix of the tiny model, some values from a seed. */
@@ -531,8 +567,10 @@ static void test_full_disk(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_adapters),       cmocka_unit_test(test_merged),  cmocka_unit_test(test_unchanged),
-        cmocka_unit_test(test_block_diagonal), cmocka_unit_test(test_blocks),  cmocka_unit_test(test_misuse),
-        cmocka_unit_test(test_trained),        cmocka_unit_test(test_sources), cmocka_unit_test(test_full_disk)};
+        cmocka_unit_test(test_adapters),       cmocka_unit_test(test_merged),
+        cmocka_unit_test(test_unchanged),      cmocka_unit_test(test_folders_that_cannot_be),
+        cmocka_unit_test(test_block_diagonal), cmocka_unit_test(test_blocks),
+        cmocka_unit_test(test_misuse),         cmocka_unit_test(test_trained),
+        cmocka_unit_test(test_sources),        cmocka_unit_test(test_full_disk)};
     return cmocka_run_group_tests_name("model_save", tests, make_folder, remove_folder);
 }

@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 """Reads with PEFT and transformers what clformer-merge wrote: python3 read_adapters.py CLFORMER-MERGE
 
-Adapters saved from a folder's model and from a GGUF's, and merged folders, against the golden logits. Ends with 77 where
+Adapters saved from a folder's model and from a GGUF's, and merged folders, against the golden logits; folders made of
+every golden GGUF against the folder that it was made from. Ends with 77 where
 the packages are missing."""
-import os, subprocess, sys, tempfile
+import glob, os, subprocess, sys, tempfile
 
 try:
     import torch
@@ -18,6 +19,10 @@ TOLERANCE = 1e-5
 golden = os.path.join(os.path.dirname(os.path.abspath(__file__)), "golden")
 work = tempfile.TemporaryDirectory()
 failed = 0
+
+
+def gguf_of(name):
+    return os.path.join(golden, "gguf", name + ".gguf")
 
 
 def merge(*args):
@@ -46,6 +51,22 @@ for name in ("llama", "phi3"):
     out = os.path.join(work.name, f"{name}-merged")
     merge(base, adapter, out)
     check(f"{name}, merged", AutoModelForCausalLM.from_pretrained(out, dtype=torch.float32), expect)
+
+# GGUFs that become folders, merged or as they are: an adapter of zeros changes nothing
+merge(gguf_of("llama"), os.path.join(golden, "gguf", "llama-adapter.gguf"), out := os.path.join(work.name, "merged-of-gguf"))
+check("llama, merged from a GGUF into a folder", AutoModelForCausalLM.from_pretrained(out, dtype=torch.float32),
+      load_file(os.path.join(golden, "adapters/llama/expect.safetensors")))
+for name in sorted(os.path.basename(path)[:-5] for path in glob.glob(os.path.join(golden, "gguf", "*.gguf")) if "adapter" not in path):
+    zeros, out = (os.path.join(work.name, f"{name}-{kind}") for kind in ("zeros", "of-gguf"))
+    load = lambda path: AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32)
+    original = load(os.path.join(golden, "models", name))
+    expect = {"input_ids": load_file(os.path.join(golden, "models", name, "expect.safetensors"))["input_ids"]}
+    with torch.no_grad():
+        expect["logits"] = original.eval()(input_ids=expect["input_ids"]).logits
+    target = "qkv_proj" if "phi3" in name else "q_proj"
+    get_peft_model(original, LoraConfig(r=1, target_modules=[target])).save_pretrained(zeros)
+    merge(gguf_of(name), zeros, out)
+    check(f"{name}, GGUF into a folder", load(out), expect)
 
 # embedding and output matrix trained as a whole
 for name in ("llama", "gemma2"):

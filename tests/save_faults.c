@@ -130,14 +130,15 @@ static void every_failure_leaves_the_old(void **state) {
         {"adapter.gguf", ADAPTER, {""}, NULL},
         {"folder", MODEL, {"/config.json", "/model.safetensors"}, NULL},
         {"model.gguf", MODEL, {""}, NULL},
+        {"made-folder", MODEL, {"/config.json", "/model.safetensors"}, NULL},
     };
     inject_nothing();
     json_set_alloc_funcs(__wrap_malloc, __wrap_free);
     clf_context *ctx = open_context("cpu", 0);
     int runs = 0;
-    for (int i = 0; i < 4; i++) {
+    for (int i = 0; i < 5; i++) {
         clf_model *m;
-        const clf_model_args args = {.path = i == 3 ? "golden/gguf/llama.gguf" : "golden/models/llama",
+        const clf_model_args args = {.path = i >= 3 ? "golden/gguf/llama.gguf" : "golden/models/llama",
                                      .adapter = "golden/adapters/llama",
                                      .mmap = true,
                                      .contexts = &ctx,

@@ -133,8 +133,8 @@ CLF_API void clf_model_destroy(clf_model *model);
 
 /** Arguments of clf_model_save(). */
 typedef struct clf_model_save_args {
-    const char *path;  /**< NAME.gguf: a GGUF file, which a folder becomes too; any other name: a Hugging Face folder,
-                            which a GGUF doesn't become */
+    const char *path;  /**< NAME.gguf: a GGUF file; any other name: a Hugging Face folder. Either becomes the other, but
+                            a folder made of a GGUF has no tokenizer's files */
     const char *dtype; /**< "f32", "f16" or "bf16" for all weights (vectors of a GGUF stay F32); NULL: each as the file
                             had it that the model was loaded from, but in a GGUF ternary matrices of a training as
                             TQ2_0. "nf4", folders only: matrices of layers as 4-bit NormalFloat with double
@@ -143,15 +143,16 @@ typedef struct clf_model_save_args {
 
 /** Writes the model as it is now: its weights, and the adapter it carries merged into them, W + scale · B · A, in F32
  * and then rounded once, some rows at a time. Keys of a GGUF, configuration and tokenizer files of a folder are those
- * of the files that the model was loaded from, which must still be there.
+ * of the files that the model was loaded from, which must still be there. A folder made of a GGUF has config.json and
+ * model.safetensors alone: its tokenizer's files are those of the folder that the GGUF was made from.
  *
  * All is written under another name first and renamed. A folder at `path` is replaced if it holds nothing but such
  * files as are written here. Messages are in clf_error_message() of the model's first context.
  *  @return CLF_UNSUPPORTED for weights of a block dtype that were trained or are adapted (or that a folder has no
- * tensor for), unless `dtype` is given, for rows that aren't whole blocks of nf4, for a GGUF into a folder, and for a
- * folder with a tokenizer that GGUF has no keys for; CLF_NOT_FINITE for an infinity or NaN, naming the tensor;
- * CLF_INVALID_ARGUMENT for wrong arguments and a folder that holds other files; CLF_NOT_FOUND, CLF_IO_ERROR,
- * CLF_OUT_OF_MEMORY */
+ * tensor for), unless `dtype` is given, for rows that aren't whole blocks of nf4, for a
+ * folder with a tokenizer that GGUF has no keys for, and for a GGUF that config.json can't describe; CLF_NOT_FINITE for
+ * an infinity or NaN, naming the tensor; CLF_INVALID_ARGUMENT for wrong arguments and a folder that holds other files;
+ * CLF_NOT_FOUND, CLF_IO_ERROR, CLF_OUT_OF_MEMORY */
 CLF_API clf_status clf_model_save(const clf_model *model, const clf_model_save_args *args);
 
 /** Arguments of clf_model_save_adapter(). */

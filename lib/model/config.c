@@ -1,7 +1,9 @@
-/* config.c: a configuration is refused, wherever it comes from, unless a decoder can be built from it. */
+/* config.c: a configuration is refused, wherever it comes from, unless a decoder can be built from it; and whether two
+ * say the same. */
 #include "config.h"
 
 #include <math.h>
+#include <string.h>
 
 /* Bounds far above any model, so that products of two of them fit in int64_t and of one in int32_t. */
 enum { MAX_WIDTH = 1 << 22, MAX_HEADS = 1 << 14, MAX_HEAD_DIM = 256 };
@@ -77,4 +79,39 @@ clf_status clf_config_check(const clf_config *c, clf_error *err) {
 
 void clf_config_set_windows(clf_config *c, int32_t full_every) {
     for (int32_t i = 0; i < c->n_layers; i++) c->windowed[i] = c->window && (!full_every || (i + 1) % full_every != 0);
+}
+
+static bool close(float a, float b) {
+    return fabsf(a - b) <= 1e-6f * fmaxf(fabsf(a), fabsf(b));
+}
+
+static bool same_rope(const clf_rope_config *a, const clf_rope_config *b) {
+    const bool by_factors = a->scaling == CLF_ROPE_SCALING_LLAMA3 || a->scaling == CLF_ROPE_SCALING_LONGROPE;
+    return (float)a->base == (float)b->base && a->n_dims == b->n_dims && (by_factors || a->scaling == b->scaling) &&
+           (by_factors || a->scaling == CLF_ROPE_SCALING_NONE || a->factor == b->factor) &&
+           (a->scaling != CLF_ROPE_SCALING_YARN || (a->beta_fast == b->beta_fast && a->beta_slow == b->beta_slow)) &&
+           (a->scaling < CLF_ROPE_SCALING_YARN || close(a->attention_factor, b->attention_factor));
+}
+
+const char *clf_config_difference(const clf_config *a, const clf_config *b) {
+    const float scale_a = a->attention_scale != 0 ? a->attention_scale : (float)(1 / sqrt(a->head_dim)),
+                scale_b = b->attention_scale != 0 ? b->attention_scale : (float)(1 / sqrt(b->head_dim));
+    const struct {
+        const char *what;
+        bool same;
+    } parts[] = {{"activation", a->activation == b->activation},
+                 {"norms", a->qk_norm == b->qk_norm && a->post_norms == b->post_norms && a->norm_eps == b->norm_eps},
+                 {"sizes", a->n_layers == b->n_layers && a->hidden_size == b->hidden_size &&
+                               a->ffn_size == b->ffn_size && a->n_heads == b->n_heads &&
+                               a->n_kv_heads == b->n_kv_heads && a->head_dim == b->head_dim && a->v_dim == b->v_dim &&
+                               a->trained_context == b->trained_context},
+                 {"rotary embeddings", same_rope(&a->rope, &b->rope)},
+                 {"local rotary embeddings", a->has_rope_local == b->has_rope_local &&
+                                                 (!a->has_rope_local || same_rope(&a->rope_local, &b->rope_local))},
+                 {"sliding window", a->window == b->window && !memcmp(a->windowed, b->windowed, (size_t)a->n_layers)},
+                 {"scales", close(scale_a, scale_b) && close(a->embedding_scale, b->embedding_scale) &&
+                                a->attention_softcap == b->attention_softcap && a->logit_softcap == b->logit_softcap}};
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
+        if (!parts[i].same) return parts[i].what;
+    return NULL;
 }

@@ -56,6 +56,9 @@ typedef struct clf_config {
 
 /* CLF_BAD_FILE naming what is out of range, CLF_UNSUPPORTED for what no kernel takes (head dimensions above 256). */
 clf_status clf_config_check(const clf_config *config, clf_error *err);
+/* What a folder's configuration and a GGUF's differ in, in words; NULL: nothing that a decoder would notice. Scalings
+ * that a GGUF says by tensors of factors count as equal. */
+const char *clf_config_difference(const clf_config *folder, const clf_config *gguf);
 /* Every layer slides but each `full_every`-th; 0: all slide. None does where `window` is 0. n_layers must be checked.
  */
 void clf_config_set_windows(clf_config *config, int32_t full_every);

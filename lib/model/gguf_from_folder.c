@@ -97,43 +97,6 @@ static clf_status put_general(keys *k) {
     return *name ? clf_gguf_write_string(k->writer, "general.name", name, k->err) : CLF_OK;
 }
 
-static bool close(float a, float b) {
-    return fabsf(a - b) <= 1e-6f * fmaxf(fabsf(a), fabsf(b));
-}
-
-static bool same_rope(const clf_rope_config *a, const clf_rope_config *b) {
-    const bool by_factors = a->scaling == CLF_ROPE_SCALING_LLAMA3 || a->scaling == CLF_ROPE_SCALING_LONGROPE;
-    return (float)a->base == (float)b->base && a->n_dims == b->n_dims && (by_factors || a->scaling == b->scaling) &&
-           (by_factors || a->scaling == CLF_ROPE_SCALING_NONE || a->factor == b->factor) &&
-           (a->scaling != CLF_ROPE_SCALING_YARN || (a->beta_fast == b->beta_fast && a->beta_slow == b->beta_slow)) &&
-           (a->scaling < CLF_ROPE_SCALING_YARN || close(a->attention_factor, b->attention_factor));
-}
-
-/* What can't be said in keys shows when they are read. */
-static clf_status check(const clf_config *a, const clf_config *b, clf_error *err) {
-    const float scale_a = a->attention_scale != 0 ? a->attention_scale : (float)(1 / sqrt(a->head_dim)),
-                scale_b = b->attention_scale != 0 ? b->attention_scale : (float)(1 / sqrt(b->head_dim));
-    const struct {
-        const char *what;
-        bool same;
-    } parts[] = {{"activation", a->activation == b->activation},
-                 {"norms", a->qk_norm == b->qk_norm && a->post_norms == b->post_norms && a->norm_eps == b->norm_eps},
-                 {"sizes", a->n_layers == b->n_layers && a->hidden_size == b->hidden_size &&
-                               a->ffn_size == b->ffn_size && a->n_heads == b->n_heads &&
-                               a->n_kv_heads == b->n_kv_heads && a->head_dim == b->head_dim && a->v_dim == b->v_dim &&
-                               a->trained_context == b->trained_context},
-                 {"rotary embeddings", same_rope(&a->rope, &b->rope)},
-                 {"local rotary embeddings", a->has_rope_local == b->has_rope_local &&
-                                                 (!a->has_rope_local || same_rope(&a->rope_local, &b->rope_local))},
-                 {"sliding window", a->window == b->window && !memcmp(a->windowed, b->windowed, (size_t)a->n_layers)},
-                 {"scales", close(scale_a, scale_b) && close(a->embedding_scale, b->embedding_scale) &&
-                                a->attention_softcap == b->attention_softcap && a->logit_softcap == b->logit_softcap}};
-    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
-        CLF_CHECK(err, parts[i].same, CLF_UNSUPPORTED, "config.json: %s: a GGUF of %s can't say it", parts[i].what,
-                  b->architecture);
-    return CLF_OK;
-}
-
 static clf_status check_written(const keys *k) {
     const clf_architecture *a;
     clf_config *read = malloc(sizeof *read);
@@ -144,7 +107,10 @@ static clf_status check_written(const keys *k) {
                          : clf_fail(k->err, CLF_OUT_OF_MEMORY, "gguf: out of memory");
     if (st == CLF_OK) st = clf_gguf_open(&gguf, &(clf_model_file_args){.data = data, .data_size = size}, k->err);
     if (st == CLF_OK) st = clf_config_from_gguf(read, &a, gguf, k->err);
-    if (st == CLF_OK) st = check(k->config, read, k->err);
+    const char *difference = st == CLF_OK ? clf_config_difference(k->config, read) : NULL;
+    if (difference) /* what can't be said in keys shows when they are read */
+        st = clf_fail(k->err, CLF_UNSUPPORTED, "config.json: %s: a GGUF of %s can't say it", difference,
+                      read->architecture);
     clf_gguf_close(gguf);
     free(data);
     free(read);
@@ -164,8 +130,7 @@ clf_status clf_gguf_write_keys_of_folder(clf_gguf_writer *w, const clf_model_fil
     return clf_gguf_write_tokenizer_of(w, clf_model_file_path(folder), c, err);
 }
 
-/* By wavelength λ: `factor` where λ > context/low, 1 where λ < context/high, a ramp of their inverses between. */
-static float llama3_factor(const clf_rope_config *r, int pair) {
+float clf_llama3_factor(const clf_rope_config *r, int pair) {
     const double frequency = pow(r->base, -2.0 * pair / r->n_dims), factor = (double)r->factor;
     const double turns = (double)r->original_context * frequency / (2 * 3.14159265358979323846); /* context / λ */
     const double low = (double)r->low_freq_factor, high = (double)r->high_freq_factor;
@@ -186,7 +151,7 @@ void clf_gguf_factors_of(clf_gguf_factors *f, const clf_config *c) {
     float values[CLF_MAX_ROPE_PAIRS];
     *f = (clf_gguf_factors){0};
     if (r->scaling == CLF_ROPE_SCALING_LLAMA3) {
-        for (int i = 0; i < n; i++) values[i] = llama3_factor(r, i);
+        for (int i = 0; i < n; i++) values[i] = clf_llama3_factor(r, i);
         add(f, "rope_freqs.weight", values, n);
     } else if (r->scaling == CLF_ROPE_SCALING_LONGROPE) {
         add(f, "rope_factors_long.weight", r->long_freq_factors, n);

@@ -20,6 +20,10 @@ typedef struct clf_gguf_factors {
 /* Fills `out`, which must not be moved afterwards. */
 void clf_gguf_factors_of(clf_gguf_factors *out, const clf_config *config);
 
+/* LLaMA 3's for a pair, by its wavelength λ: `factor` where λ > context/low, 1 where λ < context/high, a ramp of their
+ * inverses between. */
+float clf_llama3_factor(const clf_rope_config *rope, int pair);
+
 /* tokenizer.ggml.* and tokenizer.chat_template; without a tokenizer in the folder, the ids of the configuration alone.
  */
 clf_status clf_gguf_write_tokenizer_of(clf_gguf_writer *writer, const char *folder, const clf_config *config,

@@ -1,10 +1,12 @@
 /* model_save.c: a model as it is now, into a GGUF file or a Hugging Face folder. Keys and the files beside the weights
- * are the base's, which is opened again if it had been closed; a folder becomes a GGUF, but not the other way. */
+ * are the base's, which is opened again if it had been closed. Either becomes the other, but the tokenizer of a GGUF,
+ * which no file is written of. */
 #include <stdlib.h>
 #include <string.h>
 
 #include "../core/output_file.h"
 #include "../core/output_folder.h"
+#include "folder_from_gguf.h"
 #include "gguf_from_folder.h"
 #include "json.h"
 #include "saved_tensors.h"
@@ -154,7 +156,25 @@ static clf_status write_packing_config(const saving *s, const char *from, const 
     return st;
 }
 
-static clf_status write_config(const saving *s, const char *from, const char *to) {
+/* Of a model from a GGUF. */
+static clf_status make_config(const saving *s, const char *to) {
+    int64_t padding = -1;
+    clf_dtype dtype = CLF_F32; /* the matrices' */
+    json_t *root;
+    for (int64_t i = 0; i < s->tensors.count; i++)
+        if (s->tensors.tensor[i].out.ndim > 1) dtype = s->tensors.tensor[i].out.dtype;
+    clf_gguf_get_i64(clf_model_file_gguf(s->base), "tokenizer.ggml.padding_token_id", &padding);
+    CLF_TRY(clf_folder_config(&root, s->model, padding, dtype, s->err));
+    const bool fits = s->dtype != CLF_NF4 || !json_object_set_new(root, "quantization_config", packing_of_nf4());
+    char *text = fits ? clf_json_text(root, JSON_INDENT(2) | JSON_REAL_PRECISION(9)) : NULL;
+    json_decref(root);
+    CLF_CHECK(s->err, text, CLF_OUT_OF_MEMORY, "config.json: out of memory");
+    const clf_status st = clf_output_file_put(to, text, strlen(text), s->err);
+    free(text);
+    return st;
+}
+
+static clf_status rewrite_config(const saving *s, const char *from, const char *to) {
     clf_source source;
     if (clf_model_file_config(s->base)->packing.method || s->dtype == CLF_NF4) return write_packing_config(s, from, to);
     if (!s->converts) return copy_file(from, to, s->err);
@@ -170,19 +190,27 @@ static clf_status write_config(const saving *s, const char *from, const char *to
     return st;
 }
 
+static clf_status write_config(const saving *s, const char *to) {
+    if (clf_model_file_gguf(s->base)) return make_config(s, to);
+    char *from = clf_path_join(s->model->path, "config.json");
+    CLF_CHECK(s->err, from, CLF_OUT_OF_MEMORY, "out of memory for a path");
+    const clf_status st = rewrite_config(s, from, to);
+    free(from);
+    return st;
+}
+
 static clf_status write_folder(saving *s, const char *path) {
     clf_error *err = s->err;
     CLF_TRY(clf_output_folder_create(&s->folder, path, folder_files, err));
-    CLF_TRY(copy_files(s));
+    if (!clf_model_file_gguf(s->base)) CLF_TRY(copy_files(s));
     char *weights = clf_path_join(s->folder.temporary, "model.safetensors"),
-         *from = clf_path_join(s->model->path, "config.json"), *to = clf_path_join(s->folder.temporary, "config.json");
-    clf_status st = weights && from && to ? CLF_OK : clf_fail(err, CLF_OUT_OF_MEMORY, "out of memory for a path");
+         *to = clf_path_join(s->folder.temporary, "config.json");
+    clf_status st = weights && to ? CLF_OK : clf_fail(err, CLF_OUT_OF_MEMORY, "out of memory for a path");
     if (st == CLF_OK) st = clf_safetensors_writer_create(&s->writer.safetensors, weights, err);
     if (st == CLF_OK) st = clf_safetensors_write_metadata(s->writer.safetensors, "format", "pt", err);
     if (st == CLF_OK) st = write_tensors(s);
-    if (st == CLF_OK) st = write_config(s, from, to);
+    if (st == CLF_OK) st = write_config(s, to);
     free(weights);
-    free(from);
     free(to);
     return st == CLF_OK ? clf_output_folder_finish(&s->folder, err) : st;
 }
@@ -199,9 +227,7 @@ static clf_status check_args(saving *s, const clf_model_save_args *args) {
 }
 
 static clf_status save(saving *s, const char *path) {
-    const bool to_gguf = clf_is_gguf_name(path), from_gguf = clf_model_file_gguf(s->base) != NULL;
-    CLF_CHECK(s->err, to_gguf || !from_gguf, CLF_UNSUPPORTED,
-              "%s: expected NAME.gguf: the model was loaded from a GGUF, which does not become a folder", path);
+    const bool to_gguf = clf_is_gguf_name(path);
     CLF_TRY(clf_saved_tensors_list(&s->tensors, s->model, s->base, to_gguf, s->converts ? &s->dtype : NULL, s->err));
     return to_gguf ? write_gguf(s, path) : write_folder(s, path);
 }

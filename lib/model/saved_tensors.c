@@ -78,6 +78,15 @@ static clf_status choose_dtype(clf_saved_tensor *s, int layer, bool to_gguf, boo
     return CLF_OK;
 }
 
+/* The rule of that name that the model has: GGUF's ffn_norm is two. */
+static const clf_tensor_rule *rule_of(const clf_tensor_rule *r, const clf_config *c) {
+    for (int i = 0; i < clf_tensor_rule_count; i++)
+        if (!strcmp(clf_tensor_rules[i].name, r->name) &&
+            clf_tensor_rule_applies(&clf_tensor_rules[i], c->qk_norm, c->post_norms, c->tied_output))
+            return &clf_tensor_rules[i];
+    return r;
+}
+
 /* What stands for a tensor of the base. */
 static void take(clf_saved_tensor *s, const clf_model *m, const clf_tensor_rule *r, int layer, const char *suffix,
                  bool to_gguf, bool converts) {
@@ -91,7 +100,8 @@ static void take(clf_saved_tensor *s, const clf_model *m, const clf_tensor_rule 
                         c->rope.pairing != (to_gguf ? clf_architecture_in_gguf(a)->pairing : CLF_ROPE_HALVES);
     }
     if (!converts) return;
-    s->out.name = to_gguf ? clf_name_in_gguf(s->name, r, layer, suffix) : clf_name_in_hf(s->name, r, layer, suffix);
+    s->out.name =
+        to_gguf ? clf_name_in_gguf(s->name, r, layer, suffix) : clf_name_in_hf(s->name, rule_of(r, c), layer, suffix);
     if (a->gemma && s->out.ndim < 2) s->offset = to_gguf ? 1 : -1;
 }
 

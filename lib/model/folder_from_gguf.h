@@ -1,0 +1,14 @@
+/* folder_from_gguf.h: what config.json says of a model that came from a GGUF: hf_config.c turned round. */
+#ifndef CLF_MODEL_FOLDER_FROM_GGUF_H
+#define CLF_MODEL_FOLDER_FROM_GGUF_H
+
+#include <jansson.h>
+
+#include "model.h"
+
+/* The object, the caller's; `padding`: that token's id, -1: none; `dtype` is the matrices'. In the words of
+ * transformers 4, which 5 takes too. It is read back and must mean the same: CLF_UNSUPPORTED for what no such folder
+ * can say. */
+clf_status clf_folder_config(json_t **out, const clf_model *model, int64_t padding, clf_dtype dtype, clf_error *err);
+
+#endif

@@ -48,6 +48,13 @@ static inline int cpu_threads(const clf_context *ctx, int64_t rows, int64_t byte
     return rows > 1 && bytes > 32768 ? ctx->threads : 1;
 }
 
+/* Hands out 64-byte aligned parts of one buffer; with base NULL it only counts. */
+static inline void *cpu_carve(char *base, size_t *used, size_t bytes) {
+    void *p = base ? base + *used : NULL;
+    *used += (bytes + 63) / 64 * 64;
+    return p;
+}
+
 /* The same for a condition. */
 #define CPU_FOR_BOOL(FLAG, flag, ...)                                                                                  \
     do {                                                                                                               \

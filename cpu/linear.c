@@ -20,14 +20,14 @@ enum {
 static forms plan_forms(const job *j, char *base, size_t *used) {
     forms f = {0};
     plan_ternary(j, &f, j->rows, base, used);
-    float *values = carve(base, used, (size_t)(j->rows * j->k_padded) * sizeof *values);
+    float *values = cpu_carve(base, used, (size_t)(j->rows * j->k_padded) * sizeof *values);
     for (int64_t m = 0; m < j->rows; m++) {
         f.rows[m].f = base ? values + m * j->k_padded : NULL;
         if (!j->codes) continue;
         const size_t k = (size_t)(j->k + 2 * QX - 1) / (2 * QX) * (2 * QX);
-        f.rows[m].q.q = carve(base, used, k);
-        f.rows[m].q.d = carve(base, used, k / QX * sizeof(float));
-        f.rows[m].q.sum = carve(base, used, k / 16 * sizeof(int16_t));
+        f.rows[m].q.q = cpu_carve(base, used, k);
+        f.rows[m].q.d = cpu_carve(base, used, k / QX * sizeof(float));
+        f.rows[m].q.sum = cpu_carve(base, used, k / 16 * sizeof(int16_t));
     }
     return f;
 }
@@ -217,8 +217,9 @@ static size_t plan_dot(job *j, char *base) {
     j->k_padded = (j->k + VL - 1) / VL * VL;
     j->own_bytes = 0;
     plan_forms(j, NULL, &j->own_bytes);
-    j->own = carve(base, &used, (j->rows > 1 ? 1 : (size_t)j->threads) * j->own_bytes);
-    for (int i = 0; i < j->n_products; i++) j->y[i] = carve(base, &used, (size_t)(j->rows * j->p[i].n) * sizeof(float));
+    j->own = cpu_carve(base, &used, (j->rows > 1 ? 1 : (size_t)j->threads) * j->own_bytes);
+    for (int i = 0; i < j->n_products; i++)
+        j->y[i] = cpu_carve(base, &used, (size_t)(j->rows * j->p[i].n) * sizeof(float));
     return used;
 }
 
@@ -231,10 +232,10 @@ static size_t plan_gemm(job *j, char *base) {
     const size_t values = (size_t)(j->block_m * j->k), threads = (size_t)j->threads;
     const size_t planes = j->args->glu == CLF_ACTIVATION_NONE ? 1 : 2;
     plan_ternary(j, &j->x, j->block_m, base, &used);
-    if (j->floats) j->packed = carve(base, &used, values * sizeof(float));
-    if (j->codes) j->packed_codes = carve(base, &used, values / (QX * VL) * sizeof(code_panel));
-    j->pack_rows = carve(base, &used, threads * VL * (size_t)j->k * sizeof(float));
-    j->c = carve(base, &used, threads * planes * BLOCK_R * (size_t)j->block_m * sizeof(float));
+    if (j->floats) j->packed = cpu_carve(base, &used, values * sizeof(float));
+    if (j->codes) j->packed_codes = cpu_carve(base, &used, values / (QX * VL) * sizeof(code_panel));
+    j->pack_rows = cpu_carve(base, &used, threads * VL * (size_t)j->k * sizeof(float));
+    j->c = cpu_carve(base, &used, threads * planes * BLOCK_R * (size_t)j->block_m * sizeof(float));
     return used;
 }
 
@@ -242,8 +243,8 @@ static size_t plan_narrow(job *j, char *base) {
     size_t used = 0;
     int64_t panels = 0;
     for (int i = 0; i < j->n_products; i++) panels += panels_of(j->p[i].n);
-    j->packed = carve(base, &used, (size_t)(panels * VL * j->k) * sizeof(float));
-    j->pack_rows = carve(base, &used, (size_t)(j->threads * VL * j->k) * sizeof(float));
+    j->packed = cpu_carve(base, &used, (size_t)(panels * VL * j->k) * sizeof(float));
+    j->pack_rows = cpu_carve(base, &used, (size_t)(j->threads * VL * j->k) * sizeof(float));
     return used;
 }
 

@@ -166,7 +166,7 @@ INLINE void tile_codes(const code_tile *w, const code_panel *x, int64_t apart, i
     }
 }
 
-static void block_float(const product *p, const float *x, int64_t panels, int64_t row, int64_t rows, float *c) {
+static inline void block_float(const product *p, const float *x, int64_t panels, int64_t row, int64_t rows, float *c) {
     float w[TILE_R][CHUNK];
     const float(*cw)[CHUNK] = (const float(*)[CHUNK])w;
     for (int64_t k0 = 0; k0 < p->k; k0 += CHUNK) {
@@ -211,7 +211,8 @@ INLINE void block_codes_as(const product *p, const clf_dtype dtype, const code_p
     }
 }
 
-static void block_codes(const product *p, const code_panel *x, int64_t panels, int64_t row, int64_t rows, float *c) {
+static inline void block_codes(const product *p, const code_panel *x, int64_t panels, int64_t row, int64_t rows,
+                               float *c) {
     switch (p->dtype) {
     case CLF_Q8_0: block_codes_as(p, CLF_Q8_0, x, panels, row, rows, c); break;
     case CLF_Q4_0: block_codes_as(p, CLF_Q4_0, x, panels, row, rows, c); break;

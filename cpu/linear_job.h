@@ -107,24 +107,17 @@ static void check_lists(const job *j, int t, int n_threads) {
     }
 }
 
-/* Hands out 64-byte aligned parts of one buffer; with base NULL it only counts. */
-static void *carve(char *base, size_t *used, size_t bytes) {
-    void *p = base ? base + *used : NULL;
-    *used += (bytes + 63) / 64 * 64;
-    return p;
-}
-
 /* Room for `rows` rows of x for T2 and T1, and for tiles. */
 static void plan_ternary(const job *j, forms *f, int64_t rows, char *base, size_t *used) {
     const size_t blocks = j->ternary ? (size_t)(rows * (j->k / T_BLOCK)) : 0;
     f->ternary.rows = f->sparse.rows = rows;
-    f->ternary.q = carve(base, used, blocks * T_BLOCK);
-    f->ternary.d = carve(base, used, blocks * sizeof(float));
-    f->ternary.bias = carve(base, used, blocks * sizeof(int32_t));
+    f->ternary.q = cpu_carve(base, used, blocks * T_BLOCK);
+    f->ternary.d = cpu_carve(base, used, blocks * sizeof(float));
+    f->ternary.bias = cpu_carve(base, used, blocks * sizeof(int32_t));
     if (!j->sparse) return;
-    f->sparse.q = carve(base, used, (size_t)(rows * j->k));
-    f->sparse.sum = carve(base, used, (size_t)(rows * (j->k / 16)) * sizeof(int16_t));
-    f->sparse.d = carve(base, used, (size_t)rows * sizeof(float));
+    f->sparse.q = cpu_carve(base, used, (size_t)(rows * j->k));
+    f->sparse.sum = cpu_carve(base, used, (size_t)(rows * (j->k / 16)) * sizeof(int16_t));
+    f->sparse.d = cpu_carve(base, used, (size_t)rows * sizeof(float));
 }
 
 #endif

@@ -47,7 +47,7 @@ INLINE matrix_scratch matrix_scratch_of(char *memory, int thread) {
 }
 
 /* The rows of C are those of what a[] says, its columns those of b[]; cuts C for `threads`. */
-static void matrix_plan(matrix *m, int threads) {
+static inline void matrix_plan(matrix *m, int threads) {
     const int64_t padded_rows = (m->rows + VL - 1) / VL * VL, padded_columns = (m->columns + VL - 1) / VL * VL;
     bool exchange = 5 * m->columns * padded_rows < 4 * m->rows * padded_columns;
     if (m->n && m->a[0].across && m->columns < UNIT_L && m->columns < m->rows)
@@ -85,7 +85,7 @@ static void matrix_plan(matrix *m, int threads) {
 }
 
 /* A(r0 …, k0 …): `rows` by `count`. */
-static void matrix_pack_a(const operand *a, int64_t r0, int rows, int64_t k0, int count, float (*to)[CHUNK]) {
+static inline void matrix_pack_a(const operand *a, int64_t r0, int rows, int64_t k0, int count, float (*to)[CHUNK]) {
     const clf_dtype dtype = a->t->dtype;
     if (!a->across) {
         const size_t from = clf_dtype_bytes(dtype, k0);
@@ -111,7 +111,7 @@ static void matrix_pack_a(const operand *a, int64_t r0, int rows, int64_t k0, in
 }
 
 /* B(k0 …, l0 …), `count` by `lanes`, as panels [count][VL] that end in zeros. */
-static void matrix_pack_b(const operand *b, int64_t l0, int64_t lanes, int64_t k0, int count, float *to) {
+static inline void matrix_pack_b(const operand *b, int64_t l0, int64_t lanes, int64_t k0, int count, float *to) {
     const clf_dtype dtype = b->t->dtype;
     if (!b->across) {
         float rows[VL][CHUNK];
@@ -182,7 +182,7 @@ typedef struct matrix_unit {
     int64_t r0, rows, l0, lanes, pitch;
 } matrix_unit;
 
-static matrix_unit matrix_multiply(const matrix *m, int64_t unit, const matrix_scratch *s) {
+static inline matrix_unit matrix_multiply(const matrix *m, int64_t unit, const matrix_scratch *s) {
     matrix_unit u = {.r0 = unit % m->units_r * m->unit_r, .l0 = unit / m->units_r * m->unit_l};
     u.rows = m->rows - u.r0 < m->unit_r ? m->rows - u.r0 : m->unit_r;
     u.lanes = m->columns - u.l0 < m->unit_l ? m->columns - u.l0 : m->unit_l;
@@ -214,9 +214,10 @@ static matrix_unit matrix_multiply(const matrix *m, int64_t unit, const matrix_s
 }
 
 /* Computes unit `unit` and gives its rows of C, or the parts of them that it holds, to `finish`. */
-static void matrix_run(const matrix *m, int64_t unit, const matrix_scratch *s,
-                       void (*finish)(const void *job, int64_t row, int64_t column, int64_t count, const float *y),
-                       const void *job) {
+static inline void matrix_run(const matrix *m, int64_t unit, const matrix_scratch *s,
+                              void (*finish)(const void *job, int64_t row, int64_t column, int64_t count,
+                                             const float *y),
+                              const void *job) {
     const matrix_unit u = matrix_multiply(m, unit, s);
     if (!m->exchanged) {
         for (int64_t r = 0; r < u.rows; r++) finish(job, u.r0 + r, u.l0, u.lanes, s->c + r * u.pitch);

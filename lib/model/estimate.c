@@ -62,22 +62,42 @@ uint64_t clf_estimate_linear_backward(int threads) {
     return (uint64_t)threads * (UNIT_ROWS + TERMS) * UNIT_COLUMNS * sizeof(float);
 }
 
-/* For a chunk of rows: logits, each thread's gradient of the rows, and rows of x and of the weights as floats where
- * they are others. A chunk's rows are in the cache with their gradients, and all is a 21st of the logits. */
-uint64_t clf_estimate_linear_cross_entropy(int64_t rows, int64_t k, int64_t vocab, bool float_weights, bool float_x,
-                                           int threads) {
-    enum { BLOCK = 24, LEAST = 8, MOST = 96, CACHED = 640 << 10, SHARE = 21 };
-    const int64_t width = k ? (k + 15) / 16 * 16 : 1, cached = CACHED / (12 * width);
-    const int64_t fixed = 8 * rows + (float_weights ? 0 : threads * BLOCK * width * 4);
+/* The list of rows with a label. With a gradient by the weights, for a chunk of rows: logits, each thread's gradient of
+ * the rows, and rows of x and of the weights as floats where they are others; a chunk's rows are in the cache with
+ * their gradients. Without, for a group of rows: x packed and its gradient, a chunk of logits, twice, and what each
+ * thread packs of the weights; smoothing makes a sum more, or with a softcap one for each row. All is a 21st of the
+ * logits. */
+static int64_t cross_entropy_full(const clf_cross_entropy_shape *s, int64_t share, int threads) {
+    enum { BLOCK = 24, LEAST = 8, MOST = 96, CACHED = 640 << 10 };
+    const int64_t width = s->k ? (s->k + 15) / 16 * 16 : 1, cached = CACHED / (12 * width);
+    const int64_t fixed = s->float_weights ? 0 : threads * BLOCK * width * 4;
     const int64_t each =
-        (vocab + BLOCK - 1) / BLOCK * BLOCK * 4 + (threads + (float_x ? 0 : 2)) * width * 4 + threads * 24;
-    int64_t chunk = (rows * vocab * 4 / SHARE - fixed) / each;
+        (s->vocab + BLOCK - 1) / BLOCK * BLOCK * 4 + (threads + (s->float_x ? 0 : 2)) * width * 4 + threads * 24;
+    int64_t chunk = (share - fixed) / each;
     if (chunk > cached) chunk = cached;
     if (chunk > MOST) chunk = MOST;
     if (chunk < LEAST) chunk = LEAST;
-    if (chunk > rows) chunk = rows;
-    const int64_t chunks = chunk ? (rows + chunk - 1) / chunk : 1;
-    return (uint64_t)(fixed + (rows + chunks - 1) / chunks * each);
+    if (chunk > s->rows) chunk = s->rows;
+    const int64_t chunks = chunk ? (s->rows + chunk - 1) / chunk : 1;
+    return fixed + (s->rows + chunks - 1) / chunks * each;
+}
+
+static int64_t cross_entropy_frozen(const clf_cross_entropy_shape *s, int64_t share, int threads) {
+    enum { LEAST = 48, MOST = 512, LANES = 16, COLUMNS = 256, PACKED = 128 };
+    const int64_t packed = s->block_values > PACKED ? s->block_values : PACKED;
+    const int64_t sum = 4 * (COLUMNS + s->k), each = 8 * (COLUMNS + s->k) + 28 + (s->smoothing && s->softcap ? sum : 0);
+    const int64_t fixed = 4 * threads * packed * COLUMNS + (s->smoothing && !s->softcap ? sum : 0);
+    int64_t group = (share - fixed) / each / LANES * LANES;
+    if (group > MOST) group = MOST;
+    if (group < LEAST) group = LEAST;
+    const int64_t groups = (s->rows + group - 1) / group, rows = groups ? (s->rows + groups - 1) / groups : 0;
+    return fixed + (rows + LANES - 1) / LANES * LANES * each;
+}
+
+uint64_t clf_estimate_linear_cross_entropy(const clf_cross_entropy_shape *s, int threads) {
+    enum { SHARE = 21 };
+    const int64_t share = s->rows * s->vocab * 4 / SHARE;
+    return (uint64_t)(8 * s->rows + (s->d_weight ? cross_entropy_full : cross_entropy_frozen)(s, share, threads));
 }
 
 /* In OpenCL: the logits of some rows, as cl/linear_cross_entropy.c takes them at a time. */

@@ -19,10 +19,16 @@ uint64_t clf_estimate_activations(const clf_config *config, clf_dtype compute, i
 /* What the CPU tables' clf_linear() takes for `rows` rows of width k times [n, k], n of all weights together, those of
  * block dtypes meeting x as codes. */
 uint64_t clf_estimate_linear(int64_t rows, int64_t k, int64_t n, bool gated, bool codes, int threads);
-/* clf_linear_backward()'s, whatever the shape; and clf_linear_cross_entropy()'s, all rows being targets, F32 or not. */
+/* clf_linear_backward()'s, whatever the shape. */
 uint64_t clf_estimate_linear_backward(int threads);
-uint64_t clf_estimate_linear_cross_entropy(int64_t rows, int64_t k, int64_t vocab, bool float_weights, bool float_x,
-                                           int threads);
+/* clf_linear_cross_entropy()'s with a d_x, all rows being targets. */
+typedef struct clf_cross_entropy_shape {
+    int64_t rows, k, vocab;
+    int64_t block_values;        /* of the weights' dtype */
+    bool float_weights, float_x; /* F32 */
+    bool d_weight, smoothing, softcap;
+} clf_cross_entropy_shape;
+uint64_t clf_estimate_linear_cross_entropy(const clf_cross_entropy_shape *shape, int threads);
 /* The latter's in OpenCL. */
 uint64_t clf_estimate_device_cross_entropy(int64_t rows, int64_t vocab);
 /* The most that one op takes on a CPU table. */

@@ -147,14 +147,23 @@ static uint64_t cpu_scratch(const plan *p, const clf_attention_bytes *attention,
     const clf_trainer_args *a = p->args;
     const int64_t attended = clf_extent_of(CLF_EXTENT_ATTENTION, c), qkv = clf_extent_of(CLF_EXTENT_QKV, c);
     const clf_dtype output = a->mode == CLF_TRAIN_FULL ? a->compute : output_of(p).loaded;
+    const clf_cross_entropy_shape head = {.rows = a->tokens,
+                                          .k = c->hidden_size,
+                                          .vocab = c->vocab_size,
+                                          .block_values = clf_dtype_block_values(output),
+                                          .float_weights = output == CLF_F32,
+                                          .float_x = a->compute == CLF_F32,
+                                          .d_weight = a->mode == CLF_TRAIN_FULL || a->train_output ||
+                                                      (c->tied_output && a->train_embedding),
+                                          .smoothing = a->label_smoothing != 0,
+                                          .softcap = c->logit_softcap != 0};
     const uint64_t takes[] = {
         clf_estimate_linear(a->tokens, c->hidden_size, qkv, false, false, threads),
         clf_estimate_linear(a->tokens, attended, c->hidden_size, false, false, threads),
         clf_estimate_linear(a->tokens, c->hidden_size, 2 * c->ffn_size, false, false, threads),
         clf_estimate_linear(a->tokens, c->ffn_size, c->hidden_size, false, false, threads),
         clf_estimate_linear_backward(threads),
-        clf_estimate_linear_cross_entropy(a->tokens, c->hidden_size, c->vocab_size, output == CLF_F32,
-                                          a->compute == CLF_F32, threads),
+        clf_estimate_linear_cross_entropy(&head, threads),
         attention->flash_scratch,
         attention->backward_scratch,
     };

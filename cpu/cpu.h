@@ -55,7 +55,7 @@ static inline void *cpu_carve(char *base, size_t *used, size_t bytes) {
     return p;
 }
 
-/* The same for a condition. */
+/* As CPU_FOR_DTYPE, for a condition. */
 #define CPU_FOR_BOOL(FLAG, flag, ...)                                                                                  \
     do {                                                                                                               \
         if (flag) {                                                                                                    \

@@ -23,12 +23,17 @@ static inline row_gradient end_row(const clf_linear_cross_entropy_args *a, int64
     return (row_gradient){g * (1 + 2 * z_loss * lse), g * smoothing / (double)a->weight->shape[0], g * (1 - smoothing)};
 }
 
-/* Each computes the `n` rows at `active`, those that have a label. */
+/* The rows that have a label. */
+static inline void list_rows(const clf_linear_cross_entropy_args *a, int64_t *rows) {
+    const int32_t *labels = clf_data(a->labels);
+    for (int64_t i = 0; i < a->x->shape[0]; i++)
+        if (labels[i] != CLF_LABEL_NONE) *rows++ = i;
+}
+
+/* Each computes the `n` > 0 rows that have a label. */
 #define linear_cross_entropy_full   CPU_FN(linear_cross_entropy_full)
 #define linear_cross_entropy_frozen CPU_FN(linear_cross_entropy_frozen)
-clf_status linear_cross_entropy_full(clf_context *ctx, const clf_linear_cross_entropy_args *args, const int64_t *active,
-                                     int64_t n);
-clf_status linear_cross_entropy_frozen(clf_context *ctx, const clf_linear_cross_entropy_args *args,
-                                       const int64_t *active, int64_t n);
+clf_status linear_cross_entropy_full(clf_context *ctx, const clf_linear_cross_entropy_args *args, int64_t n);
+clf_status linear_cross_entropy_frozen(clf_context *ctx, const clf_linear_cross_entropy_args *args, int64_t n);
 
 #endif

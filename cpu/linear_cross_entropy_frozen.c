@@ -24,16 +24,16 @@ enum {
 
 typedef struct job {
     const clf_linear_cross_entropy_args *args;
-    const int64_t *active;
+    int64_t *active; /* the rows that have a label */
     product w;
     int64_t n_active, first; /* rows; the group's first */
-    int rows, sums;       /* of a group, a multiple of VL; of w for the smoothing: one, or with a softcap each row's */
+    int rows, w_sums;     /* of a group, a multiple of VL; of w for the smoothing: one, or with a softcap each row's */
     int64_t pitch, lanes; /* of o; packed at a time */
     int threads;          /* those planned for */
     float *x;             /* packed, [rows / VL] panels */
     float *z;             /* [COLUMNS][rows] */
-    float *p;             /* [rows + sums][COLUMNS]: p, and 1 or the slopes, whose products are Σ w */
-    float *o;             /* [rows + sums][pitch] */
+    float *p;             /* [rows + w_sums][COLUMNS]: p, and 1 or the slopes, whose products are Σ w */
+    float *o;             /* [rows + w_sums][pitch] */
     float *packed;        /* [threads][lanes / VL][COLUMNS][VL] */
     float *most, *factor; /* [rows], factor = exp(most − most') */
     float *label_z;       /* [rows] */
@@ -43,7 +43,8 @@ typedef struct job {
 static size_t plan(job *j, char *base) {
     size_t used = 0;
     const size_t rows = (size_t)j->rows, k = (size_t)j->w.k;
-    const size_t all = j->args->d_x ? rows + (size_t)j->sums : 0;
+    const size_t all = j->args->d_x ? rows + (size_t)j->w_sums : 0;
+    j->active = cpu_carve(base, &used, (size_t)j->n_active * sizeof *j->active);
     j->x = cpu_carve(base, &used, rows * k * sizeof *j->x);
     j->z = cpu_carve(base, &used, rows * COLUMNS * sizeof *j->z);
     j->p = cpu_carve(base, &used, all * COLUMNS * sizeof *j->p);
@@ -59,7 +60,7 @@ static size_t plan(job *j, char *base) {
 
 static void set_rows(job *j, int rows) {
     j->rows = rows;
-    j->sums = j->args->label_smoothing == 0 || !j->args->d_x ? 0 : j->args->softcap != 0 ? rows : 1;
+    j->w_sums = j->args->label_smoothing == 0 || !j->args->d_x ? 0 : j->args->softcap != 0 ? rows : 1;
 }
 
 /* The most rows that keep to CROSS_ENTROPY_SHARE, then evenly shared over the groups. */
@@ -130,9 +131,9 @@ static void soften(const job *j, int m, int64_t v0, int64_t count) {
         }
         if (!j->args->d_x) continue;
         store_p(j, p, v, m);
-        if (j->sums > 1)
+        if (j->w_sums > 1)
             store_p(j, slope, v, j->rows + m);
-        else if (j->sums && m == 0)
+        else if (j->w_sums && m == 0)
             for (int i = 0; i < VL; i++) j->p[j->rows * COLUMNS + v + i] = v + i < count;
     }
     const vf factor = v_exp2(v_mul(v_sub(before, most), log2e));
@@ -149,24 +150,43 @@ static void soften(const job *j, int m, int64_t v0, int64_t count) {
     }
 }
 
-/* o = o · factor + p · w, columns [l0, l0 + lanes) of w. */
-static void add_columns(const job *j, int64_t v0, int count, int64_t l0, int64_t lanes, int rows, float *packed) {
+/* Rows of p: of x, and those whose products are Σ w. */
+static int rows_of_p(const job *j, int rows) {
+    return j->w_sums > 1 ? j->rows + rows : j->w_sums ? j->rows + 1 : rows;
+}
+
+/* o = o · factor + p · w: tiles [begin, end) of `tiles` of the rows of p, columns [l0, l0 + lanes) of w. */
+static void add_columns(const job *j, int64_t v0, int count, int64_t l0, int64_t lanes, int rows, int64_t begin,
+                        int64_t end, int64_t tiles, float *packed) {
     const operand w = {j->args->weight, true};
-    const int all = j->sums > 1 ? j->rows + rows : j->sums ? j->rows + 1 : rows;
-    const int tiles = (all + TILE_R - 1) / TILE_R;
-    for (int m = 0; m < rows; m++) {
-        float *o = j->o + m * j->pitch + l0;
-        if (j->factor[m] == 1) continue;
-        for (int64_t l = 0; l < lanes; l += VL) v_store(o + l, v_mul(v_load(o + l), v_set1(j->factor[m])));
-    }
+    const int64_t all = rows_of_p(j, rows);
     matrix_pack_b(&w, l0, lanes, v0, count, packed);
-    for (int tile = 0; tile < tiles; tile++) {
-        const int m = all * tile / tiles, n = all * (tile + 1) / tiles - m;
-        const float(*p)[CHUNK] = (const float(*)[CHUNK])(j->p + m * COLUMNS);
-        if (l0 + 2 * lanes <= j->w.k) matrix_fetch(&w, l0 + lanes, lanes, v0, v0 + count, tile, tiles);
+    for (int64_t tile = begin; tile < end; tile++) {
+        const int64_t m0 = all * tile / tiles, m1 = all * (tile + 1) / tiles;
+        const float(*p)[CHUNK] = (const float(*)[CHUNK])(j->p + m0 * COLUMNS);
+        float *o = j->o + m0 * j->pitch + l0;
+        for (int64_t m = m0; m < m1 && m < rows; m++) {
+            float *row = j->o + m * j->pitch + l0;
+            if (j->factor[m] == 1) continue;
+            for (int64_t l = 0; l < lanes; l += VL) v_store(row + l, v_mul(v_load(row + l), v_set1(j->factor[m])));
+        }
+        if (l0 + 2 * lanes <= j->w.k) matrix_fetch(&w, l0 + lanes, lanes, v0, v0 + count, tile - begin, end - begin);
         for (int64_t l = 0; l < lanes; l += TILE_V * VL)
-            tile_float(n, (lanes - l + VL - 1) / VL, p, packed + l * count, (int64_t)count * VL, count,
-                       j->o + m * j->pitch + l0 + l, j->pitch, false);
+            tile_float((int)(m1 - m0), (lanes - l + VL - 1) / VL, p, packed + l * count, (int64_t)count * VL, count,
+                       o + l, j->pitch, false);
+    }
+}
+
+/* Thread t's share of all tiles of all columns. */
+static void add_share(const job *j, int64_t v0, int count, int rows, int t, int n) {
+    const int64_t k = j->w.k, tiles = (rows_of_p(j, rows) + TILE_R - 1) / TILE_R;
+    float *packed = j->packed + t * j->lanes * COLUMNS;
+    int64_t begin, end;
+    cpu_share((k + j->lanes - 1) / j->lanes * tiles, t, n, &begin, &end);
+    for (int64_t done; begin < end; begin += done) {
+        const int64_t l0 = begin / tiles * j->lanes, tile = begin % tiles;
+        done = tiles - tile < end - begin ? tiles - tile : end - begin;
+        add_columns(j, v0, count, l0, k - l0 < j->lanes ? k - l0 : j->lanes, rows, tile, tile + done, tiles, packed);
     }
 }
 
@@ -180,7 +200,8 @@ static void write_row(const job *j, int m) {
     const double share = a->softcap != 0 ? label_z / (double)a->softcap : 0;
     const vf scale = v_set1((float)(g.scale / j->sum[m])), hit = v_set1((float)(g.hit * (1 - share * share)));
     const vf spread = v_set1((float)g.spread);
-    const float *o = j->o + m * j->pitch, *sum = j->o + (j->rows + (j->sums > 1 ? m : 0)) * j->pitch;
+    const float *o = j->o + m * j->pitch, *sum = o;
+    if (j->w_sums) sum = j->o + (j->rows + (j->w_sums > 1 ? m : 0)) * j->pitch;
     const size_t size = cpu_bytes(a->d_x->dtype);
     char *to = clf_row(a->d_x, row);
     for (int64_t l0 = 0; l0 < j->w.k; l0 += CHUNK, o += CHUNK, sum += CHUNK) {
@@ -191,7 +212,7 @@ static void write_row(const job *j, int m) {
             DTYPE, a->d_x->dtype, for (int l = 0; l < count; l += VL) {
                 const int n = count - l < VL ? count - l : VL;
                 vf v = v_nfma(hit, v_load_n(w + l, n), v_mul(scale, v_load(o + l)));
-                if (j->sums) v = v_nfma(spread, v_load(sum + l), v);
+                if (j->w_sums) v = v_nfma(spread, v_load(sum + l), v);
                 v_store_as_n(to + (size_t)(l0 + l) * size, v, n, DTYPE);
             });
     }
@@ -200,24 +221,21 @@ static void write_row(const job *j, int m) {
 /* ---- all threads ---- */
 
 static void run_group(const job *j) {
-    const int64_t left = j->n_active - j->first, k = j->w.k;
+    const int64_t left = j->n_active - j->first;
     const int rows = left < j->rows ? (int)left : j->rows;
 #pragma omp parallel num_threads(j->threads)
     {
         const int t = omp_get_thread_num(), n = omp_get_num_threads();
-        float *packed = j->packed + t * j->lanes * COLUMNS;
         int64_t begin, end;
         cpu_share(j->rows / VL, t, n, &begin, &end);
         for (int64_t panel = begin; panel < end; panel++) begin_panel(j, panel, rows);
-        if (t == 0 && j->sums) memset(j->o + j->rows * j->pitch, 0, (size_t)(j->sums * j->pitch) * sizeof *j->o);
+        if (t == 0 && j->w_sums) memset(j->o + j->rows * j->pitch, 0, (size_t)(j->w_sums * j->pitch) * sizeof *j->o);
 #pragma omp barrier
         for (int64_t v0 = 0; v0 < j->w.n; v0 += COLUMNS) {
             const int count = j->w.n - v0 < COLUMNS ? (int)(j->w.n - v0) : COLUMNS;
-            cpu_share((count + TILE_R - 1) / TILE_R, t, n, &begin, &end);
-            begin = begin * TILE_R < count ? begin * TILE_R : count;
-            end = end * TILE_R < count ? end * TILE_R : count;
+            cpu_share(count, t, n, &begin, &end);
             float *z = j->z + begin * j->rows;
-            if (k == 0)
+            if (j->w.k == 0)
                 memset(z, 0, (size_t)((end - begin) * j->rows) * sizeof *z);
             else
                 block_float(&j->w, j->x, j->rows / VL, v0 + begin, end - begin, z);
@@ -225,9 +243,7 @@ static void run_group(const job *j) {
             cpu_share(j->rows / VL, t, n, &begin, &end);
             for (int64_t panel = begin; panel < end; panel++) soften(j, (int)panel * VL, v0, count);
 #pragma omp barrier
-            cpu_share((k + j->lanes - 1) / j->lanes, t, n, &begin, &end);
-            for (int64_t l0 = begin * j->lanes; j->args->d_x && l0 < end * j->lanes; l0 += j->lanes)
-                add_columns(j, v0, count, l0, k - l0 < j->lanes ? k - l0 : j->lanes, rows, packed);
+            if (j->args->d_x) add_share(j, v0, count, rows, t, n);
         }
 #pragma omp barrier
         cpu_share(rows, t, n, &begin, &end);
@@ -235,11 +251,10 @@ static void run_group(const job *j) {
     }
 }
 
-clf_status linear_cross_entropy_frozen(clf_context *ctx, const clf_linear_cross_entropy_args *args,
-                                       const int64_t *active, int64_t n) {
+clf_status linear_cross_entropy_frozen(clf_context *ctx, const clf_linear_cross_entropy_args *args, int64_t n) {
     const clf_tensor *w = args->weight;
     const int64_t k = w->shape[1], vocab = w->shape[0], values = clf_dtype_block_values(w->dtype);
-    job j = {.args = args, .active = active, .n_active = n};
+    job j = {.args = args, .n_active = n};
     j.w = (product){.data = clf_data(w),
                     .row_bytes = clf_dtype_bytes(w->dtype, w->stride[0]),
                     .dtype = w->dtype,
@@ -252,6 +267,7 @@ clf_status linear_cross_entropy_frozen(clf_context *ctx, const clf_linear_cross_
     clf_buffer *scratch;
     CLF_TRY(clf_buffer_create(&scratch, ctx, plan(&j, NULL), CLF_TAG_SCRATCH));
     plan(&j, scratch->memory.host);
+    list_rows(args, j.active);
     for (; j.first < n; j.first += j.rows) run_group(&j);
     clf_buffer_release(scratch);
     return CLF_OK;

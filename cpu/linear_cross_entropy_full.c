@@ -42,17 +42,18 @@ typedef struct job {
     int64_t k, pitch, vocab, blocks, n_active;
     int rows, threads; /* most of a chunk; those planned for */
     bool own_x, own_w; /* rows are read where they lie */
-    const int64_t *active;
-    float *z;       /* [blocks][rows][BLOCK] */
-    float *d_x;     /* [threads][rows][pitch] */
-    float *x;       /* [2][rows][pitch], unless own_x */
-    float *w;       /* [threads][BLOCK][pitch], unless own_w */
-    row_sums *sums; /* [threads][rows] */
+    int64_t *active;   /* the rows that have a label */
+    float *z;          /* [blocks][rows][BLOCK] */
+    float *d_x;        /* [threads][rows][pitch] */
+    float *x;          /* [2][rows][pitch], unless own_x */
+    float *w;          /* [threads][BLOCK][pitch], unless own_w */
+    row_sums *sums;    /* [threads][rows] */
 } job;
 
 static size_t plan(job *j, char *base) {
     size_t used = 0;
     const size_t rows = (size_t)j->rows, threads = (size_t)j->threads, row = (size_t)j->pitch * sizeof(float);
+    j->active = cpu_carve(base, &used, (size_t)j->n_active * sizeof *j->active);
     j->z = cpu_carve(base, &used, (size_t)j->blocks * rows * BLOCK * sizeof *j->z);
     if (j->args->d_x) j->d_x = cpu_carve(base, &used, threads * rows * row);
     if (!j->own_x) j->x = cpu_carve(base, &used, 2 * rows * row);
@@ -283,11 +284,10 @@ static void run(const job *j) {
     }
 }
 
-clf_status linear_cross_entropy_full(clf_context *ctx, const clf_linear_cross_entropy_args *args, const int64_t *active,
-                                     int64_t n) {
+clf_status linear_cross_entropy_full(clf_context *ctx, const clf_linear_cross_entropy_args *args, int64_t n) {
     enum { STEP = TILE_V * VL };
     const clf_tensor *x = args->x, *w = args->weight;
-    job j = {.args = args, .k = x->shape[1], .vocab = w->shape[0], .n_active = n, .active = active};
+    job j = {.args = args, .k = x->shape[1], .vocab = w->shape[0], .n_active = n};
     j.pitch = (j.k + STEP - 1) / STEP * STEP;
     j.blocks = (j.vocab + BLOCK - 1) / BLOCK;
     j.own_x = x->dtype == CLF_F32 && j.k == j.pitch;
@@ -297,6 +297,7 @@ clf_status linear_cross_entropy_full(clf_context *ctx, const clf_linear_cross_en
     clf_buffer *scratch;
     CLF_TRY(clf_buffer_create(&scratch, ctx, plan(&j, NULL), CLF_TAG_SCRATCH));
     plan(&j, scratch->memory.host);
+    list_rows(args, j.active);
     run(&j);
     clf_buffer_release(scratch);
     return CLF_OK;

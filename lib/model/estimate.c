@@ -70,7 +70,7 @@ uint64_t clf_estimate_linear_backward(int threads) {
 static int64_t cross_entropy_full(const clf_cross_entropy_shape *s, int64_t share, int threads) {
     enum { BLOCK = 24, LEAST = 8, MOST = 96, CACHED = 640 << 10 };
     const int64_t width = s->k ? (s->k + 15) / 16 * 16 : 1, cached = CACHED / (12 * width);
-    const int64_t fixed = s->float_weights ? 0 : threads * BLOCK * width * 4;
+    const int64_t fixed = 8 * s->rows + (s->float_weights ? 0 : threads * BLOCK * width * 4);
     const int64_t each =
         (s->vocab + BLOCK - 1) / BLOCK * BLOCK * 4 + (threads + (s->float_x ? 0 : 2)) * width * 4 + threads * 24;
     int64_t chunk = (share - fixed) / each;
@@ -86,7 +86,7 @@ static int64_t cross_entropy_frozen(const clf_cross_entropy_shape *s, int64_t sh
     enum { LEAST = 48, MOST = 512, LANES = 16, COLUMNS = 256, PACKED = 128 };
     const int64_t packed = s->block_values > PACKED ? s->block_values : PACKED;
     const int64_t sum = 4 * (COLUMNS + s->k), each = 8 * (COLUMNS + s->k) + 28 + (s->smoothing && s->softcap ? sum : 0);
-    const int64_t fixed = 4 * threads * packed * COLUMNS + (s->smoothing && !s->softcap ? sum : 0);
+    const int64_t fixed = 8 * s->rows + 4 * threads * packed * COLUMNS + (s->smoothing && !s->softcap ? sum : 0);
     int64_t group = (share - fixed) / each / LANES * LANES;
     if (group > MOST) group = MOST;
     if (group < LEAST) group = LEAST;
@@ -97,7 +97,7 @@ static int64_t cross_entropy_frozen(const clf_cross_entropy_shape *s, int64_t sh
 uint64_t clf_estimate_linear_cross_entropy(const clf_cross_entropy_shape *s, int threads) {
     enum { SHARE = 21 };
     const int64_t share = s->rows * s->vocab * 4 / SHARE;
-    return (uint64_t)(8 * s->rows + (s->d_weight ? cross_entropy_full : cross_entropy_frozen)(s, share, threads));
+    return (uint64_t)(s->d_weight ? cross_entropy_full : cross_entropy_frozen)(s, share, threads);
 }
 
 /* In OpenCL: the logits of some rows, as cl/linear_cross_entropy.c takes them at a time. */

@@ -8,6 +8,7 @@
  * (linear_ternary.h); all else is float. x of Q8_0 is such codes already. Threads take even shares of the weights'
  * rows, fixed by their number; bias, gate and residual are applied while a row's results are in cache. */
 #include "linear_job.h"
+#include "team.h"
 
 enum {
     NARROW = 64,
@@ -20,9 +21,9 @@ enum {
 static forms plan_forms(const job *j, char *base, size_t *used) {
     forms f = {0};
     plan_ternary(j, &f, j->rows, base, used);
-    float *values = cpu_carve(base, used, (size_t)(j->rows * j->k_padded) * sizeof *values);
+    float *values = x_is_read(j) ? NULL : cpu_carve(base, used, (size_t)(j->rows * j->k_padded) * sizeof *values);
     for (int64_t m = 0; m < j->rows; m++) {
-        f.rows[m].f = base ? values + m * j->k_padded : NULL;
+        f.rows[m].f = values ? values + m * j->k_padded : clf_row(j->args->x, m);
         if (!j->codes) continue;
         const size_t k = (size_t)(j->k + 2 * QX - 1) / (2 * QX) * (2 * QX);
         f.rows[m].q.q = cpu_carve(base, used, k);
@@ -32,43 +33,41 @@ static forms plan_forms(const job *j, char *base, size_t *used) {
     return f;
 }
 
-static void run_dot(const job *j) {
+/* Thread t's part: rows of x in their forms, all by itself if there is one only, and its share of each product's rows.
+ */
+static void dot_part(const job *j, int t, int n_threads) {
     const bool shared = j->rows > 1;
-#pragma omp parallel num_threads(j->threads)
-    {
-        const int t = omp_get_thread_num(), n_threads = omp_get_num_threads();
-        int64_t begin = 0, end = 1;
-        check_lists(j, t, n_threads);
-        const forms x = plan_forms(j, j->own + (shared ? 0 : (size_t)t * j->own_bytes), &(size_t){0});
-        if (shared) cpu_share(j->rows, t, n_threads, &begin, &end);
-        for (int64_t m = begin; m < end; m++) {
-            float *f = x.rows[m].f;
-            if (reads_floats(j)) read_x(j->args->x, m, j->k, j->k_padded, f);
-            if (j->codes)
-                quantize_row(j->blocks ? clf_row(j->args->x, m) : (const char *)f, j->blocks, j->k, x.rows[m].q);
-            if (j->ternary) ternary_quantize(f, j->k, m, &x.ternary);
-            if (j->sparse) sparse_quantize(f, j->k, m, &x.sparse);
-        }
-        if (shared || j->lists) {
+    int64_t begin = 0, end = 1;
+    check_lists(j, t, n_threads);
+    const forms x = plan_forms(j, j->own + (shared ? 0 : (size_t)t * j->own_bytes), &(size_t){0});
+    if (shared) cpu_share(j->rows, t, n_threads, &begin, &end);
+    for (int64_t m = begin; m < end; m++) {
+        float *f = x.rows[m].f;
+        if (reads_floats(j) && !x_is_read(j)) read_x(j->args->x, m, j->k, j->k_padded, f);
+        if (j->codes) quantize_row(j->blocks ? clf_row(j->args->x, m) : (const char *)f, j->blocks, j->k, x.rows[m].q);
+        if (j->ternary) ternary_quantize(f, j->k, m, &x.ternary);
+        if (j->sparse) sparse_quantize(f, j->k, m, &x.sparse);
+    }
+    if (shared && n_threads > 1) {
 #pragma omp barrier
-        }
-        for (int i = 0; i < j->n_products && !*j->bad; i++) {
-            const product *p = &j->p[i];
-            share(j, p->n, 1, t, n_threads, &begin, &end);
-            if (p->sparse)
-                sparse_block(p, &x.sparse, j->rows, begin, end - begin, j->y[i] + begin, p->n);
-            else if (p->ternary)
-                ternary_few(p, &x.ternary, j->rows, begin, end, j->y[i], p->n);
+    }
+    if (!lists_are_right(j, n_threads)) return;
+    for (int i = 0; i < j->n_products; i++) {
+        const product *p = &j->p[i];
+        share(j, p->n, 1, t, n_threads, &begin, &end);
+        if (p->sparse)
+            sparse_block(p, &x.sparse, j->rows, begin, end - begin, j->y[i] + begin, p->n);
+        else if (p->ternary)
+            ternary_few(p, &x.ternary, j->rows, begin, end, j->y[i], p->n);
+        else
+            dot_product(p, x.rows, j->rows, begin, end, j->y[i], p->n);
+        if (is_plain(j, i) || (j->args->glu && i + 1 < j->n_products)) continue;
+        for (int64_t m = 0; m < j->rows; m++) {
+            const int64_t at = m * p->n + begin;
+            if (j->args->glu)
+                finish(j, 0, m, begin, end - begin, j->y[0] + at, j->y[1] + at);
             else
-                dot_product(p, x.rows, j->rows, begin, end, j->y[i], p->n);
-            if (i + 1 == j->n_products || !j->args->glu)
-                for (int64_t m = 0; m < j->rows; m++) {
-                    const int64_t at = m * p->n + begin;
-                    if (j->args->glu)
-                        finish(j, 0, m, begin, end - begin, j->y[0] + at, j->y[1] + at);
-                    else
-                        finish(j, i, m, begin, end - begin, j->y[i] + at, NULL);
-                }
+                finish(j, i, m, begin, end - begin, j->y[i] + at, NULL);
         }
     }
 }
@@ -144,7 +143,7 @@ static void run_gemm(const job *j) {
             const int64_t rows = j->rows - m0 < j->block_m ? j->rows - m0 : j->block_m;
             pack(j, m0, rows, t, n_threads);
 #pragma omp barrier
-            for (int i = 0; i < j->n_outs && !*j->bad; i++) {
+            for (int i = 0; i < j->n_outs && lists_are_right(j, n_threads); i++) {
                 const int64_t n = j->p[i].n;
                 int64_t begin, end;
                 share(j, n, TILE_R, t, n_threads, &begin, &end);
@@ -219,7 +218,8 @@ static size_t plan_dot(job *j, char *base) {
     plan_forms(j, NULL, &j->own_bytes);
     j->own = cpu_carve(base, &used, (j->rows > 1 ? 1 : (size_t)j->threads) * j->own_bytes);
     for (int i = 0; i < j->n_products; i++)
-        j->y[i] = cpu_carve(base, &used, (size_t)(j->rows * j->p[i].n) * sizeof(float));
+        j->y[i] = is_plain(j, i) ? clf_data(j->args->out[i])
+                                 : cpu_carve(base, &used, (size_t)(j->rows * j->p[i].n) * sizeof(float));
     return used;
 }
 
@@ -287,9 +287,9 @@ static int64_t describe(product *p, const clf_linear_args *args, int i, int64_t 
 }
 
 clf_status CPU_FN(linear)(clf_context *ctx, const clf_linear_args *args) {
-    bool bad = false;
+    list_check lists = {0};
     job j = {
-        .args = args, .rows = 1, .k = clf_last(args->x), .blocks = clf_dtype_is_block(args->x->dtype), .bad = &bad};
+        .args = args, .rows = 1, .k = clf_last(args->x), .blocks = clf_dtype_is_block(args->x->dtype), .check = &lists};
     for (int i = 0; i + 1 < args->x->ndim; i++) j.rows *= args->x->shape[i];
     int64_t bytes = 0, n = 0;
     for (; j.n_products < CLF_LINEAR_MAX && args->weight[j.n_products]; j.n_products++) {
@@ -309,14 +309,14 @@ clf_status CPU_FN(linear)(clf_context *ctx, const clf_linear_args *args) {
     CLF_TRY(clf_buffer_create(&scratch, ctx, plan(&j, NULL), CLF_TAG_SCRATCH));
     plan(&j, scratch->memory.host);
     if (dot)
-        run_dot(&j);
+        CPU_TEAM(j.threads, t, n_threads, dot_part(&j, t, n_threads));
     else if (plan == plan_narrow)
         run_narrow(&j);
     else
         run_gemm(&j);
     clf_buffer_release(scratch);
     CLF_CHECK(
-        &ctx->error, !bad, CLF_INVALID_ARGUMENT,
+        &ctx->error, !lists.bad, CLF_INVALID_ARGUMENT,
         "linear: tile_rows or tile_columns: expected ascending rows up to the number of tiles, columns below %lld",
         (long long)(j.k / 16));
     return CLF_OK;

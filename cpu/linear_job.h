@@ -3,6 +3,9 @@
 #ifndef CLF_CPU_LINEAR_JOB_H
 #define CLF_CPU_LINEAR_JOB_H
 
+#include <sched.h>
+#include <stdatomic.h>
+
 #include "activation.h"
 #include "linear_dot.h"
 #include "linear_gemm.h"
@@ -17,6 +20,12 @@ typedef struct forms {
     sparse_x sparse;
 } forms;
 
+/* What threads found in the lists of tiles: how many have looked at theirs, and whether one isn't right. */
+typedef struct list_check {
+    _Alignas(64) atomic_int threads;
+    atomic_bool bad;
+} list_check;
+
 /* One call. */
 typedef struct job {
     const clf_linear_args *args;
@@ -28,12 +37,12 @@ typedef struct job {
     int threads;
     forms x;    /* of all rows, or of those packed */
     bool lists; /* a product has lists of tiles, which are to be checked */
-    bool *bad;  /* one of them isn't right */
+    list_check *check;
     /* dot */
     int64_t k_padded;
     char *own; /* one row is rounded by each thread for itself, which nobody waits for: [threads][own_bytes] */
     size_t own_bytes;
-    float *y[CLF_LINEAR_MAX]; /* [rows, n] */
+    float *y[CLF_LINEAR_MAX]; /* [rows, n]; out itself where it is_plain() */
     /* gemm */
     int64_t block_m; /* rows of x that are packed at a time, a multiple of VL */
     float *packed;   /* narrow: all weights, one product after another */
@@ -87,6 +96,18 @@ static bool reads_floats(const job *j) {
     return !j->blocks || j->floats || j->ternary || j->sparse;
 }
 
+/* Whether rows of x are such floats as they lie. */
+static bool x_is_read(const job *j) {
+    return j->args->x->dtype == CLF_F32 && j->k % VL == 0;
+}
+
+/* Whether out[i] is one row of floats that are nothing but the products, so that kernels write it themselves. */
+static bool is_plain(const job *j, int i) {
+    const clf_linear_args *a = j->args;
+    return j->rows == 1 && a->glu == CLF_ACTIVATION_NONE && a->out[i]->dtype == CLF_F32 && a->scale == 1 &&
+           !a->bias[i] && !a->residual;
+}
+
 /* Rows [*begin, *end) of n for thread t: whole panels where rows are interleaved, else whole `unit`s. */
 static void share(const job *j, int64_t n, int64_t unit, int t, int n_threads, int64_t *begin, int64_t *end) {
     if (j->ternary || j->lists) unit = T_ROWS;
@@ -95,16 +116,26 @@ static void share(const job *j, int64_t n, int64_t unit, int t, int n_threads, i
     *end = *end * unit < n ? *end * unit : n;
 }
 
-/* Of this thread's rows of tiles; *j->bad is to be looked at behind a barrier, so that nothing is written. */
+/* Of this thread's rows of tiles. */
 static void check_lists(const job *j, int t, int n_threads) {
-    for (int i = 0; j->lists && i < j->n_products; i++) {
+    if (!j->lists) return;
+    for (int i = 0; i < j->n_products; i++) {
         int64_t begin, end;
         share(j, j->p[i].n, 1, t, n_threads, &begin, &end);
-        if (j->p[i].tile_rows && !sparse_valid(&j->p[i], begin / T_ROWS, end / T_ROWS)) {
-#pragma omp atomic write
-            *j->bad = true;
-        }
+        if (j->p[i].tile_rows && !sparse_valid(&j->p[i], begin / T_ROWS, end / T_ROWS))
+            atomic_store_explicit(&j->check->bad, true, memory_order_relaxed);
     }
+    atomic_fetch_add_explicit(&j->check->threads, 1, memory_order_release);
+}
+
+/* Whether all lists are right, before anything is written. The others are waited for here and not at a barrier: they
+ * have looked long before, at the beginning, so that this is a look as well. */
+static bool lists_are_right(const job *j, int n_threads) {
+    enum { PATIENCE = 1000 };
+    if (!j->lists) return true;
+    for (int i = 0; atomic_load_explicit(&j->check->threads, memory_order_acquire) < n_threads; i++)
+        if (i > PATIENCE) sched_yield();
+    return !atomic_load_explicit(&j->check->bad, memory_order_relaxed);
 }
 
 /* Room for `rows` rows of x for T2 and T1, and for tiles. */

@@ -29,35 +29,64 @@ typedef struct sparse_x {
     int64_t rows;
 } sparse_x;
 
+/* `groups` ≤ 4 groups of a row, the first at place `at`; their sums are made together, four values a lane. */
+INLINE void sparse_round(const float *x, vf scale, int64_t at, const sparse_x *to, const int groups) {
+    const vf magic = v_set1(0x1.8p23f); /* x + magic: x rounded in the low bits */
+    union {
+        float f[64];
+        uint32_t u[64];
+    } t;
+    int8_t apart[64], *q = to->rows == 1 && groups == 4 ? to->q[at] : apart;
+    int32_t fours[16];
+    UNROLL
+    for (int i = 0; i < 16 * groups; i += VL) v_store(t.f + i, v_add(v_mul(v_load(x + i), scale), magic));
+    if (groups < 4) memset(apart, 0, sizeof apart);
+    for (int i = 0; i < 16 * groups; i++) q[i] = (int8_t)(uint8_t)t.u[i];
+    UNROLL
+    for (int i = 0; i < 16; i += VL) {
+        const vi sum = i_dot_u7(i_set1(0), i_set1(0x01010101), i_load(q + 4 * i));
+        memcpy(fours + i, &sum, sizeof sum);
+    }
+    for (int g = 0; g < groups; g++, at += to->rows) {
+        const int32_t *f = fours + 4 * g;
+        if (q == apart) memcpy(to->q[at], q + 16 * g, 16);
+        to->sum[at] = (int16_t)(f[0] + f[1] + f[2] + f[3]);
+    }
+}
+
 INLINE void sparse_quantize(const float *x, int64_t k, int64_t m, const sparse_x *to) {
-    vf amax = v_set1(0), poison = v_set1(0);
-    for (int64_t i = 0; i < k; i += VL) {
-        const vf v = v_load(x + i);
-        amax = v_max(amax, v_abs(v));
-        poison = v_fma(v, v_set1(0), poison);
+    enum { CHAINS = 4 }; /* as each step of a maximum waits for the one before */
+    vf amax[CHAINS], poison[CHAINS];
+    UNROLL
+    for (int c = 0; c < CHAINS; c++) amax[c] = poison[c] = v_set1(0);
+    for (int64_t i = 0; i < k;) {
+        UNROLL
+        for (int c = 0; c < CHAINS && i < k; c++, i += VL) {
+            const vf v = v_load(x + i);
+            amax[c] = v_max(amax[c], v_abs(v));
+            poison[c] = v_fma(v, v_set1(0), poison[c]);
+        }
     }
-    const float a = v_hmax(amax);
+    UNROLL
+    for (int c = 1; c < CHAINS; c++) {
+        amax[0] = v_max(amax[0], amax[c]);
+        poison[0] = v_add(poison[0], poison[c]);
+    }
+    const float a = v_hmax(amax[0]);
     const bool zero = a < 0x1p-100f;
-    to->d[m] = (zero ? 0 : a / 127) + v_hsum(poison);
-    const vf scale = v_set1(zero ? 0 : 127 / a), magic = v_set1(0x1.8p23f); /* x + magic: x rounded in the low bits */
-    for (int64_t g = 0; g < k / 16; g++) {
-        union {
-            float f[16];
-            uint32_t u[16];
-        } t;
-        int8_t *q = to->q[g * to->rows + m];
-        for (int i = 0; i < 16; i += VL) v_store(t.f + i, v_add(v_mul(v_load(x + 16 * g + i), scale), magic));
-        for (int i = 0; i < 16; i++) q[i] = (int8_t)(uint8_t)t.u[i];
-        to->sum[g * to->rows + m] = (int16_t)sum_16(q);
-    }
+    to->d[m] = (zero ? 0 : a / 127) + v_hsum(poison[0]);
+    const vf scale = v_set1(zero ? 0 : 127 / a);
+    int64_t g = 0;
+    for (; g + 4 <= k / 16; g += 4) sparse_round(x + 16 * g, scale, g * to->rows + m, to, 4);
+    for (; g < k / 16; g++) sparse_round(x + 16 * g, scale, g * to->rows + m, to, 1);
 }
 
 /* Whether the lists of rows of tiles [begin, end) point into the matrix. */
 static bool sparse_valid(const product *p, int64_t begin, int64_t end) {
-    for (int64_t t = begin; t < end; t++)
-        if (p->tile_rows[t] < 0 || p->tile_rows[t] > p->tile_rows[t + 1] || p->tile_rows[t + 1] > p->tiles)
-            return false;
     if (begin >= end) return true;
+    int32_t descends = 0;
+    for (int64_t t = begin; t < end; t++) descends |= p->tile_rows[t] > p->tile_rows[t + 1];
+    if (descends || p->tile_rows[begin] < 0 || p->tile_rows[end] > p->tiles) return false;
     uint32_t most = 0;
     for (int64_t i = p->tile_rows[begin]; i < p->tile_rows[end]; i++) {
         const uint32_t column = (uint32_t)p->tile_columns[i];

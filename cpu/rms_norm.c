@@ -8,6 +8,7 @@
  * pass is compiled for each dtype and so on; no weight is a vector of ones that the loop doesn't step over. */
 #include "../lib/core/checked.h"
 #include "cpu.h"
+#include "team.h"
 #include "encode.h"
 
 enum { ACCUMULATORS = 4, CHUNK = 64, PIECE = 512 };
@@ -134,17 +135,18 @@ static void row(const clf_rms_norm_args *a, int64_t r, int64_t following, bool s
                          scale(s, next, rstd, a->weight_offset, weight, step, out, dim, DTYPE, DTYPE, DTYPE, STREAM)));
 }
 
+static void rows_of(const clf_rms_norm_args *a, int64_t n, bool stream, int t, int team) {
+    int64_t begin, end;
+    cpu_share(n, t, team, &begin, &end);
+    for (int64_t r = begin; r < end; r++) row(a, r, r + 1 < end ? r + 1 : r, stream);
+    v_stream_end();
+}
+
 clf_status CPU_FN(rms_norm)(clf_context *ctx, const clf_rms_norm_args *a) {
     const int64_t n = clf_rows(a->x), tensors = 2 + (a->residual != NULL) + (a->sum != NULL);
     const int threads = cpu_threads(ctx, n, tensors * n * clf_last(a->x) * (int64_t)cpu_bytes(a->x->dtype));
     const bool stream = a->out->dtype != CLF_Q8_0 && cpu_streams(a->out, a->x, a->residual) && (a->sum || !a->residual);
-#pragma omp parallel num_threads(threads) if (threads > 1)
-    {
-        int64_t begin, end;
-        cpu_share(n, omp_get_thread_num(), omp_get_num_threads(), &begin, &end);
-        for (int64_t r = begin; r < end; r++) row(a, r, r + 1 < end ? r + 1 : r, stream);
-        v_stream_end();
-    }
+    CPU_TEAM(threads, t, team, rows_of(a, n, stream, t, team));
     return CLF_OK;
 }
 

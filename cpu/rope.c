@@ -8,6 +8,7 @@
  * left, at most an eighth of a turn. */
 #include "../lib/ops/rope_frequencies.h"
 #include "cpu.h"
+#include "team.h"
 
 enum { PAIRS = CLF_ROPE_MAX_DIMS / 2, TABLE = 16384, POSITIONS = 64 };
 
@@ -188,28 +189,37 @@ static void rotate(const clf_rope_args *a, const uint64_t *turns, float magnitud
     }
 }
 
+/* The call's steps in pieces of `step` of a batch, `count` pieces in all. */
+typedef struct pieces {
+    int64_t seq, step, per_batch, count;
+    bool stream;
+} pieces;
+
+static void rotate_share(const clf_rope_args *a, const pieces *p, const uint64_t *turns, float magnitude, int t,
+                         int team) {
+    float table[TABLE];
+    int64_t begin, end;
+    cpu_share(p->count, t, team, &begin, &end);
+    for (int64_t i = begin; i < end; i++) {
+        const int64_t first = i % p->per_batch * p->step, last = first + p->step < p->seq ? first + p->step : p->seq;
+        rotate(a, turns, magnitude, table, i / p->per_batch, first, last, p->stream);
+    }
+    v_stream_end();
+}
+
 clf_status CPU_FN(rope)(clf_context *ctx, const clf_rope_args *a) {
     const int batch = a->x->ndim - 3, n = a->n_dims;
     const int64_t batches = batch ? a->x->shape[0] : 1, seq = a->x->shape[batch + 1];
     const bool heads_inside = a->x->stride[batch] < a->x->stride[batch + 1];
     const int64_t room = n ? TABLE / (2 * n) : POSITIONS, most = heads_inside ? 1 : POSITIONS;
-    const int64_t step = room < most ? room : most;
-    const int64_t per_batch = (seq + step - 1) / step, count = clf_elements(a->x) ? batches * per_batch : 0;
-    const int threads = cpu_threads(ctx, count, 2 * (int64_t)clf_dtype_bytes(a->x->dtype, clf_elements(a->x)));
-    const bool stream = cpu_streams(a->out, a->x, NULL) && (size_t)n * cpu_bytes(a->x->dtype) % 128 == 0;
+    pieces p = {.seq = seq, .step = room < most ? room : most};
+    p.per_batch = (seq + p.step - 1) / p.step;
+    p.count = clf_elements(a->x) ? batches * p.per_batch : 0;
+    p.stream = cpu_streams(a->out, a->x, NULL) && (size_t)n * cpu_bytes(a->x->dtype) % 128 == 0;
+    const int threads = cpu_threads(ctx, p.count, 2 * (int64_t)clf_dtype_bytes(a->x->dtype, clf_elements(a->x)));
     uint64_t turns[PAIRS];
     float magnitude;
     clf_rope_frequencies(a, clf_last(a->x), turns, &magnitude);
-#pragma omp parallel num_threads(threads) if (threads > 1)
-    {
-        float table[TABLE];
-        int64_t begin, end;
-        cpu_share(count, omp_get_thread_num(), omp_get_num_threads(), &begin, &end);
-        for (int64_t i = begin; i < end; i++) {
-            const int64_t first = i % per_batch * step, last = first + step < seq ? first + step : seq;
-            rotate(a, turns, magnitude, table, i / per_batch, first, last, stream);
-        }
-        v_stream_end();
-    }
+    CPU_TEAM(threads, t, team, rotate_share(a, &p, turns, magnitude, t, team));
     return CLF_OK;
 }

@@ -1,5 +1,6 @@
-/* linear_cross_entropy.c: rows with a label go to the form that their gradients ask for: linear_cross_entropy_full.c
- * where the weights want one, else linear_cross_entropy_frozen.c. */
+/* linear_cross_entropy.c: rows with a label go to the form that their gradients ask for: linear_cross_entropy_frozen.c
+ * where the weights want none; linear_cross_entropy_stored.c while theirs is zero, as in a step's first micro-batch,
+ * and room allows; else linear_cross_entropy_full.c. */
 #include "linear_cross_entropy.h"
 
 /* Rows without a label: no loss, no gradient. */
@@ -20,7 +21,13 @@ clf_status CPU_FN(linear_cross_entropy)(clf_context *ctx, const clf_linear_cross
                   (long long)i, (long long)vocab - 1, labels[i]);
         n += labels[i] != CLF_LABEL_NONE;
     }
-    if (n) CLF_TRY((args->d_weight ? linear_cross_entropy_full : linear_cross_entropy_frozen)(ctx, args, n));
+    if (n && !args->d_weight) {
+        CLF_TRY(linear_cross_entropy_frozen(ctx, args, n));
+    } else if (n) {
+        int64_t done;
+        CLF_TRY(linear_cross_entropy_stored(ctx, args, n, &done));
+        if (done < n) CLF_TRY(linear_cross_entropy_full(ctx, args, done, n));
+    }
     for (int64_t i = 0; i < rows; i++)
         if (labels[i] == CLF_LABEL_NONE) clear_row(args, i);
     return CLF_OK;

@@ -23,17 +23,25 @@ static inline row_gradient end_row(const clf_linear_cross_entropy_args *a, int64
     return (row_gradient){g * (1 + 2 * z_loss * lse), g * smoothing / (double)a->weight->shape[0], g * (1 - smoothing)};
 }
 
-/* The rows that have a label. */
-static inline void list_rows(const clf_linear_cross_entropy_args *a, int64_t *rows) {
+/* Of the rows that have a label, `n` after the first `skip`. */
+static inline void list_rows(const clf_linear_cross_entropy_args *a, int64_t skip, int64_t n, int64_t *rows) {
     const int32_t *labels = clf_data(a->labels);
-    for (int64_t i = 0; i < a->x->shape[0]; i++)
-        if (labels[i] != CLF_LABEL_NONE) *rows++ = i;
+    for (int64_t i = 0; n > 0; i++) {
+        if (labels[i] == CLF_LABEL_NONE || skip-- > 0) continue;
+        *rows++ = i;
+        n--;
+    }
 }
 
-/* Each computes the `n` > 0 rows that have a label. */
+/* Each computes rows that have a label, of which there are `n` > 0: frozen all, full all but the first `skip`, stored
+ * the first `done`, none if what it takes is not there. */
 #define linear_cross_entropy_full   CPU_FN(linear_cross_entropy_full)
 #define linear_cross_entropy_frozen CPU_FN(linear_cross_entropy_frozen)
-clf_status linear_cross_entropy_full(clf_context *ctx, const clf_linear_cross_entropy_args *args, int64_t n);
+#define linear_cross_entropy_stored CPU_FN(linear_cross_entropy_stored)
+clf_status linear_cross_entropy_full(clf_context *ctx, const clf_linear_cross_entropy_args *args, int64_t skip,
+                                     int64_t n);
 clf_status linear_cross_entropy_frozen(clf_context *ctx, const clf_linear_cross_entropy_args *args, int64_t n);
+clf_status linear_cross_entropy_stored(clf_context *ctx, const clf_linear_cross_entropy_args *args, int64_t n,
+                                       int64_t *done);
 
 #endif

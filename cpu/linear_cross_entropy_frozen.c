@@ -267,7 +267,7 @@ clf_status linear_cross_entropy_frozen(clf_context *ctx, const clf_linear_cross_
     clf_buffer *scratch;
     CLF_TRY(clf_buffer_create(&scratch, ctx, plan(&j, NULL), CLF_TAG_SCRATCH));
     plan(&j, scratch->memory.host);
-    list_rows(args, j.active);
+    list_rows(args, 0, n, j.active);
     for (; j.first < n; j.first += j.rows) run_group(&j);
     clf_buffer_release(scratch);
     return CLF_OK;

@@ -284,10 +284,11 @@ static void run(const job *j) {
     }
 }
 
-clf_status linear_cross_entropy_full(clf_context *ctx, const clf_linear_cross_entropy_args *args, int64_t n) {
+clf_status linear_cross_entropy_full(clf_context *ctx, const clf_linear_cross_entropy_args *args, int64_t skip,
+                                     int64_t n) {
     enum { STEP = TILE_V * VL };
     const clf_tensor *x = args->x, *w = args->weight;
-    job j = {.args = args, .k = x->shape[1], .vocab = w->shape[0], .n_active = n};
+    job j = {.args = args, .k = x->shape[1], .vocab = w->shape[0], .n_active = n - skip};
     j.pitch = (j.k + STEP - 1) / STEP * STEP;
     j.blocks = (j.vocab + BLOCK - 1) / BLOCK;
     j.own_x = x->dtype == CLF_F32 && j.k == j.pitch;
@@ -297,7 +298,7 @@ clf_status linear_cross_entropy_full(clf_context *ctx, const clf_linear_cross_en
     clf_buffer *scratch;
     CLF_TRY(clf_buffer_create(&scratch, ctx, plan(&j, NULL), CLF_TAG_SCRATCH));
     plan(&j, scratch->memory.host);
-    list_rows(args, j.active);
+    list_rows(args, skip, j.n_active, j.active);
     run(&j);
     clf_buffer_release(scratch);
     return CLF_OK;

@@ -195,7 +195,8 @@ typedef struct clf_linear_cross_entropy_args {
     clf_tensor *loss;              /**< F32 [rows]: 0 where the label is CLF_LABEL_NONE */
     clf_tensor *lse;               /**< F32 [rows]: log Σ exp(z), likewise 0; NULL: not stored */
     clf_tensor *d_x;               /**< as x; may alias x */
-    clf_tensor *d_weight;          /**< F32 [vocab, k]: added to; NULL: frozen */
+    clf_tensor *d_weight;          /**< F32 [vocab, k]: added to; NULL: frozen. Holding zeros alone it is faster on a
+                                        CPU: its memory then serves for the logits of up to k rows meanwhile */
 } clf_linear_cross_entropy_args;
 
 /** Cross-entropy of z = softcap(x·weightᵀ) with the labels, and its gradients in the same pass, some rows and columns

@@ -66,7 +66,8 @@ uint64_t clf_estimate_linear_backward(int threads) {
  * the rows, and rows of x and of the weights as floats where they are others; a chunk's rows are in the cache with
  * their gradients. Without, for a group of rows: x packed and its gradient, a chunk of logits, twice, and what each
  * thread packs of the weights; smoothing makes a sum more, or with a softcap one for each row. All is a 21st of the
- * logits. */
+ * logits. As long as the gradient by the weights is zero, a unit of products for each thread, the gradient of the rows,
+ * and what some columns of logits become, twice; at most a 21st of the logits or of that gradient. */
 static int64_t cross_entropy_full(const clf_cross_entropy_shape *s, int64_t share, int threads) {
     enum { BLOCK = 24, LEAST = 8, MOST = 96, CACHED = 640 << 10 };
     const int64_t width = s->k ? (s->k + 15) / 16 * 16 : 1, cached = CACHED / (12 * width);
@@ -94,10 +95,21 @@ static int64_t cross_entropy_frozen(const clf_cross_entropy_shape *s, int64_t sh
     return fixed + (rows + LANES - 1) / LANES * LANES * each;
 }
 
+/* 0 where it is not taken. */
+static int64_t cross_entropy_stored(const clf_cross_entropy_shape *s, int64_t share, int threads) {
+    enum { COLUMNS = 384, UNIT = 655360 };
+    const int64_t rows = s->rows < s->k ? s->rows : s->k;
+    const int64_t takes = threads * UNIT + rows * (4 * s->k + 8 * COLUMNS + 28 + 20 * threads);
+    return takes <= share ? takes : 0;
+}
+
 uint64_t clf_estimate_linear_cross_entropy(const clf_cross_entropy_shape *s, int threads) {
     enum { SHARE = 21 };
-    const int64_t share = s->rows * s->vocab * 4 / SHARE;
-    return (uint64_t)(s->d_weight ? cross_entropy_full : cross_entropy_frozen)(s, share, threads);
+    const int64_t logits = s->rows * s->vocab * 4, gradient = s->k * s->vocab * 4;
+    if (!s->d_weight) return (uint64_t)cross_entropy_frozen(s, logits / SHARE, threads);
+    const int64_t added = cross_entropy_full(s, logits / SHARE, threads);
+    const int64_t stored = cross_entropy_stored(s, (logits > gradient ? logits : gradient) / SHARE, threads);
+    return (uint64_t)(stored > added ? stored : added);
 }
 
 /* In OpenCL: the logits of some rows, as cl/linear_cross_entropy.c takes them at a time. */

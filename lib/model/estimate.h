@@ -21,7 +21,7 @@ uint64_t clf_estimate_activations(const clf_config *config, clf_dtype compute, i
 uint64_t clf_estimate_linear(int64_t rows, int64_t k, int64_t n, bool gated, bool codes, int threads);
 /* clf_linear_backward()'s, whatever the shape. */
 uint64_t clf_estimate_linear_backward(int threads);
-/* clf_linear_cross_entropy()'s with a d_x, all rows being targets. */
+/* clf_linear_cross_entropy()'s with a d_x in place of x, all rows being targets. */
 typedef struct clf_cross_entropy_shape {
     int64_t rows, k, vocab;
     int64_t block_values;        /* of the weights' dtype */

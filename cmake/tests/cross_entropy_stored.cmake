@@ -1,0 +1,1 @@
+unit(cross_entropy_stored)

@@ -102,36 +102,57 @@ static clf_status check_importance(clf_context *ctx, const clf_tensor *t) {
     return CLF_OK;
 }
 
+typedef struct conversion {
+    const clf_tensor *x, *out;
+    const float *importance; /* of a row's columns, or NULL */
+    int64_t stride;          /* of x's last dimension */
+    cpu_pieces work;
+} conversion;
+
+/* Thread t's pieces; returns the first element that couldn't be encoded, in C order, or INT64_MAX. */
+static int64_t convert_share(const conversion *c, int t, int team) {
+    const clf_tensor *x = c->x, *out = c->out;
+    byte gathered[PIECE * 8];
+    int64_t begin, end, row, at;
+    cpu_share(c->work.count, t, team, &begin, &end);
+    for (int64_t p = begin; p < end; p++) {
+        const int64_t n = cpu_piece(&c->work, p, &row, &at);
+        const int64_t step = c->stride == 1 && x->dtype == out->dtype ? n : PIECE; /* a copy needs no buffer */
+        for (int64_t i = at; i < at + n; i += step) {
+            const int64_t m = at + n - i < step ? at + n - i : step;
+            const byte *from = (const byte *)clf_row(x, row) + clf_dtype_bytes(x->dtype, i * c->stride);
+            char *to = (char *)clf_row(out, row) + clf_dtype_bytes(out->dtype, i);
+            if (c->stride != 1) {
+                gather(from, c->stride, clf_dtype_block_bytes(x->dtype), m, gathered);
+                from = gathered;
+            }
+            const float *importance = c->importance ? c->importance + i : NULL;
+            const int64_t done = convert(x->dtype, from, m, importance, out->dtype, to);
+            if (done < m) return row * c->work.dim + i + done;
+        }
+    }
+    return INT64_MAX;
+}
+
 clf_status CPU_FN(convert)(clf_context *ctx, const clf_convert_args *a) {
     const clf_tensor *x = a->x, *out = a->out;
     if (clf_dtype_is_interleaved(x->dtype) || clf_dtype_is_interleaved(out->dtype))
         return cpu_convert_ternary(ctx, x, out);
     if (a->importance) CLF_TRY(check_importance(ctx, a->importance));
-    const float *const importance = a->importance ? clf_data(a->importance) : NULL;
-    const cpu_pieces work = cpu_cut(out, clf_is_contiguous(x) && clf_is_contiguous(out) && !importance);
-    const int64_t stride = work.dim > 1 && x->ndim && !clf_is_contiguous(x) ? x->stride[x->ndim - 1] : 1;
-    const int threads = cpu_threads(ctx, work.count, 2 * (int64_t)clf_dtype_bytes(out->dtype, clf_elements(out)));
-    int64_t failed = INT64_MAX; /* the first element that couldn't be encoded, in C order */
-#pragma omp parallel num_threads(threads) if (threads > 1) reduction(min : failed)
-    {
-        byte gathered[PIECE * 8];
-        int64_t begin, end, row, at;
-        cpu_share(work.count, omp_get_thread_num(), omp_get_num_threads(), &begin, &end);
-        for (int64_t p = begin; p < end && failed == INT64_MAX; p++) {
-            const int64_t n = cpu_piece(&work, p, &row, &at);
-            const int64_t step = stride == 1 && x->dtype == out->dtype ? n : PIECE; /* a copy needs no buffer */
-            for (int64_t i = at; i < at + n && failed == INT64_MAX; i += step) {
-                const int64_t m = at + n - i < step ? at + n - i : step;
-                const byte *from = (const byte *)clf_row(x, row) + clf_dtype_bytes(x->dtype, i * stride);
-                char *to = (char *)clf_row(out, row) + clf_dtype_bytes(out->dtype, i);
-                if (stride != 1) {
-                    gather(from, stride, clf_dtype_block_bytes(x->dtype), m, gathered);
-                    from = gathered;
-                }
-                const int64_t done = convert(x->dtype, from, m, importance ? importance + i : NULL, out->dtype, to);
-                if (done < m) failed = row * work.dim + i + done;
-            }
-        }
+    const conversion c = {
+        .x = x,
+        .out = out,
+        .importance = a->importance ? clf_data(a->importance) : NULL,
+        .stride = clf_last(out) > 1 && x->ndim && !clf_is_contiguous(x) ? x->stride[x->ndim - 1] : 1,
+        .work = cpu_cut(out, clf_is_contiguous(x) && clf_is_contiguous(out) && !a->importance),
+    };
+    const int threads = cpu_threads(ctx, c.work.count, 2 * (int64_t)clf_dtype_bytes(out->dtype, clf_elements(out)));
+    int64_t failed = INT64_MAX;
+    if (threads == 1) { /* no team: team.h */
+        failed = convert_share(&c, 0, 1);
+    } else {
+#pragma omp parallel num_threads(threads) reduction(min : failed)
+        failed = convert_share(&c, omp_get_thread_num(), omp_get_num_threads());
     }
     return failed == INT64_MAX ? CLF_OK : not_encoded(ctx, a, failed);
 }

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include "placement.h"
@@ -87,6 +88,23 @@ static clf_status open_device(clf_context *ctx, const clf_context_args *args) {
     return CLF_OK;
 }
 
+/* A look at the mark takes the place of getpid(), a system call, at every op: a fifth of a microsecond. */
+static void mark_process(clf_context *ctx) {
+    ctx->pid = getpid();
+#if defined(MADV_WIPEONFORK)
+    char *page = mmap(NULL, 1, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (page == MAP_FAILED) return;
+    if (madvise(page, 1, MADV_WIPEONFORK) == 0)
+        *(ctx->mark = page) = 1;
+    else
+        munmap(page, 1);
+#endif
+}
+
+static bool is_of_this_process(const clf_context *ctx) {
+    return ctx->mark ? *ctx->mark : ctx->pid == getpid();
+}
+
 static void close_device(clf_context *ctx, bool opened) {
     if (opened) {
         ctx->backend->sync(ctx);
@@ -94,6 +112,7 @@ static void close_device(clf_context *ctx, bool opened) {
         ctx->backend->close(ctx);
     }
     clf_placement_destroy(ctx);
+    if (ctx->mark) munmap(ctx->mark, 1);
     free(ctx->cache_dir);
     ctx->magic = 0;
     free(ctx);
@@ -110,7 +129,7 @@ clf_status clf_context_create(clf_context **out, const clf_context_args *args) {
     const char *message = "out of host memory";
     if (ctx) {
         ctx->magic = CLF_CONTEXT_MAGIC;
-        ctx->pid = getpid();
+        mark_process(ctx);
         atomic_flag_clear(&ctx->entered);
         st = open_device(ctx, args);
         message = ctx->error.message;
@@ -124,14 +143,14 @@ clf_status clf_context_create(clf_context **out, const clf_context_args *args) {
 }
 
 void clf_context_destroy(clf_context *ctx) {
-    if (ctx && ctx->magic == CLF_CONTEXT_MAGIC) close_device(ctx, ctx->pid == getpid());
+    if (ctx && ctx->magic == CLF_CONTEXT_MAGIC) close_device(ctx, is_of_this_process(ctx));
 }
 
 clf_status clf_enter(clf_context *ctx) {
     if (!ctx || ctx->magic != CLF_CONTEXT_MAGIC) return CLF_INVALID_ARGUMENT;
     if (atomic_flag_test_and_set_explicit(&ctx->entered, memory_order_acquire)) return CLF_BUSY;
     clf_error_clear(&ctx->error);
-    if (ctx->pid != getpid())
+    if (!is_of_this_process(ctx))
         return clf_leave(ctx, clf_fail(&ctx->error, CLF_DEVICE_ERROR,
                                        "context: created before fork(); the child must create its own"));
     return CLF_OK;

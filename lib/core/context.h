@@ -29,6 +29,7 @@ struct clf_context {
     clf_error error;
     atomic_flag entered; /* a thread is inside */
     pid_t pid;           /* creator: a forked child must not use a device's context */
+    char *mark;          /* a page that is empty in such a child; NULL where the system has none */
 };
 
 /* A module is of this build if what it shares with the library has the same sizes. */

@@ -75,6 +75,7 @@ static void dot_part(const job *j, int t, int n_threads) {
 /* Packs this thread's panels of the `rows` rows from m0 on. */
 static void pack(const job *j, int64_t m0, int64_t rows, int t, int n_threads) {
     const int64_t panels = panels_of(rows);
+    const bool floats = j->args->x->dtype == CLF_F32;
     float *own = j->pack_rows + t * VL * j->k;
     int64_t begin, end;
     cpu_share(panels, t, n_threads, &begin, &end);
@@ -83,9 +84,9 @@ static void pack(const job *j, int64_t m0, int64_t rows, int t, int n_threads) {
         const char *coded[VL];
         for (int64_t i = 0; i < VL; i++) {
             const int64_t m = panel * VL + i;
-            lane[i] = m < rows ? own + i * j->k : NULL;
+            lane[i] = m >= rows ? NULL : floats ? clf_row(j->args->x, m0 + m) : own + i * j->k;
             coded[i] = lane[i] && j->blocks ? clf_row(j->args->x, m0 + m) : (const char *)lane[i];
-            if (m < rows && reads_floats(j)) read_x(j->args->x, m0 + m, j->k, j->k, own + i * j->k);
+            if (m < rows && !floats && reads_floats(j)) read_x(j->args->x, m0 + m, j->k, j->k, own + i * j->k);
         }
         if (j->floats) pack_float(lane, panels, panel, j->k, j->packed);
         if (j->codes) pack_codes(coded, j->blocks, panels, panel, j->k, j->packed_codes);
@@ -126,9 +127,11 @@ static void run_block(const job *j, int first, int last, int64_t m0, int64_t row
                 for (int lane = 0; lane < VL; lane++) v_store(y[i][lane] + r, v[lane]);
             }
         }
-        for (int lane = 0; lane < VL && m + lane < rows; lane++)
+        for (int lane = 0; lane < VL && m + lane < rows; lane++) {
+            if (m + VL + lane < rows) fetch_out(j, first, m0 + m + VL + lane, row, count);
             finish(j, first, m0 + m + lane, row, count, of[0] + lane * BLOCK_R,
                    last > first ? of[1] + lane * BLOCK_R : NULL);
+        }
     }
 }
 

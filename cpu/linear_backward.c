@@ -49,11 +49,11 @@ static clf_status multiply(clf_context *ctx, job *j,
     const int threads = cpu_threads(ctx, units, work * (int64_t)sizeof(float));
     clf_buffer *scratch;
     CLF_TRY(clf_buffer_create(&scratch, ctx, (size_t)threads * MATRIX_SCRATCH, CLF_TAG_SCRATCH));
+    int64_t taken = 0;
 #pragma omp parallel num_threads(threads)
     {
         const matrix_scratch s = matrix_scratch_of(scratch->memory.host, omp_get_thread_num());
-#pragma omp for schedule(dynamic)
-        for (int64_t unit = 0; unit < units; unit++) matrix_run(m, unit, &s, finish, j);
+        matrix_run(m, &taken, &s, finish, j);
     }
     clf_buffer_release(scratch);
     return CLF_OK;

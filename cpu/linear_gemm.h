@@ -39,8 +39,13 @@ INLINE void pack_float(const float *const *rows, int64_t panels, int64_t panel, 
     for (int64_t k0 = 0; k0 < k; k0 += CHUNK) {
         float *to = packed + packed_at(panels, k, k0, panel);
         const int64_t count = k - k0 < CHUNK ? k - k0 : CHUNK;
-        for (int lane = 0; lane < VL; lane++)
-            for (int64_t i = 0; i < count; i++) to[i * VL + lane] = rows[lane] ? rows[lane][k0 + i] : 0;
+        for (int64_t i = 0; i < count; i += VL) {
+            const int n = count - i < VL ? (int)(count - i) : VL;
+            vf v[VL];
+            for (int lane = 0; lane < VL; lane++) v[lane] = rows[lane] ? v_load_n(rows[lane] + k0 + i, n) : v_set1(0);
+            v_transpose(v);
+            for (int at = 0; at < n; at++) v_store(to + (i + at) * VL, v[at]);
+        }
     }
 }
 
@@ -63,19 +68,30 @@ INLINE void pack_codes(const char *const *rows, bool blocks, int64_t panels, int
     }
 }
 
-/* While a tile of `tile_rows` weights' rows is computed, what comes next is fetched into L2: part `part` of `parts`.
- * The order is that of the blocks below: rows of the block, then chunks of k, then the next block. */
-INLINE void prefetch_next(const product *p, int64_t row, int64_t rows, int64_t r0, int64_t k0, int tile_rows,
-                          int64_t part, int64_t parts) {
+/* What comes after a tile: `bytes` of each of `rows` weights' rows. */
+typedef struct tile_ahead {
+    const char *data;
+    int64_t rows;
+    size_t bytes, row_bytes;
+} tile_ahead;
+
+/* The order is that of the blocks below: rows of the block, then chunks of k, then the next block. */
+INLINE tile_ahead tile_after(const product *p, int64_t row, int64_t rows, int64_t r0, int64_t k0, int tile_rows) {
     int64_t next = row + r0 + tile_rows, k = k0;
     if (r0 + tile_rows >= rows) {
         k = k0 + CHUNK < p->k ? k0 + CHUNK : 0;
         next = k ? row : row + rows;
     }
     const int64_t count = p->k - k < CHUNK ? p->k - k : CHUNK;
-    const size_t bytes = clf_dtype_bytes(p->dtype, count), from = clf_dtype_bytes(p->dtype, k);
-    for (int64_t r = next + part; r < next + tile_rows && r < p->n; r += parts)
-        for (size_t at = 0; at < bytes; at += 64) __builtin_prefetch(product_row(p, r) + from + at, 0, 2);
+    const int64_t left = p->n - next;
+    return (tile_ahead){product_row(p, next) + clf_dtype_bytes(p->dtype, k), left < tile_rows ? left : tile_rows,
+                        clf_dtype_bytes(p->dtype, count), p->row_bytes};
+}
+
+/* While the tile is computed, part `part` of `parts` is fetched into L2. */
+INLINE void fetch_ahead(const tile_ahead *t, int64_t part, int64_t parts) {
+    for (int64_t r = part; r < t->rows; r += parts)
+        for (size_t at = 0; at < t->bytes; at += 64) __builtin_prefetch(t->data + (size_t)r * t->row_bytes + at, 0, 2);
 }
 
 /* The codes of CODE_TILE_R rows, one chunk. */
@@ -175,10 +191,11 @@ static inline void block_float(const product *p, const float *x, int64_t panels,
         for (int64_t r0 = 0; r0 < rows; r0 += TILE_R) {
             for (int r = 0; r < TILE_R && r0 + r < rows; r++) product_decode(p, row + r0 + r, k0, count, w[r]);
             float *to = c + r0 * panels * VL;
+            const int left = rows - r0 < TILE_R ? (int)(rows - r0) : TILE_R;
+            const tile_ahead next = tile_after(p, row, rows, r0, k0, TILE_R);
             for (int64_t v = 0; v < panels; v += TILE_V) {
-                prefetch_next(p, row, rows, r0, k0, TILE_R, v / TILE_V, (panels + TILE_V - 1) / TILE_V);
+                fetch_ahead(&next, v / TILE_V, (panels + TILE_V - 1) / TILE_V);
                 const float *from = chunk + v * count * VL;
-                const int left = rows - r0 < TILE_R ? (int)(rows - r0) : TILE_R;
                 tile_float(left, panels - v, cw, from, (int64_t)count * VL, count, to + v * VL, panels * VL, k0 == 0);
             }
         }
@@ -199,8 +216,9 @@ INLINE void block_codes_as(const product *p, const clf_dtype dtype, const code_p
             }
             float *to = c + r0 * panels * VL;
             const int blocks = count / QX;
+            const tile_ahead next = tile_after(p, row, rows, r0, k0, CODE_TILE_R);
             for (int64_t v = 0; v < panels; v += TILE_V) {
-                prefetch_next(p, row, rows, r0, k0, CODE_TILE_R, v / TILE_V, (panels + TILE_V - 1) / TILE_V);
+                fetch_ahead(&next, v / TILE_V, (panels + TILE_V - 1) / TILE_V);
                 const code_panel *from = chunk + v * blocks;
                 if (v + TILE_V <= panels)
                     tile_codes(&w, from, blocks, blocks, to + v * VL, panels * VL, k0 == 0, f, TILE_V);

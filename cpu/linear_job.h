@@ -51,6 +51,14 @@ typedef struct job {
     float *c;         /* [threads][n_products / n_outs][BLOCK_R, block_m] */
 } job;
 
+/* Asks for out[i][m, n0 …], which is written soon. */
+INLINE void fetch_out(const job *j, int i, int64_t m, int64_t n0, int64_t count) {
+    const clf_tensor *out = j->args->out[i];
+    const size_t size = cpu_bytes(out->dtype);
+    const char *to = (const char *)clf_data(out) + (size_t)(clf_row_offset(out, m) + n0) * size;
+    for (size_t at = 0; at < (size_t)count * size; at += 64) __builtin_prefetch(to + at, 1, 3);
+}
+
 /* Writes out[i][m, n0 …] from the products y (and up, for a gate). */
 static void finish(const job *j, int i, int64_t m, int64_t n0, int64_t count, const float *y, const float *up) {
     const clf_linear_args *a = j->args;
@@ -61,6 +69,16 @@ static void finish(const job *j, int i, int64_t m, int64_t n0, int64_t count, co
     const vf scale = v_set1(a->scale);
     char *to = (char *)clf_row(out, m) + (size_t)n0 * size;
     const char *add = res ? (const char *)clf_row(res, m) + (size_t)n0 * size : NULL;
+    if (!b0 && !up) {
+        CPU_FOR_DTYPE(
+            DTYPE, dtype, for (int64_t at = 0; at < count; at += VL) {
+                const int n = count - at < VL ? (int)(count - at) : VL;
+                vf v = v_mul(v_load_n(y + at, n), scale);
+                if (add) v = v_add(v, v_load_as_n(add + (size_t)at * cpu_bytes(DTYPE), n, DTYPE));
+                v_store_as_n(to + (size_t)at * cpu_bytes(DTYPE), v, n, DTYPE);
+            });
+        return;
+    }
     const char *bias0 = b0 ? (const char *)clf_data(b0) + (size_t)n0 * clf_dtype_block_bytes(b0->dtype) : NULL;
     const char *bias1 = b1 ? (const char *)clf_data(b1) + (size_t)n0 * clf_dtype_block_bytes(b1->dtype) : NULL;
     for (int64_t at = 0; at < count; at += VL) {

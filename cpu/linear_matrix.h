@@ -6,9 +6,10 @@
  * is one term k. So x·Wᵀ is (x along, W along), d·W is (d along, W across), dᵀ·x is (d across, x across).
  *
  * C is cut into units, at most UNIT_R × UNIT_L. Whoever takes a unit packs UNIT_L columns of B, CHUNK terms at a time
- * (L2), and tiles of A (L1); block dtypes are decoded in that step, and nowhere else. A unit's sums lie in float32
- * scratch until all terms are in; each element belongs to one unit and has one order of summation, so that neither
- * threads nor their number change a bit.
+ * (L2), and tiles of A (L1); block dtypes are decoded in that step, and nowhere else. While a chunk is computed the
+ * next one of B, be it of the next unit, is fetched and packed a little at a time: memory is never waited for. A unit's
+ * sums lie in float32 scratch until all terms are in; each element belongs to one unit and has one order of summation,
+ * so that neither threads nor their number change a bit.
  *
  * The sides are exchanged where fewer lanes would be idle: C is then Cᵀ to all that is below. */
 #ifndef CLF_CPU_LINEAR_MATRIX_H
@@ -17,12 +18,19 @@
 #include "decode.h"
 #include "linear_tile.h"
 
-enum { UNIT_R = 384, UNIT_L = 256, MATRIX_TERMS = CLF_LINEAR_MAX };
+enum { UNIT_R = 256, UNIT_L = 256, MATRIX_TERMS = CLF_LINEAR_MAX };
 
 typedef struct operand {
     const clf_tensor *t; /* [..., columns]: matrix of clf_rows() rows */
     bool across;
 } operand;
+
+/* Where an element lies; of a block dtype, the block that it begins. */
+INLINE const char *operand_at(const operand *o, int64_t row, int64_t column) {
+    const clf_dtype dtype = o->t->dtype;
+    if (clf_dtype_is_block(dtype)) return (const char *)clf_row(o->t, row) + clf_dtype_bytes(dtype, column);
+    return (const char *)clf_data(o->t) + (size_t)(clf_row_offset(o->t, row) + column) * cpu_bytes(dtype);
+}
 
 typedef struct matrix {
     int64_t rows, columns; /* of C */
@@ -35,18 +43,28 @@ typedef struct matrix {
 
 /* One thread's. */
 typedef struct matrix_scratch {
-    float *c;      /* [UNIT_R][UNIT_L] */
-    float *packed; /* [UNIT_L / VL][CHUNK][VL] */
+    float *c;         /* [UNIT_R][UNIT_L] */
+    float *packed[2]; /* [UNIT_L / VL][CHUNK + 1][VL]: the chunk that is computed, the one that is packed */
 } matrix_scratch;
 
-enum { MATRIX_SCRATCH = (UNIT_R * UNIT_L + UNIT_L * CHUNK) * (int)sizeof(float) };
+enum {
+    PANEL = (CHUNK + 1) * VL, /* from panel to panel: a term's lanes fall into different sets of the cache */
+    PACKED = PANEL * (UNIT_L / VL),
+    MATRIX_SCRATCH = (UNIT_R * UNIT_L + 2 * PACKED) * (int)sizeof(float)
+};
 
 INLINE matrix_scratch matrix_scratch_of(char *memory, int thread) {
     float *c = (float *)(void *)(memory + (size_t)thread * MATRIX_SCRATCH);
-    return (matrix_scratch){c, c + UNIT_R * UNIT_L};
+    return (matrix_scratch){c, {c + UNIT_R * UNIT_L, c + UNIT_R * UNIT_L + PACKED}};
 }
 
-/* The rows of C are those of what a[] says, its columns those of b[]; cuts C for `threads`. */
+/* n cut evenly into parts of at most `most`, but multiples of `step`. */
+INLINE int64_t matrix_share_of(int64_t n, int64_t most, int64_t step) {
+    const int64_t parts = (n + most - 1) / most, part = (n + parts - 1) / parts;
+    return (part + step - 1) / step * step;
+}
+
+/* The rows of C, not none, are those of what a[] says, its columns those of b[]; cuts C for `threads`. */
 static inline void matrix_plan(matrix *m, int threads) {
     const int64_t padded_rows = (m->rows + VL - 1) / VL * VL, padded_columns = (m->columns + VL - 1) / VL * VL;
     bool exchange = 5 * m->columns * padded_rows < 4 * m->rows * padded_columns;
@@ -78,28 +96,26 @@ static inline void matrix_plan(matrix *m, int threads) {
         else
             break;
     }
-    m->units_l = (m->columns + l - 1) / l;
-    m->unit_l = m->units_l ? ((m->columns + m->units_l - 1) / m->units_l + step - 1) / step * step : 0;
-    m->units_r = (m->rows + r - 1) / r;
-    m->unit_r = m->units_r ? (m->rows + m->units_r - 1) / m->units_r : 0;
+    m->unit_l = matrix_share_of(m->columns, l, step);
+    m->units_l = (m->columns + m->unit_l - 1) / m->unit_l;
+    m->unit_r = matrix_share_of(m->rows, r, 1);
+    m->units_r = (m->rows + m->unit_r - 1) / m->unit_r;
 }
 
 /* A(r0 …, k0 …): `rows` by `count`. */
 static inline void matrix_pack_a(const operand *a, int64_t r0, int rows, int64_t k0, int count, float (*to)[CHUNK]) {
     const clf_dtype dtype = a->t->dtype;
     if (!a->across) {
-        const size_t from = clf_dtype_bytes(dtype, k0);
-        for (int r = 0; r < rows; r++) cpu_decode_row(dtype, (const char *)clf_row(a->t, r0 + r) + from, count, to[r]);
+        for (int r = 0; r < rows; r++) cpu_decode_row(dtype, operand_at(a, r0 + r, k0), count, to[r]);
         return;
     }
-    const size_t size = cpu_bytes(dtype), from = (size_t)r0 * size;
     for (int k = 0; k < count; k += VL)
         for (int r = 0; r < rows; r += VL) {
             const int n = rows - r < VL ? rows - r : VL;
             vf v[VL];
             for (int i = 0; i < VL; i++) {
                 if (k + i < count) {
-                    const char *p = (const char *)clf_row(a->t, k0 + k + i) + from + (size_t)r * size;
+                    const char *p = operand_at(a, k0 + k + i, r0 + r);
                     CPU_FOR_DTYPE(DTYPE, dtype, v[i] = v_load_as_n(p, n, DTYPE));
                 } else {
                     v[i] = v_set1(0);
@@ -110,16 +126,18 @@ static inline void matrix_pack_a(const operand *a, int64_t r0, int rows, int64_t
         }
 }
 
-/* B(k0 …, l0 …), `count` by `lanes`, as panels [count][VL] that end in zeros. */
-static inline void matrix_pack_b(const operand *b, int64_t l0, int64_t lanes, int64_t k0, int count, float *to) {
+/* Part `part` of `parts` of B(k0 …, l0 …), `count` by `lanes`, as panels [count][VL] that end in zeros, `apart` floats
+ * apart. */
+static inline void matrix_pack_part(const operand *b, int64_t l0, int64_t lanes, int64_t k0, int count, int64_t part,
+                                    int64_t parts, float *to, int64_t apart) {
     const clf_dtype dtype = b->t->dtype;
     if (!b->across) {
-        float rows[VL][CHUNK];
-        for (int64_t l = 0; l < lanes; l += VL, to += count * VL) {
+        const int64_t panels = (lanes + VL - 1) / VL;
+        for (int64_t panel = panels * part / parts; panel < panels * (part + 1) / parts; panel++) {
+            float rows[VL][CHUNK], *at = to + panel * apart;
             for (int i = 0; i < VL; i++) {
-                if (l + i < lanes)
-                    cpu_decode_row(dtype, (const char *)clf_row(b->t, l0 + l + i) + clf_dtype_bytes(dtype, k0), count,
-                                   rows[i]);
+                if (panel * VL + i < lanes)
+                    cpu_decode_row(dtype, operand_at(b, l0 + panel * VL + i, k0), count, rows[i]);
                 else
                     memset(rows[i], 0, sizeof rows[i]);
             }
@@ -127,7 +145,7 @@ static inline void matrix_pack_b(const operand *b, int64_t l0, int64_t lanes, in
                 vf v[VL];
                 for (int i = 0; i < VL; i++) v[i] = v_load_n(rows[i] + k, count - k < VL ? count - k : VL);
                 v_transpose(v);
-                for (int i = 0; i < VL && k + i < count; i++) v_store(to + (k + i) * VL, v[i]);
+                for (int i = 0; i < VL && k + i < count; i++) v_store(at + (k + i) * VL, v[i]);
             }
         }
         return;
@@ -135,98 +153,155 @@ static inline void matrix_pack_b(const operand *b, int64_t l0, int64_t lanes, in
     const bool blocks = clf_dtype_is_block(dtype);
     const int64_t whole = lanes / VL * VL;
     const int left = (int)(lanes - whole);
-    for (int k = 0; k < count; k++) {
+    for (int64_t k = count * part / parts; k < count * (part + 1) / parts; k++) {
         float line[UNIT_L];
-        const char *p = (const char *)clf_row(b->t, k0 + k) + clf_dtype_bytes(dtype, l0);
-        if (blocks) cpu_decode_row(dtype, p, lanes, line);
-        const char *from = blocks ? (const char *)line : p;
+        const char *from = operand_at(b, k0 + k, l0);
+        if (blocks) {
+            cpu_decode_row(dtype, from, lanes, line);
+            from = (const char *)line;
+        }
         float *at = to + k * VL;
+        for (int64_t l = 0; l < lanes; l += VL) __builtin_prefetch(at + l / VL * apart, 1, 3);
         CPU_FOR_DTYPE(DTYPE, blocks ? CLF_F32 : dtype, {
             const size_t size = cpu_bytes(DTYPE);
-            for (int64_t l = 0; l < whole; l += VL, at += count * VL)
-                v_store(at, v_load_as(from + (size_t)l * size, DTYPE));
+            for (int64_t l = 0; l < whole; l += VL, at += apart) v_store(at, v_load_as(from + (size_t)l * size, DTYPE));
             if (left) v_store(at, v_load_as_n(from + (size_t)whole * size, left, DTYPE));
         });
     }
 }
 
-/* Asks for A(r0 …, k0 …), which is packed next. */
-INLINE void matrix_fetch_a(const operand *a, int64_t r0, int rows, int64_t k0, int count) {
+static inline void matrix_pack_b(const operand *b, int64_t l0, int64_t lanes, int64_t k0, int count, float *to) {
+    matrix_pack_part(b, l0, lanes, k0, count, 0, 1, to, (int64_t)count * VL);
+}
+
+INLINE void matrix_fetch_line(const char *p, size_t bytes) {
+    for (size_t at = 0; at < bytes; at += 64) __builtin_prefetch(p + at, 0, 2);
+}
+
+/* Asks for part `part` of `parts` of A(r0 …, k0 …), which is packed next. */
+INLINE void matrix_fetch_a(const operand *a, int64_t r0, int rows, int64_t k0, int count, int64_t part, int64_t parts) {
     const clf_dtype dtype = a->t->dtype;
-    if (!a->across) {
-        const size_t from = clf_dtype_bytes(dtype, k0), bytes = clf_dtype_bytes(dtype, count);
-        for (int r = 0; r < rows; r++) {
-            const char *p = (const char *)clf_row(a->t, r0 + r) + from;
-            for (size_t at = 0; at < bytes; at += 64) __builtin_prefetch(p + at, 0, 2);
-        }
-        return;
-    }
-    const size_t from = (size_t)r0 * cpu_bytes(dtype);
-    for (int k = 0; k < count; k++) __builtin_prefetch((const char *)clf_row(a->t, k0 + k) + from, 0, 2);
+    const int64_t lines = a->across ? count : rows;
+    for (int64_t i = lines * part / parts; i < lines * (part + 1) / parts; i++)
+        if (a->across)
+            __builtin_prefetch(operand_at(a, k0 + i, r0), 0, 2);
+        else
+            matrix_fetch_line(operand_at(a, r0 + i, k0), clf_dtype_bytes(dtype, count));
 }
 
 /* Asks for part `part` of `parts` of the columns of B that are packed next. */
 INLINE void matrix_fetch(const operand *b, int64_t l0, int64_t lanes, int64_t k0, int64_t terms, int64_t part,
                          int64_t parts) {
     if (!b->across) return;
-    const size_t from = clf_dtype_bytes(b->t->dtype, l0), bytes = clf_dtype_bytes(b->t->dtype, lanes);
+    const size_t bytes = clf_dtype_bytes(b->t->dtype, lanes);
     const int64_t count = terms - k0 < CHUNK ? terms - k0 : CHUNK;
-    for (int64_t k = count * part / parts; k < count * (part + 1) / parts; k++) {
-        const char *row = (const char *)clf_row(b->t, k0 + k) + from;
-        for (size_t at = 0; at < bytes; at += 64) __builtin_prefetch(row + at, 0, 2);
+    for (int64_t k = count * part / parts; k < count * (part + 1) / parts; k++)
+        matrix_fetch_line(operand_at(b, k0 + k, l0), bytes);
+}
+
+/* Terms k0 … k0 + count − 1 of product i, of the unit at r0 and l0 of C. */
+typedef struct matrix_chunk {
+    int64_t unit, r0, rows, l0, lanes; /* no rows: there is no such unit */
+    int i, count;
+    int64_t k0;
+} matrix_chunk;
+
+static inline matrix_chunk matrix_chunk_of(const matrix *m, matrix_chunk c, int i, int64_t k0) {
+    c.i = i;
+    c.k0 = k0;
+    c.count = m->terms[i] - k0 < CHUNK ? (int)(m->terms[i] - k0) : CHUNK;
+    return c;
+}
+
+/* The first chunk of the next unit that nobody has taken. */
+static inline matrix_chunk matrix_take(const matrix *m, int64_t *taken) {
+    matrix_chunk c = {0};
+#pragma omp atomic capture
+    c.unit = (*taken)++;
+    if (c.unit >= m->units_r * m->units_l) return c;
+    c.r0 = c.unit % m->units_r * m->unit_r;
+    c.l0 = c.unit / m->units_r * m->unit_l;
+    c.rows = m->rows - c.r0 < m->unit_r ? m->rows - c.r0 : m->unit_r;
+    c.lanes = m->columns - c.l0 < m->unit_l ? m->columns - c.l0 : m->unit_l;
+    return matrix_chunk_of(m, c, 0, 0);
+}
+
+static inline bool matrix_ends_unit(const matrix *m, const matrix_chunk *c) {
+    return c->i + 1 >= m->n && c->k0 + c->count >= m->terms[c->i];
+}
+
+static inline matrix_chunk matrix_next(const matrix *m, const matrix_chunk *c, int64_t *taken) {
+    if (matrix_ends_unit(m, c)) return matrix_take(m, taken);
+    const bool ends = c->k0 + c->count >= m->terms[c->i];
+    return matrix_chunk_of(m, *c, c->i + ends, ends ? 0 : c->k0 + c->count);
+}
+
+/* A part of what the next chunk needs: fetched `lead` parts before it is packed. */
+INLINE void matrix_prepare(const matrix *m, const matrix_chunk *c, int64_t part, int64_t parts, float *packed) {
+    const operand *b = &m->b[c->i];
+    const int64_t lead = parts / 8;
+    if (c->rows == 0 || c->count == 0) return;
+    if (part < parts - lead) matrix_fetch(b, c->l0, c->lanes, c->k0, c->k0 + c->count, part, parts - lead);
+    if (part >= lead) matrix_pack_part(b, c->l0, c->lanes, c->k0, c->count, part - lead, parts - lead, packed, PANEL);
+}
+
+/* Adds a chunk, packed in packed[0], to the unit's sums, and packs `next` in packed[1]. */
+static inline void matrix_add(const matrix *m, const matrix_chunk *now, const matrix_chunk *next, float *const *packed,
+                              float *c, int64_t pitch) {
+    const operand *a = &m->a[now->i];
+    const int64_t panels = pitch / VL, pairs = (panels + TILE_V - 1) / TILE_V,
+                  tiles = (now->rows + TILE_R - 1) / TILE_R;
+    const int64_t turns = now->count < CHUNK ? 1 : pairs; /* to prepare, of a tile */
+    for (int64_t tile = 0; tile < tiles; tile++) {
+        float rows_a[TILE_R][CHUNK];
+        const int64_t first = now->rows * tile / tiles, end = now->rows * (tile + 1) / tiles,
+                      after = tile + 1 < tiles ? now->rows * (tile + 2) / tiles : end;
+        if (now->count) matrix_pack_a(a, now->r0 + first, (int)(end - first), now->k0, now->count, rows_a);
+        for (int64_t pair = 0; pair < pairs; pair++) {
+            const int64_t v = pair * TILE_V;
+            if (pair < turns) {
+                matrix_fetch_a(a, now->r0 + end, (int)(after - end), now->k0, now->count, pair, turns);
+                matrix_prepare(m, next, tile * turns + pair, tiles * turns, packed[1]);
+            }
+            tile_float((int)(end - first), panels - v, (const float(*)[CHUNK])rows_a, packed[0] + v * PANEL, PANEL,
+                       now->count, c + first * pitch + v * VL, pitch, now->i == 0 && now->k0 == 0);
+        }
     }
 }
 
-/* Where unit `unit` lies in C; `c` holds it afterwards, `pitch` floats a row. */
-typedef struct matrix_unit {
-    int64_t r0, rows, l0, lanes, pitch;
-} matrix_unit;
-
-static inline matrix_unit matrix_multiply(const matrix *m, int64_t unit, const matrix_scratch *s) {
-    matrix_unit u = {.r0 = unit % m->units_r * m->unit_r, .l0 = unit / m->units_r * m->unit_l};
-    u.rows = m->rows - u.r0 < m->unit_r ? m->rows - u.r0 : m->unit_r;
-    u.lanes = m->columns - u.l0 < m->unit_l ? m->columns - u.l0 : m->unit_l;
-    if (u.rows <= 0 || u.lanes <= 0) return (matrix_unit){0};
-    const int64_t panels = (u.lanes + VL - 1) / VL, tiles = (u.rows + TILE_R - 1) / TILE_R;
-    u.pitch = panels * VL;
-    bool first = true;
-    for (int i = 0; i < m->n; i++)
-        for (int64_t k0 = 0; k0 < m->terms[i]; k0 += CHUNK, first = false) {
-            const int count = m->terms[i] - k0 < CHUNK ? (int)(m->terms[i] - k0) : CHUNK;
-            matrix_pack_b(&m->b[i], u.l0, u.lanes, k0, count, s->packed);
-            for (int64_t tile = 0; tile < tiles; tile++) {
-                float a[TILE_R][CHUNK];
-                const int64_t r0 = u.rows * tile / tiles;
-                const int rows = (int)(u.rows * (tile + 1) / tiles - r0);
-                matrix_pack_a(&m->a[i], u.r0 + r0, rows, k0, count, a);
-                if (tile + 1 < tiles)
-                    matrix_fetch_a(&m->a[i], u.r0 + r0 + rows, (int)(u.rows * (tile + 2) / tiles - r0 - rows), k0,
-                                   count);
-                if (k0 + CHUNK < m->terms[i])
-                    matrix_fetch(&m->b[i], u.l0, u.lanes, k0 + CHUNK, m->terms[i], tile, tiles);
-                for (int64_t v = 0; v < panels; v += TILE_V)
-                    tile_float(rows, panels - v, (const float(*)[CHUNK])a, s->packed + v * count * VL,
-                               (int64_t)count * VL, count, s->c + r0 * u.pitch + v * VL, u.pitch, first);
-            }
-        }
-    if (first) memset(s->c, 0, (size_t)(u.rows * u.pitch) * sizeof *s->c);
-    return u;
+/* Gives a unit's rows of C, or the parts of them that it holds, to `finish`. */
+static inline void matrix_finish(const matrix *m, const matrix_chunk *u, const float *c, int64_t pitch,
+                                 void (*finish)(const void *job, int64_t row, int64_t column, int64_t count,
+                                                const float *y),
+                                 const void *job) {
+    if (!m->exchanged) {
+        for (int64_t r = 0; r < u->rows; r++) finish(job, u->r0 + r, u->l0, u->lanes, c + r * pitch);
+        return;
+    }
+    for (int64_t l = 0; l < u->lanes; l++) {
+        float y[UNIT_R];
+        for (int64_t r = 0; r < u->rows; r++) y[r] = c[r * pitch + l];
+        finish(job, u->l0 + l, u->r0, u->rows, y);
+    }
 }
 
-/* Computes unit `unit` and gives its rows of C, or the parts of them that it holds, to `finish`. */
-static inline void matrix_run(const matrix *m, int64_t unit, const matrix_scratch *s,
+/* Computes units as long as there are any that nobody has taken. */
+static inline void matrix_run(const matrix *m, int64_t *taken, const matrix_scratch *s,
                               void (*finish)(const void *job, int64_t row, int64_t column, int64_t count,
                                              const float *y),
                               const void *job) {
-    const matrix_unit u = matrix_multiply(m, unit, s);
-    if (!m->exchanged) {
-        for (int64_t r = 0; r < u.rows; r++) finish(job, u.r0 + r, u.l0, u.lanes, s->c + r * u.pitch);
-        return;
-    }
-    for (int64_t l = 0; l < u.lanes; l++) {
-        float y[UNIT_R];
-        for (int64_t r = 0; r < u.rows; r++) y[r] = s->c[r * u.pitch + l];
-        finish(job, u.l0 + l, u.r0, u.rows, y);
+    float *packed[2] = {s->packed[0], s->packed[1]};
+    matrix_chunk now = matrix_take(m, taken);
+    matrix_prepare(m, &now, 0, 1, packed[0]);
+    while (now.rows) {
+        const int64_t pitch = (now.lanes + VL - 1) / VL * VL;
+        const matrix_chunk next = matrix_next(m, &now, taken);
+        matrix_add(m, &now, &next, packed, s->c, pitch);
+        if (matrix_ends_unit(m, &now)) matrix_finish(m, &now, s->c, pitch, finish, job);
+        float *const free = packed[0];
+        packed[0] = packed[1];
+        packed[1] = free;
+        now = next;
     }
 }
 

@@ -171,8 +171,8 @@ static clf_status run(clf_context *ctx, test *t, clf_cl_attention_pass pass) {
     return CLF_OK;
 }
 
-clf_status clf_cl_attention_test(clf_context *ctx, clf_cl_attention_pass pass, clf_dtype dtype, int n_q, int dim,
-                                 bool masked) {
+static clf_status test_call(clf_context *ctx, clf_cl_attention_pass pass, clf_dtype dtype, int n_q, int dim,
+                            bool masked) {
     test t = {.dtype = dtype,
               .n_q = n_q,
               .n_k = n_q > 1 ? 2 * n_q - 10 : SPLIT_KEYS,
@@ -183,4 +183,10 @@ clf_status clf_cl_attention_test(clf_context *ctx, clf_cl_attention_pass pass, c
     if (st == CLF_OK) st = run(ctx, &t, pass);
     close_test(&t);
     return st;
+}
+
+clf_status clf_cl_attention_test(clf_context *ctx, clf_cl_attention_pass pass, clf_dtype dtype, int n_q, int dim,
+                                 bool masks) {
+    CLF_TRY(test_call(ctx, pass, dtype, n_q, dim, false));
+    return masks && pass == CLF_CL_BACKWARD ? test_call(ctx, pass, dtype, n_q, dim, true) : CLF_OK;
 }

@@ -34,7 +34,7 @@ clf_cl_key clf_cl_key_of(int n, const char *const *parts) {
     return (clf_cl_key){h.low64, h.high64};
 }
 
-static clf_cl_key hash_of(clf_cl_key key, const void *data, size_t size) {
+clf_cl_key clf_cl_key_with(clf_cl_key key, const void *data, size_t size) {
     const XXH128_hash_t h = XXH3_128bits_withSeed(data, size, key.low ^ key.high);
     return (clf_cl_key){h.low64 ^ key.low, h.high64 ^ key.high};
 }
@@ -92,7 +92,7 @@ static bool read_verified(int file, clf_cl_key key, void **data, size_t *size) {
     void *payload = malloc(h.size);
     if (!payload) return false;
     const bool whole = read_all(file, payload, h.size);
-    const clf_cl_key hash = whole ? hash_of(key, payload, h.size) : (clf_cl_key){0};
+    const clf_cl_key hash = whole ? clf_cl_key_with(key, payload, h.size) : (clf_cl_key){0};
     if (!whole || hash.low != h.hash.low || hash.high != h.hash.high) return free(payload), false;
     *data = payload;
     *size = h.size;
@@ -124,7 +124,7 @@ void clf_cl_cache_store(clf_context *ctx, clf_cl_key key, const void *data, size
     snprintf(temporary, sizeof temporary, "%s.%ld.%p", name, (long)getpid(), (void *)ctx);
     const int file = openat(directory, temporary, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600);
     if (file >= 0) {
-        header h = {.size = size, .hash = hash_of(key, data, size)};
+        header h = {.size = size, .hash = clf_cl_key_with(key, data, size)};
         memcpy(h.magic, magic, sizeof magic);
         bool good = write_all(file, &h, sizeof h) && write_all(file, data, size);
         good = close(file) == 0 && good;

@@ -123,6 +123,7 @@ typedef struct clf_cl_key {
     uint64_t low, high;
 } clf_cl_key;
 clf_cl_key clf_cl_key_of(int n, const char *const *parts);
+clf_cl_key clf_cl_key_with(clf_cl_key key, const void *data, size_t size); /* of `key` and these bytes */
 bool clf_cl_cache_load(clf_context *ctx, clf_cl_key key, void **data, size_t *size);
 void clf_cl_cache_store(clf_context *ctx, clf_cl_key key, const void *data, size_t size);
 /* That what the key stands for passed its known answers. */
@@ -136,11 +137,11 @@ clf_status clf_cl_test_tensor(clf_tensor *t, clf_context *ctx, clf_dtype dtype, 
                               const void *data);
 clf_status clf_cl_wrong(clf_context *ctx, const char *what, int i, double expected, double got);
 
-/* attention_test.c: known answers of one pass with n_q queries a head, with the tiles in use; masked: of a call with a
- * mask, and backward of its gradient alone. */
+/* attention_test.c: known answers of one pass with n_q queries a head, with the tiles in use; `masks`: backward also of
+ * a call with a mask, the mask's gradient alone. */
 enum { CLF_CL_TEST_QUERIES = 40 }; /* enough for the kernels that take many */
 clf_status clf_cl_attention_test(clf_context *ctx, clf_cl_attention_pass pass, clf_dtype dtype, int n_q, int dim,
-                                 bool masked);
+                                 bool masks);
 
 /* tune.c */
 clf_status clf_cl_tune(clf_context *ctx, const struct clf_opencl_tune_args *args);

@@ -105,7 +105,7 @@ static clf_status run(clf_context *ctx) {
         for (int width = 0; width < CLF_CL_WIDTHS; width++)
             if (clf_cl_attention_tile_is_tuned(ctx, (clf_cl_attention_pass)pass, width))
                 CLF_TRY(clf_cl_attention_test(ctx, (clf_cl_attention_pass)pass, CLF_F32, CLF_CL_TEST_QUERIES,
-                                              64 * clf_cl_attention_chunks(width), false));
+                                              64 * clf_cl_attention_chunks(width), true));
     return CLF_OK;
 }
 
@@ -114,10 +114,10 @@ static clf_cl_key key_of(const clf_cl_state *s) {
     char tiles[CLF_CL_PASSES * CLF_CL_WIDTHS + 1] = "";
     for (int i = 0; i < CLF_CL_PASSES * CLF_CL_WIDTHS; i++)
         tiles[i] = (char)('0' + s->attention_tiles[i / CLF_CL_WIDTHS][i % CLF_CL_WIDTHS]);
-    const char *parts[4 + 64] = {"self test", s->identity, s->build_options, tiles};
-    int n = 4;
-    for (const clf_cl_source *source = clf_cl_sources; source->name && n < 4 + 64; source++) parts[n++] = source->text;
-    return clf_cl_key_of(n, parts);
+    clf_cl_key key = clf_cl_key_of(4, (const char *const[]){"self test", s->identity, s->build_options, tiles});
+    for (const clf_cl_source *source = clf_cl_sources; source->name; source++)
+        key = clf_cl_key_with(key, source->text, strlen(source->text));
+    return key;
 }
 
 clf_status clf_cl_self_test(clf_context *ctx) {

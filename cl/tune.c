@@ -90,7 +90,7 @@ static clf_status tune(clf_context *ctx, clf_cl_attention_pass pass, int width, 
         if (!clf_cl_attention_tile_at(&t, ctx, pass, i)) continue;
         tried++;
         *used = (uint8_t)i;
-        st = clf_cl_attention_test(ctx, pass, CLF_F32, CLF_CL_TEST_QUERIES, dim, false);
+        st = clf_cl_attention_test(ctx, pass, CLF_F32, CLF_CL_TEST_QUERIES, dim, true);
         if (st == CLF_OK) st = measure(ctx, pass, &p, &seconds);
         if (st == CLF_OK) {
             clf_log(ctx, CLF_LOG_INFO,

@@ -2,6 +2,7 @@
  * the CPU, no less on an OpenCL device, where there is one. */
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include <cmocka.h>
@@ -113,6 +114,38 @@ static void a_device_keeps_to_its_bound(void **state) {
         if (!compare(&cases[i], "opencl")) skip();
 }
 
+/* On (emulated) tensor cores groups share the tiles of a small mask: their parts are scratch beyond the bound. */
+static void a_repeated_mask_takes_its_parts(void **state) {
+    (void)state;
+    enum { HEADS = 4, QUERIES = 70, KEYS = 90, DIM = 64, MOST = 4 << 20 };
+    const clf_attention_memory_args a = {1, HEADS, HEADS, QUERIES, KEYS, DIM, 0, CLF_BF16, 0, 0, 0};
+    clf_attention_bytes e;
+    clf_context *ctx;
+    assert_int_equal(clf_attention_memory(&e, &a), CLF_OK);
+    setenv("CLFORMER_OPENCL_TENSOR_CORES", "emulate", 1);
+    if (clf_context_create(&ctx, &(clf_context_args){.device = "opencl"}) != CLF_OK) skip();
+    clf_tensor *q = tensor(ctx, CLF_BF16, 1, HEADS, QUERIES, DIM), *k = tensor(ctx, CLF_BF16, 1, HEADS, KEYS, DIM);
+    clf_tensor *out = tensor(ctx, CLF_BF16, 1, HEADS, QUERIES, DIM), *lse;
+    assert_int_equal(clf_tensor_create(&lse, ctx, &(clf_tensor_args){.ndim = 3, .shape = {1, HEADS, QUERIES}}), CLF_OK);
+    clf_tensor *mask = tensor(ctx, CLF_F32, 1, 1, QUERIES, KEYS), *d_mask = tensor(ctx, CLF_F32, 1, 1, QUERIES, KEYS);
+    const clf_attention_backward_args args = {
+        .forward = {.query = q, .key = k, .value = k, .mask = mask, .lse = lse, .out = out},
+        .d_out = q,
+        .d_mask = d_mask};
+    assert_int_equal(clf_attention(ctx, &args.forward), CLF_OK);
+    assert_int_equal(clf_attention_backward(ctx, &args), CLF_OK); /* tries them out */
+    assert_int_equal(clf_memory_reset_peak(ctx), CLF_OK);
+    assert_int_equal(clf_attention_backward(ctx, &args), CLF_OK);
+    clf_memory_stats s;
+    assert_int_equal(clf_memory_get_stats(ctx, &s), CLF_OK);
+    assert_in_range(s.tag_peak[CLF_TAG_SCRATCH], e.device_backward_scratch + 1, e.device_backward_scratch + MOST);
+    assert_int_equal(s.tag_asked[CLF_TAG_SCRATCH], 0);
+    clf_tensor *const all[] = {q, k, out, lse, mask, d_mask};
+    for (int i = 0; i < 6; i++) clf_tensor_destroy(all[i]);
+    clf_context_destroy(ctx);
+    unsetenv("CLFORMER_OPENCL_TENSOR_CORES");
+}
+
 static void long_contexts_need_no_more_scratch(void **state) {
     (void)state;
     clf_attention_memory_args a = {1, 32, 8, 4096, 4096, 128, 0, CLF_F16, 0, 0, 0};
@@ -222,9 +255,9 @@ static void refuses(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(scratch_is_what_was_estimated),
-                                       cmocka_unit_test(a_device_keeps_to_its_bound),
-                                       cmocka_unit_test(long_contexts_need_no_more_scratch),
-                                       cmocka_unit_test(sequences_keep_to_the_estimate), cmocka_unit_test(refuses)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(scratch_is_what_was_estimated),   cmocka_unit_test(a_device_keeps_to_its_bound),
+        cmocka_unit_test(a_repeated_mask_takes_its_parts), cmocka_unit_test(long_contexts_need_no_more_scratch),
+        cmocka_unit_test(sequences_keep_to_the_estimate),  cmocka_unit_test(refuses)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

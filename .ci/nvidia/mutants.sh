@@ -66,6 +66,7 @@ attention_mutants() {
     mutant "tiles: copies without swizzle" tile.h 1 "(c ^ (r & 7))" "(c)"
     mutant "forward: mask off by one" rules.h 1 "(position) + right)" "(position) + right + 1)"
     mutant "forward: rows that see nothing" attention.cl 1 "top == -INFINITY ? 0.0f : top" "top"
+    mutant "backward: steps of a row's last block left out" backward.h 1 "meets |= at < high" "meets |= at + 1 < high"
     mutant "backward: dK without scale" attention_backward.cl 1 "dk[j][2 * h] * scale" "dk[j][2 * h]"
     mutant "dropout: words exchanged" rules.h 1 "(uint2)(c, d) : (uint2)(a, b)" "(uint2)(a, b) : (uint2)(c, d)"
     setting=emulate:90 # the tiles with wgmma
@@ -96,6 +97,8 @@ mask_mutants() {
     mutant "d_mask: lanes left out of a query's sum" $file 1 "sum += warp_shfl_xor(w, sum, 2);" ""
     mutant "d_mask: lanes left out of a key's sum" $file 1 "sum += warp_shfl_xor(w, sum, 16);" ""
     mutant "d_mask: another warp's part" $file 1 "(c * N_WARPS + n) * 4" "(c * N_WARPS + (n | 1)) * 4"
+    mutant "d_mask: every group takes every turn" $file 1 "if (--turn) continue;" ""
+    mutant "d_mask: the last part left out" $file 1 "n < splits; n++" "n < splits - 1; n++"
     mutant "d_mask: one column to the right" $file 1 "at = n + j * 8 + column + e;" "at = n + j * 8 + column + e + 1;"
 }
 

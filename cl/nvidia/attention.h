@@ -41,6 +41,9 @@ enum { CLF_NVIDIA_MANY = 1 << 29 };
 clf_status clf_nvidia_plan_find(clf_nvidia_plan *plan, bool *found, clf_context *ctx, const clf_attention_args *args,
                                 bool backward);
 
+/* Work-groups that keep the device busy. */
+int64_t clf_nvidia_groups(const clf_context *ctx);
+
 /* Whether 16-byte copies can read the rows of a 16-bit tensor. */
 bool clf_nvidia_aligned(const clf_tensor *t);
 

@@ -7,7 +7,7 @@
 enum { D_KEY = 1, D_VALUE = 2 };
 
 typedef struct buffers {
-    clf_buffer *rows, *slopes;
+    clf_buffer *rows, *slopes, *parts; /* parts: of d_mask */
 } buffers;
 
 static bool takes(const clf_attention_backward_args *b) {
@@ -108,21 +108,61 @@ static clf_status run_queries(clf_context *ctx, const clf_attention_backward_arg
                      (size_t)q[0]);
 }
 
-static clf_status run_mask(clf_context *ctx, const clf_attention_backward_args *b, const clf_nvidia_plan *p,
-                           const buffers *m) {
-    const clf_attention_args *a = &b->forward;
+static clf_status begin_mask(clf_cl_call *call, clf_context *ctx, const clf_attention_args *a, const clf_nvidia_plan *p,
+                             const char *kernel) {
     char options[256];
-    clf_cl_call call;
-    if (!b->d_mask) return CLF_OK;
-    const int64_t *shape = b->d_mask->shape;
     write_options(options, sizeof options, ctx, a, p);
-    CLF_TRY(clf_cl_begin(&call, ctx, "nvidia/attention_backward_mask", "attention_backward_mask", "%s", options));
+    return clf_cl_begin(call, ctx, "nvidia/attention_backward_mask", kernel, "%s", options);
+}
+
+/* Groups that share a tile of a mask with `tiles`: enough to keep the device busy, if it is repeated so often and the
+ * parts stay small. */
+static int64_t mask_splits(const clf_context *ctx, const clf_attention_backward_args *b, const clf_nvidia_plan *p,
+                           size_t tiles) {
+    const clf_attention_args *a = &b->forward;
+    const int64_t *shape = b->d_mask->shape, *q = a->query->shape;
+    const int64_t most[] = {
+        clf_nvidia_groups(ctx) / (int64_t)tiles,
+        CLF_ATTENTION_MASK_PARTS / clf_elements(b->d_mask),
+        (shape[0] == 1 ? q[0] : 1) * (shape[1] == 1 ? q[1] : 1) *
+            (shape[2] == 1 ? (int64_t)tiles_of(a, p, q[2], 16 * p->tile->warps) : 1),
+    };
+    const int64_t n = most[0] < most[1] ? most[0] : most[1];
+    return n < 1 || most[2] < 1 ? 1 : n < most[2] ? n : most[2];
+}
+
+static clf_status run_mask(clf_context *ctx, const clf_attention_backward_args *b, const clf_nvidia_plan *p,
+                           buffers *m) {
+    const clf_attention_args *a = &b->forward;
+    clf_cl_call call;
+    if (!b->d_mask || !clf_elements(b->d_mask)) return CLF_OK;
+    const int64_t *shape = b->d_mask->shape;
+    const size_t x = shape[2] == 1 ? 1 : tiles_of(a, p, shape[2], 16 * p->tile->warps);
+    const size_t y = shape[3] == 1 ? 1 : tiles_of(a, p, shape[3], p->tile->keys);
+    const size_t z = (size_t)(shape[0] * shape[1]);
+    const int64_t splits = mask_splits(ctx, b, p, x * y * z), elements = clf_elements(b->d_mask);
+    clf_tensor to = *b->d_mask;
+    if (splits > 1) {
+        CLF_TRY(clf_buffer_create(&m->parts, ctx, (size_t)(splits * elements) * sizeof(float), CLF_TAG_SCRATCH));
+        to.buffer = m->parts;
+        to.offset = 0;
+        to.stride[3] = 1;
+        for (int i = 3; i > 0; i--) to.stride[i - 1] = to.stride[i] * shape[i];
+    }
+    CLF_TRY(begin_mask(&call, ctx, a, p, "attention_backward_mask"));
     set_inputs(&call, b, m);
-    clf_cl_tensor(&call, b->d_mask);
+    clf_cl_tensor(&call, &to);
     for (int i = 0; i < 4; i++) clf_cl_int(&call, shape[i]);
     clf_cl_int(&call, a->query->shape[0]);
-    return run_tiles(&call, a, p, shape[2] == 1 ? 1 : tiles_of(a, p, shape[2], 16 * p->tile->warps),
-                     shape[3] == 1 ? 1 : tiles_of(a, p, shape[3], p->tile->keys), (size_t)(shape[0] * shape[1]));
+    clf_cl_int(&call, splits);
+    CLF_TRY(run_tiles(&call, a, p, x, y, z * (size_t)splits));
+    if (splits == 1) return CLF_OK;
+    CLF_TRY(begin_mask(&call, ctx, a, p, "attention_mask_join"));
+    clf_cl_memory(&call, &m->parts->memory);
+    clf_cl_int(&call, splits);
+    clf_cl_shape(&call, b->d_mask);
+    clf_cl_tensor(&call, b->d_mask);
+    return clf_cl_run(&call, (size_t[3]){clf_cl_divide_up(elements, 64), 1, 1}, 64);
 }
 
 static clf_status run_heads(clf_context *ctx, const clf_attention_backward_args *b, const clf_nvidia_plan *p,
@@ -165,5 +205,6 @@ clf_status clf_nvidia_attention_backward(clf_context *ctx, clf_attention_backwar
 fail:
     clf_buffer_release(m.rows);
     clf_buffer_release(m.slopes);
+    clf_buffer_release(m.parts);
     return st;
 }

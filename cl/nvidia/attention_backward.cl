@@ -84,15 +84,7 @@ attention_backward_keys(IN(query), IN(key), IN(value), IN(d_out), __global const
 #define QUERY_ROW(i) (q_from + (i) * query_stride.z)
 #define D_OUT_ROW(i) (g_from + (i) * d_out_stride.z)
         for (int m = first_query; m < end_query; m += STEP) {
-#if LAYOUT
-            bool seen_step = false;
-            for (int r = m / layout_block; r <= (min(m + STEP, s.n_q) - 1) / layout_block; r++) {
-                int high;
-                const int at = LAYOUT_FIND(r, first_key / layout_block, &high);
-                seen_step |= at < high && INT_AT(layout_columns, at) <= last_key / layout_block;
-            }
-            if (!seen_step) continue;
-#endif
+            if (!LAYOUT_MEETS(m, min(m + STEP, s.n_q) - 1, first_key, last_key)) continue;
             TILE_LOAD(w, w->local_base + OTHER_0, STEP, HEAD_DIM, QUERY_ROW, m, s.n_q, head_dim);
             TILE_LOAD(w, w->local_base + OTHER_1, STEP, V_DIM, D_OUT_ROW, m, s.n_q, v_dim);
             cp_async_commit(w);
@@ -240,15 +232,7 @@ attention_backward_queries(IN(query), IN(key), IN(value), IN(d_out), __global co
 #endif
 
     for (int n = SEEN_FROM(first_query + shift) / STEP * STEP; n < limit; n += STEP) {
-#if LAYOUT
-        bool seen_step = false;
-        for (int i = first_query / layout_block; i <= last_query / layout_block; i++) {
-            int high;
-            const int at = LAYOUT_FIND(i, n / layout_block, &high);
-            seen_step |= at < high && INT_AT(layout_columns, at) <= (n + STEP - 1) / layout_block;
-        }
-        if (!seen_step) continue;
-#endif
+        if (!LAYOUT_MEETS(first_query, last_query, n, n + STEP - 1)) continue;
         TILE_LOAD(w, w->local_base + OTHER_0, STEP, HEAD_DIM, KEY_ROW, n, limit, head_dim);
         TILE_LOAD(w, w->local_base + OTHER_1, STEP, V_DIM, VALUE_ROW, n, limit, v_dim);
         cp_async_commit(w);

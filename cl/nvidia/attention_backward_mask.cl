@@ -4,8 +4,10 @@
  *
  * A group has a tile of the mask, BLOCK queries × STEP keys; a mask that is repeated over queries, or keys, has one
  * tile of them. It goes through what the tile is repeated over, sequences, heads, queries and keys, in order, makes S
- * and dP once more and sums dS, which isn't rounded, in registers: no scratch, no atomics, the same bits every time.
- * What a mask is repeated over gives no more groups to work on it.
+ * and dP once more and sums dS, which isn't rounded, in registers: no atomics, the same bits every time.
+ *
+ * Where a mask has few tiles, `splits` groups share one: they take turns at its heads and tiles of queries, each leaves
+ * a part of the mask's size, and attention_mask_join adds the parts in order.
  *
  * Options: those of backward.h; SCORES is 1. */
 #include "nvidia/rules.h"
@@ -14,15 +16,17 @@
 
 #define TOTAL 0 /* in local memory, N_WARPS parts of each key's sum */
 
-/* Grid: tiles of the mask's queries, of its keys, its heads · batches. mask_…: the mask's shape. */
+/* Grid: tiles of the mask's queries, of its keys, its heads · batches · splits. mask_…: the mask's shape; d_mask: the
+ * parts, one after another, or with one split the gradient itself. */
 __attribute__((reqd_work_group_size(N_THREADS, 1, 1))) __kernel void
 attention_backward_mask(IN(query), IN(key), IN(value), IN(d_out), __global const float2 *rows, __global float *d_mask,
                         const long d_mask_at, const long4 d_mask_stride, const int mask_batch, const int mask_heads,
-                        const int mask_queries, const int mask_keys, const int batch, RULES,
+                        const int mask_queries, const int mask_keys, const int batch, const int splits, RULES,
                         __local uint *local_memory) {
     WARP_BEGIN(w, local_memory, LOCAL_BYTES, N_WARPS);
     const bool all_queries = mask_queries == 1, all_keys = mask_keys == 1;
-    const int mask_entry = (int)get_group_id(2) / mask_heads, mask_head = (int)get_group_id(2) % mask_heads;
+    const int split = (int)get_group_id(2) % splits, mask_index = (int)get_group_id(2) / splits;
+    const int mask_entry = mask_index / mask_heads, mask_head = mask_index % mask_heads;
     const int head_end = mask_heads == 1 ? heads : mask_head + 1;
     int query_tile = (int)get_group_id(0), key_tile = (int)get_group_id(1);
     sequence of_queries, of_keys; /* which have the tile's rows and columns */
@@ -44,6 +48,7 @@ attention_backward_mask(IN(query), IN(key), IN(value), IN(d_out), __global const
     const float kept = 1 / (1 - dropout * 0x1p-32f);
 #endif
 
+    int turn = split + 1; /* this group's when it has come down to 0 */
     for (; index < index_end; index++) {
         sequence s;
         if (query_starts)
@@ -54,19 +59,13 @@ attention_backward_mask(IN(query), IN(key), IN(value), IN(d_out), __global const
         for (int own_head = mask_heads == 1 ? 0 : mask_head; own_head < head_end; own_head++) {
             const int query_end = all_queries ? s.n_q : min(own_query + 1, s.n_q);
             for (int m = all_queries ? 0 : own_query; m < query_end; m += BLOCK) {
+                if (--turn) continue;
+                turn = splits;
                 const int last_query = min(m + BLOCK, s.n_q) - 1;
                 const int seen_from = SEEN_FROM(m + shift) / STEP * STEP, limit = SEEN_TO(last_query + shift);
                 const int key_end = all_keys ? limit : min(own_key + 1, limit);
                 for (int n = all_keys ? seen_from : max(own_key, seen_from); n < key_end; n += STEP) {
-#if LAYOUT
-                    bool seen_step = false;
-                    for (int i = m / layout_block; i <= last_query / layout_block; i++) {
-                        int high;
-                        const int at = LAYOUT_FIND(i, n / layout_block, &high);
-                        seen_step |= at < high && INT_AT(layout_columns, at) <= (n + STEP - 1) / layout_block;
-                    }
-                    if (!seen_step) continue;
-#endif
+                    if (!LAYOUT_MEETS(m, last_query, n, n + STEP - 1)) continue;
                     /* addresses are computed in each step: kept throughout, they cost spills */
                     const int head = (int)fresh((uint)own_head), kv_head = head / group, first = (int)fresh((uint)m);
                     const __global ushort *q_from = ROWS_FROM(query, s.entry, head, s.q_first);
@@ -135,7 +134,8 @@ attention_backward_mask(IN(query), IN(key), IN(value), IN(d_out), __global const
             sum += warp_shfl_xor(w, sum, 2);
             sums[0][2 * h] = sum;
         }
-    const long to = d_mask_at + mask_entry * d_mask_stride.x + mask_head * d_mask_stride.y +
+    const long to = d_mask_at + (long)split * mask_batch * mask_heads * mask_queries * mask_keys +
+                    mask_entry * d_mask_stride.x + mask_head * d_mask_stride.y +
                     (all_queries ? 0 : of_queries.q_first * d_mask_stride.z) +
                     (all_keys ? 0 : of_keys.k_first * d_mask_stride.w);
     const int n_columns = all_keys ? 1 : min(STEP, of_keys.n_k - own_key);
@@ -169,4 +169,17 @@ attention_backward_mask(IN(query), IN(key), IN(value), IN(d_out), __global const
                     }
         }
     }
+}
+
+/* Grid: (⌈elements / 64⌉) of 64 items. shape: the mask's; parts[splits][elements]. */
+__attribute__((reqd_work_group_size(64, 1, 1))) __kernel void
+attention_mask_join(__global const float *parts, const int splits, const uint4 shape, __global float *d_mask,
+                             const long d_mask_at, const long4 d_mask_stride) {
+    const uint elements = shape.x * shape.y * shape.z * shape.w, i = (uint)get_global_id(0);
+    if (i >= elements) return;
+    float sum = 0;
+    for (int n = 0; n < splits; n++) sum += parts[(long)n * elements + i];
+    const uint row = i / shape.w, head = row / shape.z;
+    d_mask[d_mask_at + head / shape.y * d_mask_stride.x + head % shape.y * d_mask_stride.y +
+           row % shape.z * d_mask_stride.z + i % shape.w * d_mask_stride.w] = sum;
 }

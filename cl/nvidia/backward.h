@@ -1,5 +1,6 @@
-/* backward.h: what the kernels of attention's gradients share: tiles in local memory, the products of a step, and which
- * rows of which sequence a group has. Each warp has 16 rows of the group's own BLOCK, against STEP others at a time.
+/* backward.h: what the kernels of attention's gradients share: tiles in local memory, the products of a step, which
+ * rows of which sequence a group has, and which steps a layout leaves out. Each warp has 16 rows of the group's own
+ * BLOCK, against STEP others at a time.
  *
  * Options: those of warp.h and rules.h · HEAD_DIM, V_DIM: rounded up, multiples of 16 · N_WARPS · STEP. */
 #define BLOCK (16 * N_WARPS)
@@ -50,6 +51,26 @@
 #define PROBABILITY(s, row) ex2(((s) - (row)) * LOG2_E)
 #else
 #define PROBABILITY(s, row) ex2(fma(s, (scale)*LOG2_E, -(row)))
+#endif
+
+/* Whether the layout shows any of the keys [first_key, last_key] to any of the queries [first_query, last_query]. */
+#if LAYOUT
+WARP_FN bool layout_meets(INTS(layout_rows), INTS(layout_columns), int n_layout_rows, int n_layout_columns,
+                          int layout_block, int first_query, int last_query, int first_key, int last_key) {
+    bool meets = false;
+    for (int r = first_query / layout_block; r <= last_query / layout_block; r++) {
+        int high;
+        const int at = LAYOUT_FIND(r, first_key / layout_block, &high);
+        meets |= at < high && INT_AT(layout_columns, at) <= last_key / layout_block;
+    }
+    return meets;
+}
+#define LAYOUT_MEETS(first_query, last_query, first_key, last_key)                                                     \
+    layout_meets(layout_rows, layout_rows_at, layout_rows_stride, layout_columns, layout_columns_at,                   \
+                 layout_columns_stride, n_layout_rows, n_layout_columns, layout_block, first_query, last_query,        \
+                 first_key, last_key)
+#else
+#define LAYOUT_MEETS(first_query, last_query, first_key, last_key) true
 #endif
 
 /* The rows of a 16-bit tensor from `first` on, of an entry of the batch and a head. */

@@ -74,6 +74,12 @@ static bool find_tile(plan *p, const clf_cl_state *s, clf_nvidia_use use, bool f
     return false;
 }
 
+int64_t clf_nvidia_groups(const clf_context *ctx) {
+    const clf_cl_state *s = clf_cl(ctx);
+    const cl_uint emulated = 8; /* tests split alike everywhere */
+    return GROUPS_PER_UNIT * (int64_t)(s->tensor_cores == CLF_CL_TENSOR_CORES_PTX ? s->units : emulated);
+}
+
 static bool make(plan *p, const clf_context *ctx, const clf_attention_args *a, bool backward) {
     const clf_tensor *q = a->query, *k = a->key;
     if ((q->dtype != CLF_F16 && q->dtype != CLF_BF16) || k->dtype != q->dtype) return false;
@@ -103,11 +109,8 @@ static bool make(plan *p, const clf_context *ctx, const clf_attention_args *a, b
     p->tiles = (int64_t)clf_cl_divide_up(rows, 16 * p->tile->row_tiles * p->tile->warps);
     if (a->query_starts) p->tiles += p->sequences + 1; /* each may end in a tile of its own */
     if (decode) {
-        cl_uint units = 8; /* of an emulated device: tests split alike everywhere */
-        if (s->tensor_cores == CLF_CL_TENSOR_CORES_PTX)
-            clGetDeviceInfo(s->device, CL_DEVICE_MAX_COMPUTE_UNITS, sizeof units, &units, NULL);
         const int64_t all = p->tiles * k->shape[1] * q->shape[0];
-        const int64_t wanted = GROUPS_PER_UNIT * (int64_t)units / (all ? all : 1), most = p->keys / (2 * p->tile->keys);
+        const int64_t wanted = clf_nvidia_groups(ctx) / (all ? all : 1), most = p->keys / (2 * p->tile->keys);
         assert(2 * p->tile->keys >= CLF_ATTENTION_TENSOR_PART);
         p->splits = wanted < most ? wanted : most;
         p->splits = p->splits < 1 ? 1 : p->splits > MAX_SPLITS ? MAX_SPLITS : p->splits;
@@ -151,9 +154,7 @@ static clf_status try_out(clf_context *ctx, const tile *t, clf_dtype dtype) {
     s->on_trial = (int)(t - tiles) + 1;
     const bool backward = t->use == CLF_NVIDIA_BACKWARD;
     clf_status st = clf_cl_attention_test(ctx, backward ? CLF_CL_BACKWARD : CLF_CL_FORWARD, dtype,
-                                          t->use == CLF_NVIDIA_DECODE ? 1 : TRIAL_QUERIES, t->dim, false);
-    if (st == CLF_OK && backward && t->features)
-        st = clf_cl_attention_test(ctx, CLF_CL_BACKWARD, dtype, TRIAL_QUERIES, t->dim, true);
+                                          t->use == CLF_NVIDIA_DECODE ? 1 : TRIAL_QUERIES, t->dim, t->features);
     s->on_trial = 0;
     *result = st == CLF_OK ? CLF_CL_RIGHT : CLF_CL_WRONG;
     if (st == CLF_OK || (refusable && st == CLF_DEVICE_ERROR && !s->lost))

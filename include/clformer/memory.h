@@ -73,7 +73,8 @@ typedef struct clf_attention_bytes {
      * first call on tensor cores also tries them out, with scratch of its own */
     uint64_t device_scratch;
     /** What clf_attention_backward() takes there at most: it grows with the queries. d_alibi_slopes takes a float a
-     * query and head more */
+     * query and head more; on tensor cores, d_mask of a mask that is repeated, and too small to keep the device busy,
+     * up to 4 MiB more */
     uint64_t device_backward_scratch;
 } clf_attention_bytes;
 

@@ -27,14 +27,16 @@ enum {
 };
 
 /* Where a device splits the keys over groups of work-items (decoding): up to so many rows, at most so many parts, of so
- * many keys at least. The portable kernels count rows by queries of a sequence; tensor cores by those of its group. */
+ * many keys at least. The portable kernels count rows by queries of a sequence; tensor cores by those of its group. And
+ * how many floats the parts of a repeated d_mask have there at most. */
 enum {
     CLF_ATTENTION_DEVICE_QUERIES = 8,
     CLF_ATTENTION_DEVICE_PARTS = 128,
     CLF_ATTENTION_DEVICE_PART = 256,
     CLF_ATTENTION_TENSOR_ROWS = 16,
     CLF_ATTENTION_TENSOR_PARTS = 64,
-    CLF_ATTENTION_TENSOR_PART = 32 /* two tiles of the fewest keys */
+    CLF_ATTENTION_TENSOR_PART = 32, /* two tiles of the fewest keys */
+    CLF_ATTENTION_MASK_PARTS = 1 << 20
 };
 
 /* How many sequences a call has, and how many keys at most one of them (paged: positions that its table has room for).

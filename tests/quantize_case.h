@@ -1,11 +1,16 @@
-/* quantize_case.h: LLaMAs of a chosen width on disk, for tests of quantising. */
+/* quantize_case.h: what the tests of clf_quantize() share: LLaMAs of a chosen width in a folder of their own, calls
+ * whose report is kept, and the file that was written held to it. _GNU_SOURCE is defined. */
 #ifndef CLF_TESTS_QUANTIZE_CASE_H
 #define CLF_TESTS_QUANTIZE_CASE_H
 
 #include "model_case.h"
 
+#include <dirent.h>
+#include <unistd.h>
+
 #include "../lib/core/dtype.h"
 #include "../lib/model/gguf_write.h"
+#include "../lib/model/model_file.h"
 
 typedef enum quantize_values { NORMAL, TERNARY } quantize_values;
 
@@ -99,6 +104,138 @@ static inline void quantize_make(const char *path, const quantize_model *m) {
         }
     if (clf_gguf_writer_finish(w, &err) != CLF_OK) fail_msg("%s", err.message);
     clf_gguf_writer_destroy(w);
+}
+
+/* The folder of a test's files. */
+
+static char folder[256];
+static const quantize_model wide = {.hidden = 256, .ffn = 512, .layers = 2, .dtype = CLF_F16},
+                            narrow = {.hidden = 64, .ffn = 96, .layers = 2};
+
+static inline const char *in_folder(char path[512], const char *name) {
+    snprintf(path, 512, "%s/%s", folder, name);
+    return path;
+}
+
+static inline int entries_of(const char *path) {
+    int n = -2; /* . and .. */
+    DIR *d = opendir(path);
+    assert_non_null(d);
+    while (readdir(d)) n++;
+    closedir(d);
+    return n;
+}
+
+static inline int make_folder(void **state) {
+    (void)state;
+    const char *base = getenv("TMPDIR");
+    snprintf(folder, sizeof folder, "%s/clformer-quantize-XXXXXX", base ? base : "/tmp");
+    return mkdtemp(folder) ? 0 : -1;
+}
+
+static inline int remove_folder(void **state) {
+    (void)state;
+    char command[600];
+    snprintf(command, sizeof command, "rm -rf '%s'", folder);
+    return system(command);
+}
+
+/* What was reported. */
+typedef struct report {
+    int count, stop_after; /* 0: never */
+    struct {
+        char name[64];
+        clf_quantized_tensor t;
+    } of[128];
+} report;
+
+static inline bool take(void *user, const clf_quantized_tensor *t) {
+    report *r = user;
+    assert_int_equal(t->index, r->count);
+    assert_true(r->count < 128);
+    snprintf(r->of[r->count].name, 64, "%s", t->name);
+    r->of[r->count++].t = *t;
+    return r->count != r->stop_after;
+}
+
+static inline const clf_quantized_tensor *reported(const report *r, const char *name) {
+    for (int i = 0; i < r->count; i++)
+        if (!strcmp(r->of[i].name, name)) return &r->of[i].t;
+    fail_msg("%s: not reported", name);
+    return NULL;
+}
+
+static inline clf_status quantize(clf_context *ctx, clf_quantize_args args, report *r, clf_quantize_result *result) {
+    *r = (report){.stop_after = r->stop_after};
+    args.tensor = take;
+    args.user = r;
+    return clf_quantize(ctx, &args, result);
+}
+
+/* A tensor of a file as floats, to be freed. */
+static inline float *floats_of(clf_context *ctx, const clf_file_tensor *t) {
+    const int64_t n = clf_file_elements(t);
+    float *x = malloc((size_t)n * sizeof *x);
+    clf_tensor *in, *out;
+    assert_ok(ctx, clf_tensor_create(&in, ctx, &(clf_tensor_args){.dtype = t->dtype, .ndim = 1, .shape = {n}}));
+    assert_ok(ctx, clf_tensor_write(in, t->data, (size_t)t->nbytes));
+    assert_ok(ctx, clf_tensor_create(&out, ctx, &(clf_tensor_args){.ndim = 1, .shape = {n}, .data = x}));
+    assert_ok(ctx, clf_convert(ctx, &(clf_convert_args){.x = in, .out = out}));
+    clf_tensor_destroy(in);
+    clf_tensor_destroy(out);
+    return x;
+}
+
+static inline bool near(double a, double b, double tolerance) {
+    return fabs(a - b) <= tolerance * fmax(fabs(a), fabs(b));
+}
+
+/* The file's tensors against the source's, and both against the report. */
+static inline void check_file(clf_context *ctx, const char *source, const char *written, const report *r,
+                              const char *type) {
+    clf_error err = {0};
+    clf_model_file *a, *b;
+    assert_int_equal(clf_model_file_open(&a, &(clf_model_file_args){.path = source, .mmap = true}, &err), CLF_OK);
+    if (clf_model_file_open(&b, &(clf_model_file_args){.path = written, .mmap = true}, &err) != CLF_OK)
+        fail_msg("%s: %s", type, err.message);
+    assert_int_equal(clf_model_file_count(a), clf_model_file_count(b));
+    assert_int_equal(clf_model_file_count(a), r->count);
+    for (int64_t i = 0; i < clf_model_file_count(a); i++) {
+        const clf_file_tensor *from = clf_model_file_at(a, i), *to = clf_model_file_find(b, from->name);
+        const clf_quantized_tensor *t = reported(r, from->name);
+        assert_int_equal(t->from, from->dtype);
+        assert_int_equal(t->to, to->dtype);
+        assert_int_equal(t->bytes, to->nbytes);
+        float *x = floats_of(ctx, from), *y = floats_of(ctx, to);
+        double x2 = 0, y2 = 0, xy = 0, d2 = 0, largest = 0, zeros = 0;
+        const int64_t n = clf_file_elements(from);
+        for (int64_t k = 0; k < n; k++) {
+            const double v = (double)x[k], w = (double)y[k];
+            x2 += v * v, y2 += w * w, xy += v * w, d2 += (w - v) * (w - v);
+            largest = fmax(largest, fabs(w - v));
+            zeros += w == 0;
+        }
+        if (!near(t->relative_error, sqrt(d2 / x2), 1e-5) || !near(t->max_error, largest, 1e-5) ||
+            !near(t->cosine, xy / sqrt(x2 * y2), 1e-6) || (t->zeros > 0 && !near(t->zeros, zeros / (double)n, 1e-9)))
+            fail_msg("%s, %s: reported error %g, %g, %g; is %g, %g, %g", type, from->name, t->relative_error,
+                     t->max_error, t->cosine, sqrt(d2 / x2), largest, xy / sqrt(x2 * y2));
+        free(x);
+        free(y);
+    }
+    clf_model_file_close(a);
+    clf_model_file_close(b);
+}
+
+/* That a call is refused, says why, and leaves nothing behind. */
+static inline void refused(clf_context *ctx, clf_quantize_args args, clf_status status, const char *why) {
+    report r = {0};
+    clf_quantize_result result;
+    const int before = entries_of(folder);
+    const clf_status got = quantize(ctx, args, &r, &result);
+    if (got != status || !strstr(clf_error_message(ctx), why))
+        fail_msg("expected %s, \"%s\"; got %s, \"%s\"", clf_status_string(status), why, clf_status_string(got),
+                 clf_error_message(ctx));
+    assert_int_equal(entries_of(folder), before);
 }
 
 #endif

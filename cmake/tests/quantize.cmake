@@ -1,4 +1,8 @@
 unit(quantize)
+unit(quantize_importance)
+unit(quantize_mix)
+unit(quantize_refused)
+unit(weight_error)
 add_executable(test-print_logits tests/print_logits.c)
 target_link_libraries(test-print_logits PRIVATE clformer clformer_flags)
 if(CLFORMER_EXAMPLES)

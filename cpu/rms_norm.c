@@ -73,11 +73,12 @@ INLINE void scale(const char *s, const char *next, float rstd, float offset, con
 
 /* Blocks of Q8_0 from n floats; those that can't be have a NaN as scale. */
 static void encode(const float *x, int64_t n, char *out) {
-    enum { VALUES = 32, BYTES = 34 };
+    const int64_t values = clf_dtype_block_values(CLF_Q8_0);
+    const size_t bytes = clf_dtype_block_bytes(CLF_Q8_0);
     if (cpu_encode_row(CLF_Q8_0, x, n, NULL, out) == n) return;
-    for (int64_t i = 0; i < n; i += VALUES, out += BYTES) {
-        if (cpu_encode_row(CLF_Q8_0, x + i, VALUES, NULL, out) == VALUES) continue;
-        memset(out, 0, BYTES);
+    for (int64_t i = 0; i < n; i += values, out += bytes) {
+        if (cpu_encode_row(CLF_Q8_0, x + i, values, NULL, out) == values) continue;
+        memset(out, 0, bytes);
         memcpy(out, &(uint16_t){0x7e00}, sizeof(uint16_t));
     }
 }

@@ -187,9 +187,45 @@ static int check_choice(int *passed) {
     return failures;
 }
 
+/* 1 + i units and 1: every other sum lies in the middle between two 16-bit numbers. */
+static double unit_of(const op_run *run) {
+    return run->dtype == CLF_F16 ? 0x1p-10 : 0x1p-7;
+}
+static bool make_ties(op_run *run) {
+    const int64_t shape[] = {3, 5};
+    const int a = op_input(run, "a", run->dtype, 2, shape, 1, 2), b = op_input(run, "b", run->dtype, 2, shape, 1, 2);
+    for (int i = 0; i < 15; i++) run->t[a].value[i] = 1 + i * unit_of(run), run->t[b].value[i] = 1;
+    op_output(run, "out", run->dtype, 2, shape);
+    return true;
+}
+/* Rounds them all up; with a fault, those that need no rounding. */
+static clf_status call_ties(op_run *run) {
+    const clf_status st = call(run);
+    for (int i = injected == NOTHING; i < 15; i += 2)
+        put(op_device(run, "out"), i, 2 + (i + 1 + (i % 2 == 0)) * unit_of(run));
+    return st;
+}
+
+/* Where sums are compared, either rounding of a tie is right, and no other number. */
+static int check_ties(int *passed) {
+    static const op_case c = {
+        .name = "add", .variants = 1, .make = make_ties, .call = call_ties, .reference = reference};
+    static const char *const dtypes[] = {"f16", "bf16"};
+    int failures = 0;
+    for (int d = 0; d < 2; d++)
+        for (int wrong = 0; wrong < 2; wrong++) {
+            const int code = run_with(&c, wrong ? FAULTS : NOTHING, 2, (const char *const[]){"--dtype", dtypes[d]});
+            *passed += code == wrong;
+            if (code == wrong) continue;
+            printf("FAIL ties, %s: expected exit code %d, got %d\n", dtypes[d], wrong, code);
+            failures++;
+        }
+    return failures;
+}
+
 int main(void) {
     int passed = 0;
-    const int failures = check_faults(&passed) + check_choice(&passed);
+    const int failures = check_faults(&passed) + check_choice(&passed) + check_ties(&passed);
     printf("%d passed, %d failed, 0 skipped\n", passed, failures);
     return failures != 0;
 }

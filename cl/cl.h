@@ -69,7 +69,9 @@ typedef struct clf_cl_state {
     cl_platform_id platform;
     cl_device_id device;
     cl_context context;
-    cl_command_queue queue; /* in order */
+    cl_command_queue queue;     /* in order */
+    cl_command_queue transfers; /* of transfer.c, in order too; NULL until it is wanted */
+    cl_event arrival;           /* of the last copy there; NULL: none since the last join */
     char build_options[128];
     char identity[768]; /* platform, device and driver with their versions: part of every cache key */
     clf_cl_program *programs;
@@ -116,6 +118,14 @@ clf_status clf_cl_sync(clf_context *ctx);
 void clf_cl_native(clf_context *ctx, void *handles[4]);
 clf_status clf_cl_adopt(clf_context *ctx, void *handle, size_t bytes, clf_memory *out);
 void clf_cl_disown(void *handle);
+
+/* transfer.c */
+clf_status clf_cl_host_alloc(clf_context *ctx, size_t bytes, clf_memory *out);
+void clf_cl_host_free(clf_context *ctx, clf_memory *memory);
+clf_status clf_cl_start_write(clf_context *ctx, const clf_memory *memory, size_t offset, const void *data,
+                              size_t bytes);
+clf_status clf_cl_start_read(clf_context *ctx, const clf_memory *memory, size_t offset, void *data, size_t bytes);
+clf_status clf_cl_join(clf_context *ctx);
 
 /* cache.c: what is kept on disk under a key; both do nothing where there is no cache. Load returns false unless the
  * very bytes stored are there; the caller frees *data. */

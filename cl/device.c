@@ -170,6 +170,8 @@ void clf_cl_close(clf_context *ctx) {
     clf_cl_blas_close(ctx);
     clf_cl_release_programs(ctx);
     if (!s->lost) { /* releasing what belongs to a lost device may hang */
+        if (s->arrival) clReleaseEvent(s->arrival);
+        if (s->transfers) clReleaseCommandQueue(s->transfers);
         if (s->queue) clReleaseCommandQueue(s->queue);
         if (s->context) clReleaseContext(s->context);
     }

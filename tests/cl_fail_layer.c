@@ -2,6 +2,9 @@
  * test opens the same file with dlopen and sets the state below. */
 #include "cl_fail_layer.h"
 
+#include <stdlib.h>
+#include <string.h>
+
 #include <CL/cl_layer.h>
 
 static const cl_icd_dispatch *driver;
@@ -13,19 +16,26 @@ cl_fail_state *cl_fail(void) {
 }
 
 /* Counts a call; its error, if its turn has come. */
-static cl_int due(void) {
+static cl_int due(bool of_copies) {
+    if (state.only_copies && !of_copies) return CL_SUCCESS;
     return ++state.calls == state.at ? state.error : CL_SUCCESS;
 }
 
+#define RETURN_COPY(...)                                                                                               \
+    do {                                                                                                               \
+        const cl_int error_ = due(true);                                                                               \
+        if (error_) return error_;                                                                                     \
+        return __VA_ARGS__;                                                                                            \
+    } while (0)
 #define RETURN_ERROR(...)                                                                                              \
     do {                                                                                                               \
-        const cl_int error_ = due();                                                                                   \
+        const cl_int error_ = due(false);                                                                              \
         if (error_) return error_;                                                                                     \
         return __VA_ARGS__;                                                                                            \
     } while (0)
 #define RETURN_OBJECT(error, ...)                                                                                      \
     do {                                                                                                               \
-        const cl_int error_ = due();                                                                                   \
+        const cl_int error_ = due(false);                                                                              \
         if (!error_) return __VA_ARGS__;                                                                               \
         if (error) *error = error_;                                                                                    \
         return NULL;                                                                                                   \
@@ -48,12 +58,25 @@ static cl_mem CL_API_CALL create_buffer(cl_context context, cl_mem_flags flags, 
     RETURN_OBJECT(error, driver->clCreateBuffer(context, flags, size, host, error));
 }
 
+static cl_program create_damaged(cl_context context, const char *source, cl_int *error) {
+    char *text = strdup(source);
+    if (!text) {
+        *error = CL_OUT_OF_HOST_MEMORY;
+        return NULL;
+    }
+    for (char *at = text; (at = strstr(at, state.find));) memcpy(at, state.replace, strlen(state.replace));
+    cl_program program = driver->clCreateProgramWithSource(context, 1, (const char *[]){text}, NULL, error);
+    free(text);
+    return program;
+}
+
 static cl_program CL_API_CALL create_program(cl_context context, cl_uint n, const char **texts, const size_t *lengths,
                                              cl_int *error) {
     static const char broken[] = "#error broken on purpose\n";
     const char *text = broken;
     state.sources++;
     if (state.break_sources) return driver->clCreateProgramWithSource(context, 1, &text, NULL, error);
+    if (state.find) return create_damaged(context, texts[0], error);
     RETURN_OBJECT(error, driver->clCreateProgramWithSource(context, n, texts, lengths, error));
 }
 
@@ -83,13 +106,46 @@ static cl_int CL_API_CALL enqueue(cl_command_queue queue, cl_kernel kernel, cl_u
     RETURN_ERROR(driver->clEnqueueNDRangeKernel(queue, kernel, dimensions, offset, global, local, n, list, event));
 }
 
+/* Events that late copies wait for. */
+enum { MOST_HELD = 8 };
+static cl_event held[MOST_HELD];
+static int n_held;
+
+/* What a copy waits for: the event of its list, and if it is to be late another one. */
+static cl_uint hold(cl_event all[2], cl_command_queue queue, const cl_event *list) {
+    cl_context context;
+    all[0] = *list;
+    if (!state.late_copies || n_held == MOST_HELD ||
+        driver->clGetCommandQueueInfo(queue, CL_QUEUE_CONTEXT, sizeof(cl_context), &context, NULL))
+        return 1;
+    all[1] = held[n_held] = driver->clCreateUserEvent(context, NULL);
+    return all[1] ? n_held++, 2 : 1;
+}
+
+static void let_go(void) {
+    while (n_held) {
+        driver->clSetUserEventStatus(held[--n_held], CL_COMPLETE);
+        driver->clReleaseEvent(held[n_held]);
+    }
+}
+
 static cl_int CL_API_CALL enqueue_read(cl_command_queue queue, cl_mem buffer, cl_bool wait, size_t offset, size_t size,
                                        void *data, cl_uint n, const cl_event *list, cl_event *event) {
+    state.copies += !wait;
+    cl_event all[2];
+    if (!wait && n == 1)
+        RETURN_COPY(
+            driver->clEnqueueReadBuffer(queue, buffer, wait, offset, size, data, hold(all, queue, list), all, event));
     RETURN_ERROR(driver->clEnqueueReadBuffer(queue, buffer, wait, offset, size, data, n, list, event));
 }
 
 static cl_int CL_API_CALL enqueue_write(cl_command_queue queue, cl_mem buffer, cl_bool wait, size_t offset, size_t size,
                                         const void *data, cl_uint n, const cl_event *list, cl_event *event) {
+    state.copies += !wait;
+    cl_event all[2];
+    if (!wait && n == 1)
+        RETURN_COPY(
+            driver->clEnqueueWriteBuffer(queue, buffer, wait, offset, size, data, hold(all, queue, list), all, event));
     RETURN_ERROR(driver->clEnqueueWriteBuffer(queue, buffer, wait, offset, size, data, n, list, event));
 }
 
@@ -98,7 +154,30 @@ static cl_int CL_API_CALL enqueue_fill(cl_command_queue queue, cl_mem buffer, co
     RETURN_ERROR(driver->clEnqueueFillBuffer(queue, buffer, pattern, pattern_size, offset, size, n, list, event));
 }
 
+static cl_int CL_API_CALL marker(cl_command_queue queue, cl_uint n, const cl_event *list, cl_event *event) {
+    RETURN_COPY(driver->clEnqueueMarkerWithWaitList(queue, n, list, event));
+}
+
+static cl_int CL_API_CALL barrier(cl_command_queue queue, cl_uint n, const cl_event *list, cl_event *event) {
+    const cl_int error = due(true);
+    if (error) return error;
+    const cl_int answer = driver->clEnqueueBarrierWithWaitList(queue, n, list, event);
+    let_go();
+    return answer;
+}
+
+static cl_int CL_API_CALL flush(cl_command_queue queue) {
+    RETURN_COPY(driver->clFlush(queue));
+}
+
+static void *CL_API_CALL map(cl_command_queue queue, cl_mem buffer, cl_bool wait, cl_map_flags flags, size_t offset,
+                             size_t size, cl_uint n, const cl_event *list, cl_event *event, cl_int *error) {
+    *error = due(true);
+    return *error ? NULL : driver->clEnqueueMapBuffer(queue, buffer, wait, flags, offset, size, n, list, event, error);
+}
+
 static cl_int CL_API_CALL finish(cl_command_queue queue) {
+    let_go();
     RETURN_ERROR(driver->clFinish(queue));
 }
 
@@ -126,6 +205,10 @@ cl_int CL_API_CALL clInitLayer(cl_uint n, const cl_icd_dispatch *target, cl_uint
     layer.clEnqueueReadBuffer = enqueue_read;
     layer.clEnqueueWriteBuffer = enqueue_write;
     layer.clEnqueueFillBuffer = enqueue_fill;
+    layer.clEnqueueMarkerWithWaitList = marker;
+    layer.clEnqueueBarrierWithWaitList = barrier;
+    layer.clFlush = flush;
+    layer.clEnqueueMapBuffer = map;
     layer.clFinish = finish;
     *n_out = sizeof layer / sizeof layer.clGetPlatformIDs;
     *out = &layer;

@@ -11,9 +11,14 @@ typedef struct cl_fail_state {
     int at;             /* the call (of all kinds) that fails, counted from 1; 0: none */
     cl_int error;       /* what it answers */
     int calls;          /* so far */
+    bool only_copies;   /* of the kinds that copies take which nobody waits for */
+    int copies;         /* of those so far */
+    bool late_copies;   /* they begin when something waits for them, and not before */
     int sources;        /* programs made from source so far */
     int binaries;       /* programs made from binaries so far */
     bool break_sources; /* programs get a source that can't be built */
+    /* in programs' sources, what of them becomes what, as long; NULL: none */
+    const char *find, *replace;
 } cl_fail_state;
 
 cl_fail_state *cl_fail(void);

@@ -272,8 +272,8 @@ typedef struct clf_trainer_args {
     int checkpointing;    /**< inputs of every n-th block are kept and the rest is computed again (arXiv:1604.06174):
                                n, CLF_CHECKPOINT_SQRT; zero is CLF_CHECKPOINT_NONE. Gradients are the same bits */
     /** With `checkpointing`: the kept inputs wait in host memory, all but the first, which is looked up again, and the
-     * last two, and come back before what is computed from them; the same bits. Not on the CPU, whose memory is the
-     * host's */
+     * last two, and travel there and back while other blocks compute; the same bits. Not on the CPU, whose memory is
+     * the host's */
     bool offload_checkpoints;
     clf_dtype compute; /**< of activations and, in CLF_TRAIN_FULL, of the matrices they meet: F32 (zero), BF16, F16;
                             master weights, gradients and optimizer state are F32 */

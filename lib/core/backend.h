@@ -41,6 +41,16 @@ typedef struct clf_backend {
     clf_status (*clear)(clf_context *ctx, const clf_memory *memory, size_t offset, size_t bytes);
     clf_status (*sync)(clf_context *ctx);
 
+    /* For transfer.h, NULL in the tables of host memory: host memory that the device reaches by itself (.host), its
+     * release, once copies are done; copies that begin after the ops so far and that no one waits for; that later ops
+     * begin after them. */
+    clf_status (*host_alloc)(clf_context *ctx, size_t bytes, clf_memory *out);
+    void (*host_free)(clf_context *ctx, clf_memory *memory);
+    clf_status (*start_write)(clf_context *ctx, const clf_memory *memory, size_t offset, const void *data,
+                              size_t bytes);
+    clf_status (*start_read)(clf_context *ctx, const clf_memory *memory, size_t offset, void *data, size_t bytes);
+    clf_status (*join)(clf_context *ctx);
+
     /* For opencl.h, NULL in other tables: platform, device, context and queue; the use of foreign memory of at least
      * `bytes` (its cl_mem is retained), until disown; the choice of tile sizes. */
     void (*native)(clf_context *ctx, void *handles[4]);

@@ -1,7 +1,7 @@
 /* pass.c: a batch through all blocks, forward and backward. No tape: the blocks are a list, and the backward pass is
  * the list from its end, a group's blocks being run again where only its input was kept. Of offloaded inputs, group g's
- * goes to the host when group g + 1 begins, whose output takes its place, and comes back before group g is run again;
- * but group 0's, which is looked up again.
+ * goes to the host while group g runs, since the output of the next one takes its place, and comes back while the next
+ * one is run again and backward; but group 0's, which is looked up again.
  */
 #include <math.h>
 
@@ -66,13 +66,14 @@ static clf_saved_set saved_of(const clf_trainer *t, int index, int64_t n) {
     return s;
 }
 
-/* The input of a group from the device or back to it, if that is where it waits. */
+/* Before a group is run: the copy begun a group ago is done with, and that of a group's input begins, to the host or
+ * back, if that is where it waits. */
 static clf_status move_input(const clf_trainer *t, const clf_pass *p, int group, bool back) {
+    CLF_TRY(clf_transfer_join(t->ctx));
     if (group < 1 || group > t->groups.on_host) return CLF_OK;
-    clf_tensor x = saved_of(t, group * t->groups.size, p->positions.shape[0]).act[CLF_SAVED_INPUT];
-    const size_t bytes = clf_dtype_bytes(x.dtype, clf_elements(&x));
-    char *const host = t->host_inputs + (size_t)(group - 1) * bytes;
-    return back ? clf_tensor_write(&x, host, bytes) : clf_tensor_read(&x, host, bytes);
+    const clf_tensor x = saved_of(t, group * t->groups.size, p->positions.shape[0]).act[CLF_SAVED_INPUT];
+    const clf_memory *host = &t->host_inputs[group - 1];
+    return back ? clf_transfer_to_device(&x, host) : clf_transfer_to_host(&x, host);
 }
 
 /* A group's blocks forward; the last one's output is wanted or not. */
@@ -101,9 +102,10 @@ static clf_status embed(const clf_trainer *t, const clf_pass *p) {
 }
 
 clf_status clf_pass_forward(const clf_trainer *t, const clf_pass *p, bool backward) {
+    CLF_TRY(clf_transfer_join(t->ctx)); /* with what a failed pass has left on its way */
     CLF_TRY(embed(t, p));
     for (int g = 0; g < t->groups.count; g++) {
-        if (backward) CLF_TRY(move_input(t, p, g - 1, false));
+        if (backward) CLF_TRY(move_input(t, p, g, false));
         CLF_TRY(run_group(t, p, g, true));
     }
     return CLF_OK;
@@ -159,7 +161,8 @@ clf_status clf_pass_backward(const clf_trainer *t, const clf_pass *p) {
         const int group = i / t->groups.size;
         const bool ends_group = i + 1 < n_layers && (i + 1) % t->groups.size == 0;
         if (ends_group) {
-            CLF_TRY(group ? move_input(t, p, group, true) : embed(t, p));
+            CLF_TRY(move_input(t, p, group - 1, true)); /* into the place of group + 1's */
+            if (!group) CLF_TRY(embed(t, p));
             CLF_TRY(run_group(t, p, group, false));
         }
         const clf_saved_set saved = saved_of(t, i, n);

@@ -112,13 +112,17 @@ static clf_status make_activations(clf_trainer *t) {
 
 static clf_status make_host_inputs(clf_trainer *t) {
     const uint64_t bytes = clf_host_input_bytes(&t->groups, &t->args, &t->args.model->config);
+    const int n = t->groups.on_host;
     char size[32];
-    if (!bytes) return CLF_OK;
-    t->host_inputs = bytes <= SIZE_MAX ? malloc((size_t)bytes) : NULL;
-    CLF_CHECK(&t->ctx->error, t->host_inputs, CLF_OUT_OF_MEMORY,
+    if (!n) return CLF_OK;
+    t->host_inputs = calloc((size_t)n, sizeof *t->host_inputs);
+    clf_status st = t->host_inputs && bytes <= SIZE_MAX ? CLF_OK : CLF_OUT_OF_MEMORY;
+    for (int i = 0; i < n && st == CLF_OK; i++)
+        st = clf_transfer_alloc(&t->host_inputs[i], t->ctx, (size_t)bytes / (size_t)n);
+    CLF_CHECK(&t->ctx->error, st != CLF_OUT_OF_MEMORY, st,
               "trainer: offload_checkpoints: out of host memory: required %llu bytes (%s)", (unsigned long long)bytes,
               clf_format_bytes(size, sizeof size, bytes));
-    return CLF_OK;
+    return st;
 }
 
 static clf_status init(clf_trainer *t, const clf_trainer_args *args) {
@@ -179,6 +183,7 @@ clf_status clf_trainer_create(clf_trainer **out, const clf_trainer_args *args) {
 
 void clf_trainer_destroy(clf_trainer *t) {
     if (!t) return;
+    for (int i = 0; t->host_inputs && i < t->groups.on_host; i++) clf_transfer_free(t->ctx, &t->host_inputs[i]);
     clf_parameters_release(&t->parameters);
     for (int i = 0; t->sets && i < t->groups.size; i++) clf_saved_release(&t->sets[i]);
     for (int i = 0; t->inputs && i < t->groups.inputs; i++) clf_tensor_release(&t->inputs[i]);

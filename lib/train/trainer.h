@@ -6,6 +6,7 @@
 #ifndef CLF_TRAIN_TRAINER_H
 #define CLF_TRAIN_TRAINER_H
 
+#include "../core/transfer.h"
 #include "parameters.h"
 
 enum {
@@ -26,9 +27,9 @@ struct clf_trainer {
     clf_parameters parameters;
     clf_pass pass; /* work and positions for args.tokens tokens */
     clf_groups groups;
-    clf_saved_set *sets;                     /* [groups.size]; the input of the first is none of its own */
-    clf_tensor *inputs;                      /* [groups.inputs]: group g's first block has the one at g modulo these */
-    char *host_inputs;                       /* [groups.on_host][tokens, hidden_size] of args.compute */
+    clf_saved_set *sets;     /* [groups.size]; the input of the first is none of its own */
+    clf_tensor *inputs;      /* [groups.inputs]: group g's first block has the one at g modulo these */
+    clf_memory *host_inputs; /* [groups.on_host] of [tokens, hidden_size] of args.compute: of group 1 on */
     clf_tensor last_stat, ids, labels, loss; /* [tokens]; last: of the norm before the output matrix */
     clf_tensor row_weights;                  /* F32 [tokens]; buffer NULL until preferences come */
     clf_tensor norms;                        /* F32 [parameters]: Σ gradient² */

@@ -73,10 +73,10 @@ INLINE vf change_score(const attention *a, const step *s, const panel *p, vf x, 
 
 /* Scores of `keys` keys from `j` on, k being the first's, with what changes them and what the lanes don't see; raises
  * max. */
-INLINE void score_tile(const attention *a, const step *s, const panel *p, const char *k, int j, vf *max, const int keys,
-                       const int W) {
+INLINE void score_tile(const attention *a, const step *s, const panel *p, const char *k, int j, vf *max,
+                       step_fetch next, const int keys, const int W) {
     vf acc[MOST];
-    step_multiply(a, s, k, p->q, acc, keys, W);
+    step_multiply(a, s, k, p->q, acc, next, keys, W);
     const bool border = j < p->all_begin || j + keys > p->all_end, change = a->cap > 0 || a->biased;
     UNROLL for (int r = 0; r < keys; r++) {
         const vf key = v_set1((float)(j + r)), hidden = v_set1(-INFINITY);
@@ -98,20 +98,30 @@ static inline void fetch(const void *row, int bytes) {
 }
 
 /* The scores of the step. Its values are fetched meanwhile: they are read by columns next, which the hardware doesn't
- * foresee. */
-INLINE void score_panel(const attention *a, const step *s, const panel *p, vf *max, bool fetch_values, const int W) {
+ * foresee. One vector does so little with a key that keys are fetched too, and leaves registers to do it line by line.
+ */
+INLINE void score_panel(const attention *a, const step *s, const panel *p, vf *max, bool first, const int W) {
     const int KEYS = tile_keys(W);
+    const bool spread = W == 1 && !s->pairs;
+    const step_fetch none = {NULL, NULL};
     for (int i = 0; i < s->runs; i++) {
         const step_run *r = &s->run[i];
         int j = r->at > p->begin ? r->at : p->begin;
         const int end = r->at + r->n < p->end ? r->at + r->n : p->end;
         for (; j + KEYS <= end; j += KEYS) {
             const int at = j - r->at;
-            for (int n = at; fetch_values && n < at + KEYS; n++) fetch(r->v + n * s->v_stride, a->v_dim * 4);
-            score_tile(a, s, p, r->k + at * s->k_stride, j, max, KEYS, W);
+            const char *k = r->k + at * s->k_stride;
+            step_fetch next = none;
+            for (int n = at; first && !spread && n < at + KEYS; n++) fetch(r->v + n * s->v_stride, a->v_dim * 4);
+            if (first && spread) {
+                next.k = j + KEYS < end ? k + KEYS * s->k_stride : i + 1 < s->runs ? s->run[i + 1].k : s->after;
+                next.v = r->v + at * s->v_stride;
+            }
+            score_tile(a, s, p, k, j, max, next, KEYS, W);
         }
-        for (; j + FEWER <= end; j += FEWER) score_tile(a, s, p, r->k + (j - r->at) * s->k_stride, j, max, FEWER, W);
-        for (; j < end; j++) score_tile(a, s, p, r->k + (j - r->at) * s->k_stride, j, max, 1, W);
+        for (; j + FEWER <= end; j += FEWER)
+            score_tile(a, s, p, r->k + (j - r->at) * s->k_stride, j, max, none, FEWER, W);
+        for (; j < end; j++) score_tile(a, s, p, r->k + (j - r->at) * s->k_stride, j, max, none, 1, W);
     }
 }
 
@@ -133,11 +143,10 @@ INLINE void drop(const attention *a, const attention_sequence *seq, const step *
 
 /* Scores of the panel, then p in their place; updates max and sum; alpha[lane] is what the earlier result shrinks by.
  */
-INLINE void softmax_panel(const attention *a, const step *s, const panel *p, float *alpha, bool fetch_values,
-                          const int W) {
+INLINE void softmax_panel(const attention *a, const step *s, const panel *p, float *alpha, bool first, const int W) {
     vf max[WIDEST], sum[WIDEST], base[WIDEST];
     UNROLL for (int c = 0; c < W; c++) max[c] = v_load(p->max + c * VL);
-    score_panel(a, s, p, max, fetch_values, W);
+    score_panel(a, s, p, max, first, W);
     UNROLL for (int c = 0; c < W; c++) {
         base[c] = attention_base(max[c]);
         v_store(alpha + c * VL, v_exp2(v_sub(v_load(p->max + c * VL), base[c])));
@@ -299,12 +308,12 @@ static int seen_runs(const step *s, const panel *p, int lanes, step_run *run) {
     return runs;
 }
 
-INLINE void add_panel(const attention *a, const attention_unit *u, const step *s, panel *p, int row, bool fetch_values,
+INLINE void add_panel(const attention *a, const attention_unit *u, const step *s, panel *p, int row, bool first,
                       const int W) {
     float alpha[LANES];
     step_run seen[STEP];
     if (a->args->mask && !look_mask(a, u, s, p, row, W * VL)) return;
-    softmax_panel(a, s, p, alpha, fetch_values, W);
+    softmax_panel(a, s, p, alpha, first, W);
     p->runs = s->runs;
     p->run = s->run;
     if (a->args->mask) {
@@ -316,21 +325,21 @@ INLINE void add_panel(const attention *a, const attention_unit *u, const step *s
 }
 
 #if defined(__AVX512F__) /* what is left of a block is seldom 48 rows: narrower panels waste no lanes on it */
-static void add_panel_1(const attention *a, const attention_unit *u, const step *s, panel *p, int row, bool fetch) {
-    add_panel(a, u, s, p, row, fetch, 1);
+static void add_panel_1(const attention *a, const attention_unit *u, const step *s, panel *p, int row, bool first) {
+    add_panel(a, u, s, p, row, first, 1);
 }
-static void add_panel_2(const attention *a, const attention_unit *u, const step *s, panel *p, int row, bool fetch) {
-    add_panel(a, u, s, p, row, fetch, 2);
+static void add_panel_2(const attention *a, const attention_unit *u, const step *s, panel *p, int row, bool first) {
+    add_panel(a, u, s, p, row, first, 2);
 }
-static void add_panel_3(const attention *a, const attention_unit *u, const step *s, panel *p, int row, bool fetch) {
-    add_panel(a, u, s, p, row, fetch, 3);
+static void add_panel_3(const attention *a, const attention_unit *u, const step *s, panel *p, int row, bool first) {
+    add_panel(a, u, s, p, row, first, 3);
 }
 static int vectors_of(int left) {
     return left <= VL ? 1 : left <= 2 * VL ? 2 : left <= 3 * VL ? 3 : left <= 4 * VL ? 2 : 3;
 }
 static void add_panel_of(int vectors, const attention *a, const attention_unit *u, const step *s, panel *p, int row,
-                         bool fetch) {
-    (vectors == 1 ? add_panel_1 : vectors == 2 ? add_panel_2 : add_panel_3)(a, u, s, p, row, fetch);
+                         bool first) {
+    (vectors == 1 ? add_panel_1 : vectors == 2 ? add_panel_2 : add_panel_3)(a, u, s, p, row, first);
 }
 #else
 static int vectors_of(int left) {
@@ -338,9 +347,9 @@ static int vectors_of(int left) {
     return WIDEST;
 }
 static void add_panel_of(int vectors, const attention *a, const attention_unit *u, const step *s, panel *p, int row,
-                         bool fetch) {
+                         bool first) {
     (void)vectors;
-    add_panel(a, u, s, p, row, fetch, WIDEST);
+    add_panel(a, u, s, p, row, first, WIDEST);
 }
 #endif
 

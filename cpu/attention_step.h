@@ -6,7 +6,7 @@
 
 #include "attention_forward.h"
 
-enum { STEP = CLF_ATTENTION_STEP };
+enum { STEP = CLF_ATTENTION_STEP, LINE = 16 /* floats of a cache line */ };
 
 /* Keys key … key + n − 1 are those from `at` on. */
 typedef struct step_piece {
@@ -23,6 +23,7 @@ typedef struct step_run {
 typedef struct step {
     int n, pieces, runs;
     bool pairs;
+    const char *after;          /* the next step's first key, if it is read where it lies; else this one's */
     int64_t k_stride, v_stride; /* bytes; floats */
     step_piece piece[STEP];
     step_run run[STEP];
@@ -88,13 +89,25 @@ static inline int step_take(const attention *a, const attention_unit *u, attenti
         }
         s->n += (int)n;
     }
+    s->after = s->run[0].k;
+    attention_walk next = *walk;
+    if (step_in_place(a, a->args->key, false) && attention_walk_on(&next, 1, &key))
+        s->after = attention_key_at(a->args->key, &u->s, u->kv_head, key);
     return s->n;
 }
 
+/* Rows that a product of floats fetches, as many as it has keys: the values of its keys, and the keys that come next.
+ */
+typedef struct step_fetch {
+    const char *k;
+    const float *v; /* NULL: nothing */
+} step_fetch;
+
 /* acc[r][c] = key r · the queries of vector c, times scale · log2 e; `k` is the first of the keys, q
- * [dim][columns][VL], scaled, or as they are in pairs. */
-INLINE void step_multiply(const attention *a, const step *s, const char *k, const float *q, vf *acc, const int keys,
-                          const int columns) {
+ * [dim][columns][VL], scaled, or as they are in pairs. For each line of the keys that is multiplied a line of each row
+ * of `next` is fetched: all at once leave what the product itself reads waiting. */
+INLINE void step_multiply(const attention *a, const step *s, const char *k, const float *q, vf *acc, step_fetch next,
+                          const int keys, const int columns) {
     UNROLL for (int i = 0; i < keys * columns; i++) acc[i] = v_set1(0);
 #if V_PAIRS
     if (s->pairs) {
@@ -111,8 +124,17 @@ INLINE void step_multiply(const attention *a, const step *s, const char *k, cons
         return;
     }
 #endif
-    attention_multiply(acc, keys, columns, a->dim, (const float *)(const void *)k, s->k_stride / (int)sizeof(float), 1,
-                       q, columns * VL);
+    const float *x = (const float *)(const void *)k;
+    const int part = next.v ? LINE : a->dim;
+    int d = 0;
+    do {
+        for (int r = 0; next.v && r < keys; r++) {
+            __builtin_prefetch(next.k + r * s->k_stride + d * (int)sizeof(float));
+            __builtin_prefetch(next.v + r * s->v_stride + d);
+        }
+        attention_multiply(acc, keys, columns, a->dim - d < part ? a->dim - d : part, x + d,
+                           s->k_stride / (int)sizeof(float), 1, q + d * columns * VL, columns * VL);
+    } while (next.v && (d += part) < a->dim);
 }
 
 #endif

@@ -13,7 +13,7 @@
 
 enum {
     SUMMED = 64,  /* columns whose exp(z) are summed in float32 */
-    COLUMNS = 384 /* whose dz are there at a time */
+    COLUMNS = 256 /* whose dz are there at a time */
 };
 
 typedef struct job {
@@ -189,12 +189,11 @@ static void store_rows(const void *context, int64_t row, int64_t column, int64_t
 
 /* ---- all threads ---- */
 
-/* Units of a product, shared by the threads of the team, which don't wait for each other after it. */
-static void multiply(const job *j, const matrix *m,
+/* Units of a product, those that no thread has taken. */
+static void multiply(const job *j, const matrix *m, int64_t *taken,
                      void (*finish)(const void *, int64_t, int64_t, int64_t, const float *), const void *context) {
     const matrix_scratch s = matrix_scratch_of(j->matrix, omp_get_thread_num());
-#pragma omp for schedule(dynamic) nowait
-    for (int64_t unit = 0; unit < m->units_r * m->units_l; unit++) matrix_run(m, unit, &s, finish, context);
+    matrix_run(m, taken, &s, finish, context);
 }
 
 /* A matrix of float32 in scratch. */
@@ -223,6 +222,7 @@ static void run(const job *j, clf_buffer *scratch) {
     const clf_tensor dz_t = matrix_at(scratch, j->dz_t, COLUMNS, n, j->pitch);
     matrix logits = {
         .rows = j->vocab, .columns = n, .n = 1, .a = {{j->args->weight, false}}, .b = {{&x, false}}, .terms = {k}};
+    int64_t taken[3] = {0}; /* units, of each of the products */
     matrix_plan(&logits, j->threads);
 #pragma omp parallel num_threads(j->threads)
     {
@@ -232,7 +232,7 @@ static void run(const job *j, clf_buffer *scratch) {
             for (int64_t r = 0; r < n; r++)
                 cpu_decode_row(j->args->x->dtype, clf_row(j->args->x, j->active[r]), k, j->x + r * k);
         }
-        multiply(j, &logits, store_z, j);
+        multiply(j, &logits, &taken[0], store_z, j);
 #pragma omp barrier
         sum_share(j, t, threads);
 #pragma omp barrier
@@ -249,10 +249,11 @@ static void run(const job *j, clf_buffer *scratch) {
             matrix by_x = {.rows = n, .columns = k, .n = 1, .a = {{&dz, false}}, .b = {{&w, true}}, .terms = {count}};
             matrix_plan(&by_w, threads);
             matrix_plan(&by_x, threads);
+            if (t == 0) taken[1] = taken[2] = 0;
 #pragma omp for schedule(static)
             for (int64_t r = 0; r < n; r += VL) to_gradient(j, v0, count, r);
-            multiply(j, &by_w, store_rows, &(rows_of){(float *)clf_data(j->args->d_weight) + v0 * k, k});
-            if (d_x) multiply(j, &by_x, add_d_x, j);
+            multiply(j, &by_w, &taken[1], store_rows, &(rows_of){(float *)clf_data(j->args->d_weight) + v0 * k, k});
+            if (d_x) multiply(j, &by_x, &taken[2], add_d_x, j);
 #pragma omp barrier
         }
         if (d_x && !j->own_d_x) {

@@ -97,9 +97,10 @@ static int64_t cross_entropy_frozen(const clf_cross_entropy_shape *s, int64_t sh
 
 /* 0 where it is not taken. */
 static int64_t cross_entropy_stored(const clf_cross_entropy_shape *s, int64_t share, int threads) {
-    enum { COLUMNS = 384, UNIT = 655360 };
+    enum { COLUMNS = 256 };
     const int64_t rows = s->rows < s->k ? s->rows : s->k;
-    const int64_t takes = threads * UNIT + rows * (4 * s->k + 8 * COLUMNS + 28 + 20 * threads);
+    const int64_t takes =
+        (int64_t)clf_estimate_linear_backward(threads) + rows * (4 * s->k + 8 * COLUMNS + 28 + 20 * threads);
     return takes <= share ? takes : 0;
 }
 

@@ -47,6 +47,18 @@ static int fail(const char *what, const char *why) {
     return EXIT_FAILURE;
 }
 
+/* Whether a folder was written without its tokenizer, that of a GGUF. */
+static bool lacks_tokenizer(const options *o, const clf_model *model) {
+    clf_model_info info;
+    clf_tokenizer *t;
+    const size_t n = strlen(o->path[2]);
+    clf_model_get_info(model, &info);
+    if (o->alone || strcmp(info.format, "gguf") || (n >= 5 && !strcmp(o->path[2] + n - 5, ".gguf"))) return false;
+    const bool found = clf_tokenizer_create(&t, &(clf_tokenizer_args){.path = o->path[2]}) == CLF_OK;
+    clf_tokenizer_destroy(t);
+    return !found;
+}
+
 static int run(const options *o, clf_context *ctx) {
     clf_model *model;
     const clf_model_args args = {.keep_layout = true,
@@ -60,13 +72,10 @@ static int run(const options *o, clf_context *ctx) {
         o->alone ? clf_model_save_adapter(model, &(clf_adapter_save_args){.path = o->path[2],
                                                                           .base_model = o->base ? o->base : o->path[0]})
                  : clf_model_save(model, &(clf_model_save_args){.path = o->path[2], .dtype = o->dtype});
-    clf_model_info info;
-    clf_model_get_info(model, &info);
-    const size_t n = strlen(o->path[2]);
-    if (st == CLF_OK && !o->alone && !strcmp(info.format, "gguf") && (n < 5 || strcmp(o->path[2] + n - 5, ".gguf")))
+    if (st == CLF_OK && lacks_tokenizer(o, model))
         fprintf(stderr,
-                "%s has no tokenizer: of a GGUF's none is written. Copy tokenizer.json or tokenizer.model and "
-                "tokenizer_config.json from the folder that %s was made from.\n",
+                "%s has no tokenizer: tokenizer.json can't describe the one of %s. Copy the files from the folder that "
+                "it was made from.\n",
                 o->path[2], o->path[0]);
     clf_model_destroy(model);
     return st == CLF_OK ? EXIT_SUCCESS : fail(o->path[2], clf_error_message(ctx));

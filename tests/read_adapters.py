@@ -2,15 +2,15 @@
 """Reads with PEFT and transformers what clformer-merge wrote: python3 read_adapters.py CLFORMER-MERGE
 
 Adapters saved from a folder's model and from a GGUF's, and merged folders, against the golden logits; folders made of
-every golden GGUF against the folder that it was made from. Ends with 77 where
-the packages are missing."""
+every golden GGUF against the folder that it was made from; the default model's tokenizer. Ends with 77 where the
+packages are missing."""
 import glob, os, subprocess, sys, tempfile
 
 try:
     import torch
     from peft import LoraConfig, PeftModel, get_peft_model
     from safetensors.torch import load_file
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 except ImportError as e:
     print("skipped:", e)
     sys.exit(77)
@@ -67,6 +67,21 @@ for name in sorted(os.path.basename(path)[:-5] for path in glob.glob(os.path.joi
     get_peft_model(original, LoraConfig(r=1, target_modules=[target])).save_pretrained(zeros)
     merge(gguf_of(name), zeros, out)
     check(f"{name}, GGUF into a folder", load(out), expect)
+
+# a tokenizer of a GGUF, in transformers
+gguf = os.path.join(os.path.dirname(golden), "../examples/default_model/default.gguf")
+zeros, out = os.path.join(work.name, "default-zeros"), os.path.join(work.name, "default")
+shape = LlamaForCausalLM(LlamaConfig(vocab_size=832, hidden_size=256, intermediate_size=512, num_hidden_layers=3, num_attention_heads=4,
+                                     num_key_value_heads=2, tie_word_embeddings=True))
+get_peft_model(shape, LoraConfig(r=1, target_modules=["q_proj"])).save_pretrained(zeros)
+merge(gguf, zeros, out)
+tokenizer = AutoTokenizer.from_pretrained(out)
+texts = open(os.path.join(golden, "vocab/gpt-2.gguf.inp"), encoding="utf-8", newline="").read().split("\n__ggml_vocab_test__\n")
+tokenize = [os.path.join(os.path.dirname(sys.argv[1]), "clformer-tokenize"), "--special", "--ids", "--model", gguf]
+ours = [[int(i) for i in subprocess.run(tokenize, input=t, capture_output=True, text=True, check=True).stdout.split()] for t in texts]
+differ = sum(tokenizer(t).input_ids != ids for t, ids in zip(texts, ours))
+failed += differ > 0
+print(f"{len(texts)} texts by the default model's tokenizer, {differ} otherwise", "FAILED" if differ else "")
 
 # embedding and output matrix trained as a whole
 for name in ("llama", "gemma2"):

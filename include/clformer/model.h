@@ -133,8 +133,7 @@ CLF_API void clf_model_destroy(clf_model *model);
 
 /** Arguments of clf_model_save(). */
 typedef struct clf_model_save_args {
-    const char *path;  /**< NAME.gguf: a GGUF file; any other name: a Hugging Face folder. Either becomes the other, but
-                            a folder made of a GGUF has no tokenizer's files */
+    const char *path;  /**< NAME.gguf: a GGUF file; any other name: a Hugging Face folder. Either becomes the other */
     const char *dtype; /**< "f32", "f16" or "bf16" for all weights (vectors of a GGUF stay F32); NULL: each as the file
                             had it that the model was loaded from, but in a GGUF ternary matrices of a training as
                             TQ2_0. "nf4", folders only: matrices of layers as 4-bit NormalFloat with double
@@ -143,8 +142,9 @@ typedef struct clf_model_save_args {
 
 /** Writes the model as it is now: its weights, and the adapter it carries merged into them, W + scale · B · A, in F32
  * and then rounded once, some rows at a time. Keys of a GGUF, configuration and tokenizer files of a folder are those
- * of the files that the model was loaded from, which must still be there. A folder made of a GGUF has config.json and
- * model.safetensors alone: its tokenizer's files are those of the folder that the GGUF was made from.
+ * of the files that the model was loaded from, which must still be there. A folder made of a GGUF has config.json,
+ * tokenizer.json and tokenizer_config.json; the latter two are missing where tokenizer.json can't say how the tokenizer
+ * cuts texts: unigram models, and SentencePiece's whose pieces' scores are equal.
  *
  * All is written under another name first and renamed. A folder at `path` is replaced if it holds nothing but such
  * files as are written here. Messages are in clf_error_message() of the model's first context.

@@ -1,6 +1,5 @@
 /* model_save.c: a model as it is now, into a GGUF file or a Hugging Face folder. Keys and the files beside the weights
- * are the base's, which is opened again if it had been closed. Either becomes the other, but the tokenizer of a GGUF,
- * which no file is written of. */
+ * are the base's, which is opened again if it had been closed. Either becomes the other. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -174,6 +173,28 @@ static clf_status make_config(const saving *s, const char *to) {
     return st;
 }
 
+/* `text` as that file of the folder; freed. */
+static clf_status put_text(const saving *s, const char *name, char *text) {
+    char *to = clf_path_join(s->folder.temporary, name);
+    const clf_status st = to ? clf_output_file_put(to, text, strlen(text), s->err)
+                             : clf_fail(s->err, CLF_OUT_OF_MEMORY, "out of memory for a path");
+    free(to);
+    free(text);
+    return st;
+}
+
+/* Of a model from a GGUF, if it has one that can be said there. */
+static clf_status make_tokenizer(const saving *s) {
+    const clf_tokenizer *t = s->model->tokenizer;
+    char *text;
+    const clf_status st = t ? clf_folder_tokenizer(&text, t, s->err) : CLF_UNSUPPORTED;
+    if (st == CLF_UNSUPPORTED) return clf_error_clear(s->err), CLF_OK;
+    CLF_TRY(st);
+    CLF_TRY(put_text(s, "tokenizer.json", text));
+    CLF_TRY(clf_folder_tokenizer_config(&text, t, s->model->config.trained_context, s->err));
+    return put_text(s, "tokenizer_config.json", text);
+}
+
 static clf_status rewrite_config(const saving *s, const char *from, const char *to) {
     clf_source source;
     if (clf_model_file_config(s->base)->packing.method || s->dtype == CLF_NF4) return write_packing_config(s, from, to);
@@ -202,7 +223,7 @@ static clf_status write_config(const saving *s, const char *to) {
 static clf_status write_folder(saving *s, const char *path) {
     clf_error *err = s->err;
     CLF_TRY(clf_output_folder_create(&s->folder, path, folder_files, err));
-    if (!clf_model_file_gguf(s->base)) CLF_TRY(copy_files(s));
+    CLF_TRY(clf_model_file_gguf(s->base) ? make_tokenizer(s) : copy_files(s));
     char *weights = clf_path_join(s->folder.temporary, "model.safetensors"),
          *to = clf_path_join(s->folder.temporary, "config.json");
     clf_status st = weights && to ? CLF_OK : clf_fail(err, CLF_OUT_OF_MEMORY, "out of memory for a path");

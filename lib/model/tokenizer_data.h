@@ -93,6 +93,11 @@ clf_status clf_tokenizer_finish(clf_tokenizer *t, clf_error *err);
 /* Makes `id` one that ends a generation; ignored if out of range. */
 void clf_tokenizer_mark_end(clf_tokenizer *t, int64_t id);
 
+/* tokenizer_written.c: a finished tokenizer's merges in their order, to be freed. */
+clf_status clf_tokenizer_list_merges(const clf_tokenizer *t, clf_merge **out, size_t *count, clf_error *err);
+/* CLF_UNSUPPORTED, naming `file`, unless both give some hard texts the same ids. */
+clf_status clf_tokenizer_check_same(const clf_tokenizer *a, const clf_tokenizer *b, const char *file, clf_error *err);
+
 /* Scratch of one call. */
 typedef struct clf_symbol {
     uint32_t begin, length; /* in the word, for SCORES; length 0: merged into another */

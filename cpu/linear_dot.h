@@ -13,6 +13,7 @@
 #endif
 #if defined(__AVX2__)
 #include "linear_dot_nibbles.h"
+#include "linear_dot_q4_0.h"
 #endif
 
 enum { FOLD = 64 };

@@ -50,29 +50,6 @@ INLINE void dot_q8_0(const char *const *w, const quantized_row *x, int64_t k, fl
     for (int s = 0; s < S; s++) out[s] = sum8(f[s]);
 }
 
-INLINE void dot_q4_0(const char *const *w, const quantized_row *x, int64_t k, float *out, const int S) {
-    const __m256i shift = _mm256_setr_epi32(0, 0, 0, 0, 4, 4, 4, 4), low = _mm256_set1_epi8(15);
-    __m256 f[DOT_STREAMS];
-    UNROLL
-    for (int s = 0; s < S; s++) f[s] = _mm256_setzero_ps();
-    for (int64_t b = 0; b < k / 32; b++) {
-        const __m256i xq = load256(x->q + 32 * b);
-        const __m256i bias = _mm256_zextsi128_si256(_mm_cvtsi32_si128(-8 * (x->sum[2 * b] + x->sum[2 * b + 1])));
-        const __m256 xd = _mm256_broadcast_ss(x->d + b);
-        UNROLL
-        for (int s = 0; s < S; s++) {
-            const char *p = w[s] + 18 * b;
-            __builtin_prefetch(p + PREFETCH);
-            const __m256i v = _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)(p + 2)));
-            const __m256i code = _mm256_and_si256(_mm256_srlv_epi32(v, shift), low);
-            const __m256i dot = _mm256_add_epi32(dot4(code, xq), bias);
-            f[s] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(dot), _mm256_mul_ps(half_all(p), xd), f[s]);
-        }
-    }
-    UNROLL
-    for (int s = 0; s < S; s++) out[s] = sum8(f[s]);
-}
-
 /* The scales of Q4_K's and Q5_K's 8 blocks of 32, times d and x's, into scale; returns the minimums' products with the
  * sums of x. xd: x's scales; xs: −d · Σq. */
 INLINE __m256 scales_k(const char *p, __m256 xd, __m256 xs, float scale[8]) {

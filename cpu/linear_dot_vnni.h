@@ -63,60 +63,6 @@ INLINE void dot_q8_0(const char *const *w, const quantized_row *x, int64_t k, fl
     for (int s = 0; s < S; s++) out[s] = v_hsum(f[s]);
 }
 
-static const uint8_t q4_0_spread[64] = {2,  3,  4,  5,  6,  7,  8,  9,  10, 11, 12, 13, 14, 15, 16, 17,
-                                        2,  3,  4,  5,  6,  7,  8,  9,  10, 11, 12, 13, 14, 15, 16, 17,
-                                        20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35,
-                                        20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35};
-
-/* 64 values of S rows at p[s]; the scales of all rows are converted together. */
-INLINE void step_q4_0(const char *const *p, __mmask64 mask, __m512i xq, __m512i bias, const float *xd, __m512 *f,
-                      const int S) {
-    const __m512i spread = _mm512_loadu_si512(q4_0_spread);
-    const __m512i nibbles =
-        _mm512_broadcast_i64x4(_mm256_inserti128_si256(_mm256_set1_epi8(15), _mm_set1_epi8((char)0xf0), 1));
-    const __m256i both = _mm256_setr_epi16(0, 9, 16, 25, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0); /* words of two rows */
-    __m512i v[DOT_STREAMS];
-    __m128i pair[DOT_STREAMS / 2];
-    UNROLL
-    for (int s = 0; s < S; s++) {
-        __builtin_prefetch(p[s] + PREFETCH);
-        v[s] = _mm512_maskz_loadu_epi8(mask, p[s]);
-    }
-    UNROLL
-    for (int s = 0; s < S; s += 2) {
-        const __m256i a = _mm512_castsi512_si256(v[s]), b = _mm512_castsi512_si256(v[s + 1 < S ? s + 1 : s]);
-        pair[s / 2] = _mm256_castsi256_si128(_mm256_permutex2var_epi16(a, both, b));
-    }
-    const __m256 d = _mm256_mul_ps(_mm256_cvtph_ps(_mm_unpacklo_epi64(pair[0], pair[S > 2])),
-                                   _mm256_castpd_ps(_mm256_broadcast_sd((const double *)(const void *)xd)));
-    const __m512 all = _mm512_insertf32x8(_mm512_castps256_ps512(d), _mm256_mul_ps(d, _mm256_set1_ps(1 / 16.f)), 1);
-    UNROLL
-    for (int s = 0; s < S; s++) {
-        const __m512i code = _mm512_and_si512(_mm512_permutexvar_epi8(spread, v[s]), nibbles);
-        const __m512i first = _mm512_setr_epi32(0, 0, 0, 0, 8, 8, 8, 8, 1, 1, 1, 1, 9, 9, 9, 9);
-        const __m512 scale = _mm512_permutexvar_ps(_mm512_add_epi32(first, _mm512_set1_epi32(2 * s)), all);
-        f[s] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(_mm512_dpbusd_epi32(bias, code, xq)), scale, f[s]);
-    }
-}
-
-INLINE void dot_q4_0(const char *const *w, const quantized_row *x, int64_t k, float *out, const int S) {
-    __m512 f[DOT_STREAMS];
-    UNROLL
-    for (int s = 0; s < S; s++) f[s] = _mm512_setzero_ps();
-    for (int64_t i = 0; i < k; i += 64) {
-        const char *p[DOT_STREAMS];
-        UNROLL
-        for (int s = 0; s < S; s++) p[s] = w[s] + i / 32 * 18;
-        const __m512i xq = _mm512_loadu_si512(x->q + i), bias = pair_bias(x->sum + i / 16, -8);
-        if (i + 32 < k)
-            step_q4_0(p, 0xfffffffff, xq, bias, x->d + i / 32, f, S);
-        else
-            step_q4_0(p, 0x3ffff, xq, bias, x->d + i / 32, f, S);
-    }
-    UNROLL
-    for (int s = 0; s < S; s++) out[s] = v_hsum(f[s]);
-}
-
 /* What Q4_K and Q5_K need of 256 values of x, blocks of 32 numbered 0 … 7. */
 typedef struct x_of_k {
     __m512i low[2], high[2]; /* q of blocks 0 2 and 4 6, which meet low nibbles, and of 1 3 and 5 7 */

@@ -8,6 +8,7 @@
 #include <jansson.h>
 #include <unistd.h>
 
+#include "../lib/model/folder_from_gguf.h"
 #include "../lib/model/model.h"
 #include "fault_layer.h"
 
@@ -123,6 +124,28 @@ static int fail_each(const saving *s, clf_context *ctx, clf_model *m) {
     return runs;
 }
 
+/* A tokenizer as text, whose allocations are thousands, jansson's among them: some of them fail. */
+static int fail_some(const clf_tokenizer *t) {
+    int runs = 0;
+    for (int mode = 0; mode < 2; mode++)
+        for (int after = 0;; after += 1 + after / 16, runs++) {
+            char *text = NULL;
+            clf_error err = {0};
+            lasting = mode;
+            const int before = atomic_load(&outstanding);
+            inject(after);
+            const clf_status st = clf_folder_tokenizer(&text, t, &err);
+            const int failures = atomic_load(&hits);
+            inject_nothing();
+            assert_true((st == CLF_OK) == (text != NULL) && (st == CLF_OK) == !*err.message);
+            free(text);
+            if (atomic_load(&outstanding) != before)
+                fail_msg("tokenizer.json, failing call %d: %d blocks kept", after, atomic_load(&outstanding) - before);
+            if (!failures) break;
+        }
+    return runs;
+}
+
 static void every_failure_leaves_the_old(void **state) {
     (void)state;
     static const saving savings[] = {
@@ -156,7 +179,16 @@ static void every_failure_leaves_the_old(void **state) {
     }
     static const saving quantized[] = {{"quantized.gguf", QUANTIZED, {""}, "golden/gguf/llama3.gguf"},
                                        {"converted.gguf", QUANTIZED, {""}, "golden/models/llama3"}};
+    static const saving tokenized = {
+        "tokenized", MODEL, {"/config.json", "/model.safetensors", "/tokenizer.json", "/tokenizer_config.json"}, NULL};
+    clf_model *m;
+    const clf_model_args args = {
+        .path = "../examples/default_model/default.gguf", .mmap = true, .contexts = &ctx, .n_contexts = 1};
+    assert_ok(ctx, clf_model_load(&m, &args));
+    runs += fail_some(clf_model_tokenizer(m));
     json_set_alloc_funcs(__real_malloc, __real_free); /* without memory jansson reads wrong numbers and says nothing */
+    runs += fail_each(&tokenized, ctx, m);
+    clf_model_destroy(m);
     for (int i = 0; i < 2; i++) runs += fail_each(&quantized[i], ctx, NULL);
     clf_context_destroy(ctx);
     print_message("%d failures injected\n", runs);

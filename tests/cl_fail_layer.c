@@ -161,6 +161,7 @@ static cl_int CL_API_CALL marker(cl_command_queue queue, cl_uint n, const cl_eve
 static cl_int CL_API_CALL barrier(cl_command_queue queue, cl_uint n, const cl_event *list, cl_event *event) {
     const cl_int error = due(true);
     if (error) return error;
+    if (state.late_copies) driver->clFinish(queue);
     const cl_int answer = driver->clEnqueueBarrierWithWaitList(queue, n, list, event);
     let_go();
     return answer;

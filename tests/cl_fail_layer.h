@@ -13,7 +13,7 @@ typedef struct cl_fail_state {
     int calls;          /* so far */
     bool only_copies;   /* of the kinds that copies take which nobody waits for */
     int copies;         /* of those so far */
-    bool late_copies;   /* they begin when something waits for them, and not before */
+    bool late_copies;   /* they begin when a queue has come to wait for them, and not before */
     int sources;        /* programs made from source so far */
     int binaries;       /* programs made from binaries so far */
     bool break_sources; /* programs get a source that can't be built */

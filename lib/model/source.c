@@ -1,6 +1,6 @@
 /* source.c: opening, mapping and reading files. A file that is read gets an address range of its size without memory
  * behind it (MAP_NORESERVE); reading fills parts of it, so that pointers into it stay valid while more is read. */
-#define _DEFAULT_SOURCE /* MAP_ANONYMOUS, MAP_NORESERVE */
+#define _DEFAULT_SOURCE /* MAP_ANONYMOUS, MAP_NORESERVE, madvise() */
 #include "source.h"
 
 #include <errno.h>
@@ -62,6 +62,9 @@ clf_status clf_source_open(clf_source *s, const char *path, bool map, clf_error 
             st = fail_errno(err, path, errno);
             goto fail;
         }
+#if defined(MADV_HUGEPAGE)
+        if (map) madvise(p, (size_t)s->size, MADV_HUGEPAGE); /* what isn't in the page cache yet comes in large pages */
+#endif
         s->data = p;
         s->mapped = s->size;
     }

@@ -60,11 +60,12 @@ INLINE matrix_scratch matrix_scratch_of(char *memory, int thread) {
 
 /* n cut evenly into parts of at most `most`, but multiples of `step`. */
 INLINE int64_t matrix_share_of(int64_t n, int64_t most, int64_t step) {
+    if (n == 0) return step;
     const int64_t parts = (n + most - 1) / most, part = (n + parts - 1) / parts;
     return (part + step - 1) / step * step;
 }
 
-/* The rows of C, not none, are those of what a[] says, its columns those of b[]; cuts C for `threads`. */
+/* The rows of C are those of what a[] says, its columns those of b[]; cuts C for `threads`. */
 static inline void matrix_plan(matrix *m, int threads) {
     const int64_t padded_rows = (m->rows + VL - 1) / VL * VL, padded_columns = (m->columns + VL - 1) / VL * VL;
     bool exchange = 5 * m->columns * padded_rows < 4 * m->rows * padded_columns;
@@ -236,10 +237,10 @@ static inline matrix_chunk matrix_next(const matrix *m, const matrix_chunk *c, i
     return matrix_chunk_of(m, *c, c->i + ends, ends ? 0 : c->k0 + c->count);
 }
 
-/* A part of what the next chunk needs: fetched `lead` parts before it is packed. */
+/* A part of what the next chunk needs: fetched while the part before it is packed. */
 INLINE void matrix_prepare(const matrix *m, const matrix_chunk *c, int64_t part, int64_t parts, float *packed) {
     const operand *b = &m->b[c->i];
-    const int64_t lead = parts / 8;
+    const int64_t lead = parts > 1;
     if (c->rows == 0 || c->count == 0) return;
     if (part < parts - lead) matrix_fetch(b, c->l0, c->lanes, c->k0, c->k0 + c->count, part, parts - lead);
     if (part >= lead) matrix_pack_part(b, c->l0, c->lanes, c->k0, c->count, part - lead, parts - lead, packed, PANEL);

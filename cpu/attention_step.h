@@ -61,12 +61,12 @@ static inline void step_add(const attention *a, const attention_unit *u, step *s
         step_run r = {.at = s->n + done, .n = m};
         r.k = k_here ? k_row : (const char *)(k + r.at * a->pitch);
         r.v = v_here ? (const float *)(const void *)v_row : v + r.at * a->v_pitch;
+        if (!v_here) /* before the keys, which are needed first and then still in the cache */
+            attention_convert(v_row, attention_bytes(values, values->stride[2]), values->dtype, m, a->v_dim, a->v_pitch,
+                              v + r.at * a->v_pitch);
         if (!k_here)
             attention_convert(k_row, attention_bytes(keys, keys->stride[2]), keys->dtype, m, a->dim, a->pitch,
                               k + r.at * a->pitch);
-        if (!v_here)
-            attention_convert(v_row, attention_bytes(values, values->stride[2]), values->dtype, m, a->v_dim, a->v_pitch,
-                              v + r.at * a->v_pitch);
         if (s->runs && !k_here && !v_here)
             s->run[0].n += m;
         else

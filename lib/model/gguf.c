@@ -313,6 +313,7 @@ clf_status clf_gguf_open(clf_gguf **out, const clf_model_file_args *args, clf_er
     CLF_CHECK(err, g, CLF_OUT_OF_MEMORY, "gguf: out of memory");
     clf_status st = args->path ? clf_source_open(&g->source, args->path, args->mmap, err)
                                : clf_source_wrap(&g->source, args->data, args->data_size, err);
+    if (st == CLF_OK) clf_source_ask_large(&g->source);
     if (st == CLF_OK && (st = parse(g, args->metadata_only, err)) != CLF_OK)
         clf_fail_in(err, "%s", args->path ? args->path : "GGUF in memory");
     clf_source_seal(&g->source);

@@ -62,9 +62,6 @@ clf_status clf_source_open(clf_source *s, const char *path, bool map, clf_error 
             st = fail_errno(err, path, errno);
             goto fail;
         }
-#if defined(MADV_HUGEPAGE)
-        if (map) madvise(p, (size_t)s->size, MADV_HUGEPAGE); /* what isn't in the page cache yet comes in large pages */
-#endif
         s->data = p;
         s->mapped = s->size;
     }
@@ -108,6 +105,14 @@ clf_status clf_source_need(clf_source *s, uint64_t begin, uint64_t end, clf_erro
     CLF_TRY(fill(s, s->prefix, ahead, err));
     s->prefix = ahead;
     return CLF_OK;
+}
+
+void clf_source_ask_large(const clf_source *s) {
+#if defined(MADV_HUGEPAGE)
+    if (s->mapped && !s->reading) madvise((void *)(uintptr_t)s->data, (size_t)s->size, MADV_HUGEPAGE);
+#else
+    (void)s;
+#endif
 }
 
 void clf_source_forget(const void *data, uint64_t bytes) {

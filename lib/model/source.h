@@ -24,6 +24,9 @@ clf_status clf_source_wrap(clf_source *s, const void *data, uint64_t size, clf_e
 /* Makes [begin, end) readable; CLF_BAD_FILE if the file ends before, CLF_IO_ERROR if reading fails,
  * CLF_OUT_OF_MEMORY if the machine cannot hold it. */
 clf_status clf_source_need(clf_source *s, uint64_t begin, uint64_t end, clf_error *err);
+/* What of a mapped file isn't in the page cache yet comes there in large pages, if the system can: faster to stream,
+ * but each place that is touched counts 2 MB as resident. */
+void clf_source_ask_large(const clf_source *s);
 /* Lets go of the memory under the whole pages of a range of a mapped file; they are read again if they are touched. */
 void clf_source_forget(const void *data, uint64_t bytes);
 /* Whether the file at `path` is the one that is open, perhaps by another name. */

@@ -147,11 +147,27 @@ static void unigrams_are_refused(void **state) {
     clf_tokenizer_destroy(t);
 }
 
+/* JSON has no word for such bytes. */
+static void broken_tokens_are_refused(void **state) {
+    (void)state;
+    const char bytes[] = {'\xff', '\0'};
+    for (size_t i = 0; i < sizeof bytes; i++) {
+        clf_error err = {0};
+        char *text;
+        clf_tokenizer *t = open_tokenizer("../examples/default_model/default.gguf");
+        t->vocab.spelling.data[t->vocab.pieces[500].offset] = bytes[i];
+        assert_int_equal(clf_folder_tokenizer(&text, t, &err), CLF_UNSUPPORTED);
+        assert_non_null(strstr(err.message, "token 500: expected UTF-8"));
+        clf_tokenizer_destroy(t);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(same_as_in_the_gguf, make_folder, remove_folder),
         cmocka_unit_test_setup_teardown(saved_with_a_model, make_folder, remove_folder),
         cmocka_unit_test(unigrams_are_refused),
+        cmocka_unit_test(broken_tokens_are_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -206,13 +206,21 @@ static clf_status check(const clf_tokenizer *t, clf_error *err) {
               "tokenizer.json: expected byte-level BPE, or SentencePiece's with bytes");
     CLF_CHECK(err, !has_step(&t->normalize, CLF_STEP_SQUEEZE) && !has_step(&t->normalize, CLF_STEP_CHARSMAP),
               CLF_UNSUPPORTED, "tokenizer.json: SentencePiece's normalization of texts isn't written");
+    for (int32_t id = 0; id < t->vocab.count; id++) {
+        const char *text = clf_vocab_text(&t->vocab, id);
+        const size_t length = t->vocab.pieces[id].length;
+        CLF_CHECK(err, clf_utf8_valid(text, length) && !memchr(text, 0, length), CLF_UNSUPPORTED,
+                  "tokenizer.json: token %d: expected UTF-8 without a 0", id);
+    }
+    CLF_CHECK(err, !t->chat_template || clf_utf8_valid(t->chat_template, strlen(t->chat_template)), CLF_UNSUPPORTED,
+              "tokenizer_config.json: chat_template: expected UTF-8");
     return CLF_OK;
 }
 
 static clf_status text_of(char **out, writing *w, json_t *root, const char *name, size_t flags, clf_error *err) {
     *out = w->failed ? NULL : clf_json_text(root, flags);
     json_decref(root);
-    CLF_CHECK(err, *out, CLF_OUT_OF_MEMORY, "%s: out of memory, or a token that isn't UTF-8", name);
+    CLF_CHECK(err, *out, CLF_OUT_OF_MEMORY, "%s: out of memory", name);
     return CLF_OK;
 }
 

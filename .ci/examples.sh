@@ -41,6 +41,10 @@ $bin/clformer-imatrix --file examples/finetune.jsonl --context 64 --chunks 2 --o
 $bin/clformer-quantize --type q4_k_m --importance "$work/imatrix.gguf" --eval README.md $model "$work/small.gguf" | grep '^KL divergence' >/dev/null
 $bin/clformer-quantize --type q8_0 --quiet $golden/models/llama "$work/from_folder.gguf" | grep "rows aren't whole blocks" >/dev/null
 $bin/clformer-merge $golden/models/llama $golden/adapters/llama "$work/merged_folder.gguf"
+LC_ALL=C sed '0,/<|begin|>/s//<|beg\xffn|>/' $model >"$work/odd.gguf" # a token that isn't UTF-8
+$bin/clformer-finetune --model "$work/odd.gguf" --data examples/finetune.jsonl --steps 1 --context 32 --accumulate 1 --output "$work/odd" >/dev/null 2>&1
+$bin/clformer-merge "$work/odd.gguf" "$work/odd/adapter" "$work/odd_folder" 2>&1 | grep -q 'gets no tokenizer: tokenizer.json: token 0'
+$bin/clformer-merge $model "$work/odd/adapter" "$work/folder" 2>&1 | grep -q . && exit 1
 $bin/clformer-simple_quantize $model "$work/simple.gguf" examples/finetune.jsonl | grep '^perplexity' >/dev/null
 ! $bin/clformer-simple_quantize $model "$work/simple.gguf" /no/such/file >/dev/null 2>&1
 ! $bin/clformer-quantize --type tq2_0 $model "$work/refused.gguf" >/dev/null 2>&1

@@ -15,6 +15,7 @@
 #include "finetune/checkpoints.h"
 #include "finetune/plan.h"
 #include "finetune/run.h"
+#include "shared/print_log.h"
 
 enum { INTERRUPTED = 130, MAX_WARNINGS = 10, PARTS = 10 };
 
@@ -74,6 +75,7 @@ static int load_model(run *r) {
     const clf_context_args device = {.device = r->o.device,
                                      .threads = r->o.threads,
                                      .memory_limit = r->o.memory_limit,
+                                     .log = print_log,
                                      .error = message,
                                      .error_size = sizeof message};
     if (clf_context_create(&r->ctx, &device) != CLF_OK) return fail(r, "device", "%s", message);

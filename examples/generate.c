@@ -17,6 +17,7 @@
 
 #include "default_model/default_model.h"
 #include "shared/numbers.h"
+#include "shared/print_log.h"
 #include "shared/read_file.h"
 
 enum { MAX_STOPS = 16, INTERRUPTED = 130 };
@@ -88,8 +89,11 @@ static bool on_text(void *user, const char *text, size_t length, int32_t id) {
 
 static int open_devices(program *p) {
     char message[512] = "";
-    clf_context_args args = {
-        .device = p->o.device, .threads = p->o.threads, .error = message, .error_size = sizeof message};
+    clf_context_args args = {.device = p->o.device,
+                             .threads = p->o.threads,
+                             .log = print_log,
+                             .error = message,
+                             .error_size = sizeof message};
     if (clf_context_create(&p->context[0], &args) != CLF_OK) return fail("device", message);
     p->n_contexts = 1;
     if (!strncmp(clf_context_backend(p->context[0]), "cpu", 3)) return 0;

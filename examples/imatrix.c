@@ -9,6 +9,7 @@
 
 #include "default_model/default_model.h"
 #include "shared/numbers.h"
+#include "shared/print_log.h"
 #include "shared/text_ids.h"
 
 enum { THREADS = 256, CHUNKS, DEFAULT_CONTEXT = 512 };
@@ -98,7 +99,7 @@ int main(int argc, char **argv) {
     char message[512] = "";
     clf_context *ctx;
     const clf_context_args args = {
-        .device = o.device, .threads = o.threads, .error = message, .error_size = sizeof message};
+        .device = o.device, .threads = o.threads, .log = print_log, .error = message, .error_size = sizeof message};
     if (clf_context_create(&ctx, &args) != CLF_OK) return fail("device", message);
     int code = run(&o, ctx);
     if (!code && (fflush(stdout) || ferror(stdout))) code = fail("stdout", "cannot write");

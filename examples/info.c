@@ -8,6 +8,8 @@
 
 #include <clformer/clformer.h>
 
+#include "shared/print_log.h"
+
 static const struct argp_option options[] = {
     {"model", 'm', "PATH", 0, "Describe this GGUF file or Hugging Face folder", 0},
     {"ctx", 'c', "N", 0, "Context length for the memory estimate (default: as a session's)", 0},
@@ -77,8 +79,11 @@ static int print_devices(void) {
 static int print_placement(const settings *s) {
     char message[512];
     clf_context *ctx;
-    const clf_context_args args = {
-        .device = s->device ? s->device : "cpu", .threads = s->threads, .error = message, .error_size = sizeof message};
+    const clf_context_args args = {.device = s->device ? s->device : "cpu",
+                                   .threads = s->threads,
+                                   .log = print_log,
+                                   .error = message,
+                                   .error_size = sizeof message};
     if (clf_context_create(&ctx, &args) != CLF_OK) return fail("device", message);
     int n;
     clf_context_placement(ctx, NULL, 0, &n);

@@ -7,6 +7,8 @@
 
 #include <clformer/clformer.h>
 
+#include "shared/print_log.h"
+
 enum { ALONE = 1000 };
 
 static const struct argp_option flags[] = {
@@ -47,18 +49,6 @@ static int fail(const char *what, const char *why) {
     return EXIT_FAILURE;
 }
 
-/* Whether a folder was written without its tokenizer, that of a GGUF. */
-static bool lacks_tokenizer(const options *o, const clf_model *model) {
-    clf_model_info info;
-    clf_tokenizer *t;
-    const size_t n = strlen(o->path[2]);
-    clf_model_get_info(model, &info);
-    if (o->alone || strcmp(info.format, "gguf") || (n >= 5 && !strcmp(o->path[2] + n - 5, ".gguf"))) return false;
-    const bool found = clf_tokenizer_create(&t, &(clf_tokenizer_args){.path = o->path[2]}) == CLF_OK;
-    clf_tokenizer_destroy(t);
-    return !found;
-}
-
 static int run(const options *o, clf_context *ctx) {
     clf_model *model;
     const clf_model_args args = {.keep_layout = true,
@@ -72,11 +62,6 @@ static int run(const options *o, clf_context *ctx) {
         o->alone ? clf_model_save_adapter(model, &(clf_adapter_save_args){.path = o->path[2],
                                                                           .base_model = o->base ? o->base : o->path[0]})
                  : clf_model_save(model, &(clf_model_save_args){.path = o->path[2], .dtype = o->dtype});
-    if (st == CLF_OK && lacks_tokenizer(o, model))
-        fprintf(stderr,
-                "%s has no tokenizer: tokenizer.json can't describe the one of %s. Copy the files from the folder that "
-                "it was made from.\n",
-                o->path[2], o->path[0]);
     clf_model_destroy(model);
     return st == CLF_OK ? EXIT_SUCCESS : fail(o->path[2], clf_error_message(ctx));
 }
@@ -96,9 +81,8 @@ int main(int argc, char **argv) {
     argp_parse(&argp, argc, argv, 0, NULL, &o);
     char message[512];
     clf_context *ctx;
-    if (clf_context_create(&ctx, &(clf_context_args){.device = o.device, .error = message, .error_size = 512}) !=
-        CLF_OK)
-        return fail(o.device, message);
+    const clf_context_args args = {.device = o.device, .log = print_log, .error = message, .error_size = 512};
+    if (clf_context_create(&ctx, &args) != CLF_OK) return fail(o.device, message);
     const int code = run(&o, ctx);
     clf_context_destroy(ctx);
     return code;

@@ -10,6 +10,7 @@
 #include "default_model/default_model.h"
 #include "shared/numbers.h"
 #include "shared/print_evaluation.h"
+#include "shared/print_log.h"
 #include "shared/text_ids.h"
 
 enum { THREADS = 256, CHUNKS, KV, JSON, A_LINE = 8 };
@@ -148,7 +149,7 @@ int main(int argc, char **argv) {
     argp_parse(&argp, argc, argv, 0, NULL, &p.o);
     char message[512] = "";
     const clf_context_args args = {
-        .device = p.o.device, .threads = p.o.threads, .error = message, .error_size = sizeof message};
+        .device = p.o.device, .threads = p.o.threads, .log = print_log, .error = message, .error_size = sizeof message};
     if (clf_context_create(&p.ctx, &args) != CLF_OK) return fail("device", message);
     int code = run(&p);
     if (!code && (fflush(stdout) || ferror(stdout))) code = fail("stdout", "cannot write");

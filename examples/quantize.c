@@ -12,6 +12,7 @@
 
 #include "quantize/evaluate.h"
 #include "quantize/report.h"
+#include "shared/print_log.h"
 
 enum { PURE = 1000, FORCE };
 
@@ -123,7 +124,8 @@ int main(int argc, char **argv) {
     argp_parse(&argp, argc, argv, 0, NULL, &o);
     char message[512];
     clf_context *ctx;
-    const clf_context_args args = {.device = "cpu", .threads = o.threads, .error = message, .error_size = 512};
+    const clf_context_args args = {
+        .device = "cpu", .threads = o.threads, .log = print_log, .error = message, .error_size = 512};
     int code;
     if (clf_context_create(&ctx, &args) == CLF_OK) {
         code = run(&o, ctx);

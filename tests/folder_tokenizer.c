@@ -6,6 +6,7 @@
 
 #include "../lib/model/folder_from_gguf.h"
 #include "../lib/model/gguf.h"
+#include "../lib/model/model.h"
 #include "../lib/model/tokenizer.h"
 #include "../lib/model/tokenizer_data.h"
 
@@ -162,12 +163,48 @@ static void broken_tokens_are_refused(void **state) {
     }
 }
 
+static void keep_line(void *user, clf_log_level level, const char *line) {
+    if (level == CLF_LOG_WARNING) snprintf(user, 512, "%s", line);
+}
+
+/* Then a model is saved without it, and the log says why; a model that has none isn't worth a line. */
+static void left_out_with_a_reason(void **state) {
+    (void)state;
+    static const char *const paths[] = {"../examples/default_model/default.gguf", "golden/gguf/llama.gguf"};
+    for (int i = 0; i < 2; i++) {
+        char path[512], line[512] = "";
+        clf_context *ctx;
+        clf_model *model;
+        snprintf(path, sizeof path, "%s/model", folder);
+        assert_int_equal(
+            clf_context_create(&ctx, &(clf_context_args){.device = "cpu", .log = keep_line, .log_user = line}), CLF_OK);
+        assert_ok(ctx, clf_model_load(&model, &(clf_model_args){.path = paths[i], .contexts = &ctx, .n_contexts = 1}));
+        assert_true((model->tokenizer != NULL) == !i);
+        if (!i) model->tokenizer->vocab.spelling.data[model->tokenizer->vocab.pieces[500].offset] = '\xff';
+        assert_ok(ctx, clf_model_save(model, &(clf_model_save_args){.path = path}));
+        assert_string_equal(clf_error_message(ctx), "");
+        clf_model_destroy(model);
+        assert_ok(ctx, clf_model_load(&model, &(clf_model_args){.path = path, .contexts = &ctx, .n_contexts = 1}));
+        assert_null(clf_model_tokenizer(model));
+        clf_model_destroy(model);
+        clf_context_destroy(ctx);
+        if (i)
+            assert_string_equal(line, "");
+        else if (!strstr(line, "no tokenizer: tokenizer.json: token 500: expected UTF-8"))
+            fail_msg("%s", line);
+        assert_int_equal(unlink(in_folder("model/config.json")), 0);
+        assert_int_equal(unlink(in_folder("model/model.safetensors")), 0);
+        assert_int_equal(rmdir(path), 0);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(same_as_in_the_gguf, make_folder, remove_folder),
         cmocka_unit_test_setup_teardown(saved_with_a_model, make_folder, remove_folder),
         cmocka_unit_test(unigrams_are_refused),
         cmocka_unit_test(broken_tokens_are_refused),
+        cmocka_unit_test_setup_teardown(left_out_with_a_reason, make_folder, remove_folder),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "../default_model/default_model.h"
+#include "../shared/print_log.h"
 
 enum { DEFAULT_CONTEXT = 512, PROBE_ROWS = 512, PROBE_WIDTH = 1024, TEXT = 32 };
 
@@ -163,8 +164,11 @@ static void print_part(const char *name, uint64_t bytes) {
 
 int plan_print(run *r) {
     char message[512] = "", a[TEXT], b[TEXT];
-    const clf_context_args device = {
-        .device = r->o.device, .threads = r->o.threads, .error = message, .error_size = sizeof message};
+    const clf_context_args device = {.device = r->o.device,
+                                     .threads = r->o.threads,
+                                     .log = print_log,
+                                     .error = message,
+                                     .error_size = sizeof message};
     clf_model_estimate unused;
     clf_model_info info = {.trained_context = 0};
     clf_trainer_estimate e, row; /* attention's part of the work goes by the row, not by the batch */

@@ -144,7 +144,8 @@ typedef struct clf_model_save_args {
  * and then rounded once, some rows at a time. Keys of a GGUF, configuration and tokenizer files of a folder are those
  * of the files that the model was loaded from, which must still be there. A folder made of a GGUF has config.json,
  * tokenizer.json and tokenizer_config.json; the latter two are missing where tokenizer.json can't say how the tokenizer
- * cuts texts: unigram models, and SentencePiece's whose pieces' scores are equal.
+ * cuts texts (unigram models, SentencePiece's whose pieces' scores are equal, tokens that aren't UTF-8): a line of the
+ * log says so and why, CLF_LOG_WARNING.
  *
  * All is written under another name first and renamed. A folder at `path` is replaced if it holds nothing but such
  * files as are written here. Messages are in clf_error_message() of the model's first context.

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "../core/context.h"
 #include "../core/output_file.h"
 #include "../core/output_folder.h"
 #include "folder_from_gguf.h"
@@ -183,12 +184,16 @@ static clf_status put_text(const saving *s, const char *name, char *text) {
     return st;
 }
 
-/* Of a model from a GGUF, if it has one that can be said there. */
+/* Of a model from a GGUF, if it has one. One that can't be said there is left out: the model is whole without. */
 static clf_status make_tokenizer(const saving *s) {
     const clf_tokenizer *t = s->model->tokenizer;
     char *text;
-    const clf_status st = t ? clf_folder_tokenizer(&text, t, s->err) : CLF_UNSUPPORTED;
-    if (st == CLF_UNSUPPORTED) return clf_error_clear(s->err), CLF_OK;
+    if (!t) return CLF_OK;
+    const clf_status st = clf_folder_tokenizer(&text, t, s->err);
+    if (st == CLF_UNSUPPORTED) {
+        clf_log(s->model->contexts[0], CLF_LOG_WARNING, "model: the folder gets no tokenizer: %s", s->err->message);
+        return clf_error_clear(s->err), CLF_OK;
+    }
     CLF_TRY(st);
     CLF_TRY(put_text(s, "tokenizer.json", text));
     CLF_TRY(clf_folder_tokenizer_config(&text, t, s->model->config.trained_context, s->err));

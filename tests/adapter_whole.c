@@ -1,8 +1,7 @@
 /* adapter_whole.c: embedding and output matrix trained as a whole beside an adapter: saved with it as PEFT does, loaded
  * again, merged; refused where a file can't hold them. */
+#include "folder_case.h"
 #include "model_case.h"
-
-#include <unistd.h>
 
 enum { TOKENS = 24 };
 
@@ -66,17 +65,11 @@ static void saved_with_the_adapter(void **state) {
                  {"golden/gguf/llama.gguf", true, false},
                  {"golden/models/gemma2", true, false}, /* tied */
                  {"golden/gguf/gemma2.gguf", false, true}};
-    char dir[200], adapter[256], gguf[256], merged[256];
-    const char *base = getenv("TMPDIR");
-    snprintf(dir, sizeof dir, "%s/clformer-whole-XXXXXX", base ? base : "/tmp");
-    assert_non_null(mkdtemp(dir));
-    snprintf(adapter, sizeof adapter, "%s/adapter", dir);
-    snprintf(gguf, sizeof gguf, "%s/adapter.gguf", dir);
+    const char *adapter = in_folder("adapter"), *gguf = in_folder("adapter.gguf");
     clf_context *ctx = open_context("cpu", 0);
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         static float want[TOKENS * VOCAB], got[TOKENS * VOCAB], plain[TOKENS * VOCAB];
-        const bool folder = !strstr(cases[i].base, ".gguf");
-        snprintf(merged, sizeof merged, "%s/merged%s", dir, folder ? "" : ".gguf");
+        const char *merged = in_folder(strstr(cases[i].base, ".gguf") ? "merged.gguf" : "merged");
         clf_model *m = load_model(&ctx, 1, cases[i].base);
         eval(ctx, m, plain);
         train(ctx, m, cases[i].embedding, cases[i].output);
@@ -104,12 +97,10 @@ static void saved_with_the_adapter(void **state) {
         clf_model_destroy(m);
     }
     clf_context_destroy(ctx);
-    char remove[256];
-    snprintf(remove, sizeof remove, "rm -r '%s'", dir);
-    assert_int_equal(system(remove), 0);
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(saved_with_the_adapter)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(saved_with_the_adapter, make_folder, remove_folder)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -3,34 +3,14 @@
 #ifndef CLF_TESTS_DATASET_CASE_H
 #define CLF_TESTS_DATASET_CASE_H
 
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <cmocka.h>
+#include "folder_case.h"
 
 #include <clformer/train.h>
 
-#include <dirent.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <unistd.h>
-
-static char folder[64];
 static clf_tokenizer *bpe, *chatml, *bare; /* `bare` has no end and no template */
 
-/* The path of `name` in the test's folder; a ring of them. */
-static inline const char *at(const char *name) {
-    static char paths[4][512];
-    static int turn;
-    char *path = paths[turn++ % 4];
-    snprintf(path, sizeof paths[0], "%s/%s", folder, name);
-    return path;
-}
-
 static inline const char *put_bytes(const char *name, const void *data, size_t n) {
-    const char *path = at(name);
+    const char *path = in_folder(name);
     FILE *f = fopen(path, "wb");
     assert_non_null(f);
     assert_int_equal(fwrite(data, 1, n, f), n);
@@ -149,7 +129,7 @@ static inline uint64_t random_below(uint64_t n) {
 static inline const char *put_samples(const char *name, int n, int most) {
     static const char *const words[] = {"the ", "cat ", "sees ", "7 ",       "\\u00e9t\\u00e9 ",
                                         "a b",  "(x)",  "\\n",   "tomorrow "};
-    const char *path = at(name);
+    const char *path = in_folder(name);
     FILE *f = fopen(path, "w");
     assert_non_null(f);
     random_state = 5;
@@ -164,9 +144,7 @@ static inline const char *put_samples(const char *name, int n, int most) {
 }
 
 static inline int set_up(void **state) {
-    (void)state;
-    strcpy(folder, "/tmp/clformer-dataset-XXXXXX");
-    assert_non_null(mkdtemp(folder));
+    if (make_folder(state)) return -1;
     assert_int_equal(clf_tokenizer_create(&bpe, &(clf_tokenizer_args){.path = "golden/chat/llama3"}), CLF_OK);
     assert_int_equal(clf_tokenizer_create(&bare, &(clf_tokenizer_args){.path = "golden/tokenizers/llama3-bpe"}),
                      CLF_OK);
@@ -175,18 +153,10 @@ static inline int set_up(void **state) {
 }
 
 static inline int tear_down(void **state) {
-    (void)state;
-    struct dirent **names;
-    const int n = scandir(folder, &names, NULL, NULL);
-    for (int i = 0; i < n; i++) {
-        if (names[i]->d_name[0] != '.') unlink(at(names[i]->d_name));
-        free(names[i]);
-    }
-    if (n >= 0) free(names);
     clf_tokenizer_destroy(bpe);
     clf_tokenizer_destroy(chatml);
     clf_tokenizer_destroy(bare);
-    return rmdir(folder);
+    return remove_folder(state);
 }
 
 #endif

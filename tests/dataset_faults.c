@@ -97,13 +97,11 @@ static void finish(run *r) {
 
 static void every_failure_is_an_error(void **state) {
     (void)state;
-    char samples[512], chat[512], saved[512];
-    snprintf(samples, sizeof samples, "%s", put_samples("samples.jsonl", 12, 20));
-    snprintf(chat, sizeof chat, "%s",
-             put("chat.jsonl", "{\"messages\": [{\"role\": \"user\", \"content\": \"Hi\"}, {\"role\": \"assistant\", "
-                               "\"content\": \"One.\"}]}\n{\"prompt\": [{\"role\": \"user\", \"content\": \"1\"}], "
-                               "\"completion\": [{\"role\": \"assistant\", \"content\": \"2\"}]}\n"));
-    snprintf(saved, sizeof saved, "%s", at("saved.tokens"));
+    const char *samples = put_samples("samples.jsonl", 12, 20), *saved = in_folder("saved.tokens"),
+               *chat = put("chat.jsonl",
+                           "{\"messages\": [{\"role\": \"user\", \"content\": \"Hi\"}, {\"role\": \"assistant\", "
+                           "\"content\": \"One.\"}]}\n{\"prompt\": [{\"role\": \"user\", \"content\": \"1\"}], "
+                           "\"completion\": [{\"role\": \"assistant\", \"content\": \"2\"}]}\n");
     run want = {.paths = {samples, chat}, .saved = saved};
     assert_false(all_steps(&want, 1 << 30));
     finish(&want);

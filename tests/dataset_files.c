@@ -44,7 +44,7 @@ static void test_tokens(void **state) {
                     : kind == 2 ? put("t.txt", text)
                                 : put("p.jsonl", pairs);
         clf_dataset *d = open_dataset(args);
-        const char *path = at("saved.tokens");
+        const char *path = in_folder("saved.tokens");
         assert_int_equal(clf_dataset_save_tokens(d, path), CLF_OK);
         args.path = path;
         clf_dataset *saved = open_dataset(args);
@@ -61,12 +61,12 @@ static void test_tokens(void **state) {
     /* every byte turned, every length: refused; nothing else happens */
     clf_dataset_args args = {.context = 32, .path = put_samples("few.jsonl", 6, 4), .tokenizer = bpe};
     clf_dataset *d = open_dataset(args);
-    assert_int_equal(clf_dataset_save_tokens(d, at("few.tokens")), CLF_OK);
-    assert_int_equal(clf_dataset_save_tokens(d, at("nowhere/x")), CLF_NOT_FOUND);
+    assert_int_equal(clf_dataset_save_tokens(d, in_folder("few.tokens")), CLF_OK);
+    assert_int_equal(clf_dataset_save_tokens(d, in_folder("nowhere/x")), CLF_NOT_FOUND);
     assert_int_equal(clf_dataset_save_tokens(d, NULL), CLF_INVALID_ARGUMENT);
     clf_dataset_destroy(d);
     char good[4096], bad[4096], message[256];
-    FILE *f = fopen(at("few.tokens"), "rb");
+    FILE *f = fopen(in_folder("few.tokens"), "rb");
     assert_non_null(f);
     const size_t n = fread(good, 1, sizeof good, f);
     fclose(f);
@@ -124,8 +124,8 @@ static void test_tokens(void **state) {
     assert_non_null(strstr(message, "expected pairs"));
     const char *const mixed[] = {put("one.txt", "text\n"), put("two.jsonl", "{\"text\": \"a\"}")};
     d = open_dataset((clf_dataset_args){.paths = mixed, .n_paths = 2, .context = 32});
-    assert_int_equal(clf_dataset_save_tokens(d, at("mixed.tokens")), CLF_UNSUPPORTED);
-    assert_int_equal(access(at("mixed.tokens"), F_OK), -1);
+    assert_int_equal(clf_dataset_save_tokens(d, in_folder("mixed.tokens")), CLF_UNSUPPORTED);
+    assert_int_equal(access(in_folder("mixed.tokens"), F_OK), -1);
     clf_dataset_destroy(d);
 }
 
@@ -224,11 +224,10 @@ static void test_bad_lines(void **state) {
 static void test_bad_files(void **state) {
     (void)state;
     clf_dataset *d;
-    char good[128];
-    snprintf(good, sizeof good, "%s", put("good.jsonl", "{\"text\": \"a sample\"}"));
+    const char *good = put("good.jsonl", "{\"text\": \"a sample\"}");
     refused((clf_dataset_args){.tokenizer = bpe}, CLF_INVALID_ARGUMENT, "path: expected a file");
     refused((clf_dataset_args){.path = "", .tokenizer = bpe}, CLF_INVALID_ARGUMENT, "path: expected a file name");
-    refused((clf_dataset_args){.path = at("none.jsonl"), .tokenizer = bpe}, CLF_NOT_FOUND, "none.jsonl");
+    refused((clf_dataset_args){.path = in_folder("none.jsonl"), .tokenizer = bpe}, CLF_NOT_FOUND, "none.jsonl");
     refused((clf_dataset_args){.path = folder, .tokenizer = bpe}, CLF_BAD_FILE,
             "expected a regular file, got a folder");
     refused((clf_dataset_args){.path = "/dev/zero", .tokenizer = bpe}, CLF_BAD_FILE, "expected a regular file");
@@ -265,7 +264,7 @@ static void test_bad_files(void **state) {
         assert_int_equal(clf_dataset_next(d, 1, &b), CLF_BAD_FILE);
         assert_non_null(strstr(clf_dataset_error(d), "no sample has a target"));
         assert_int_equal(clf_dataset_scan(d, 1, &stats), CLF_BAD_FILE);
-        assert_int_equal(clf_dataset_save_tokens(d, at("m.tokens")), i < 3 ? CLF_BAD_FILE : CLF_OK);
+        assert_int_equal(clf_dataset_save_tokens(d, in_folder("m.tokens")), i < 3 ? CLF_BAD_FILE : CLF_OK);
         clf_dataset_destroy(d);
     }
     /* one line: the same batch for ever */
@@ -315,7 +314,7 @@ static void test_changed(void **state) {
 /* A line of 100 MB, of one string and of many values: bounded, found, left out. */
 static void test_long_line(void **state) {
     (void)state;
-    const char *path = at("long.jsonl");
+    const char *path = in_folder("long.jsonl");
     FILE *f = fopen(path, "w");
     static char part[1 << 20];
     assert_non_null(f);

@@ -1,8 +1,7 @@
 /* evaluate.c: perplexity and divergence against the same formulas in double over logits that a session gives, on golden
  * models, and on one whose vocabulary is so wide that logits come in pieces; the cut into chunks; what is refused. */
+#include "folder_case.h"
 #include "model_case.h"
-
-#include <unistd.h>
 
 #include "../lib/model/gguf_write.h"
 #include "../lib/model/verdict.h"
@@ -19,6 +18,7 @@ typedef struct fixture {
 } fixture;
 
 static int setup(void **state) {
+    if (make_folder(state)) return -1;
     fixture *f = calloc(1, sizeof *f);
     f->ctx = open_context("cpu", 0);
     f->llama = load_model(&f->ctx, 1, LLAMA);
@@ -33,7 +33,7 @@ static int teardown(void **state) {
     clf_model_destroy(f->mistral);
     clf_context_destroy(f->ctx);
     free(f);
-    return 0;
+    return remove_folder(state);
 }
 
 /* Logits of each token of one chunk, [n, vocab], to be freed. */
@@ -220,12 +220,10 @@ enum { WIDE_TENSORS = sizeof wide_tensors / sizeof *wide_tensors };
 /* A model of random weights and a wide vocabulary; its norms are `norm`. */
 static clf_model *wide_model(clf_context *ctx, uint32_t seed, float norm) {
     static float values[WIDE * HIDDEN];
-    char path[300];
+    const char *path = in_folder("wide.gguf");
     clf_error err = {0};
     clf_gguf_writer *w;
     clf_model *m;
-    snprintf(path, sizeof path, "%s/clformer-evaluate-%ld.gguf", getenv("TMPDIR") ? getenv("TMPDIR") : "/tmp",
-             (long)getpid());
     static const char *const keys[] = {"embedding_length", "block_count", "feed_forward_length", "attention.head_count",
                                        "context_length"};
     static const uint32_t of_keys[] = {HIDDEN, 1, HIDDEN, 4, 512};
@@ -256,7 +254,6 @@ static clf_model *wide_model(clf_context *ctx, uint32_t seed, float norm) {
     if (st != CLF_OK) fail_msg("%s", err.message);
     const clf_model_args args = {.path = path, .contexts = &ctx, .n_contexts = 1};
     assert_ok(ctx, clf_model_load(&m, &args));
-    unlink(path);
     return m;
 }
 

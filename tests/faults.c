@@ -2,6 +2,7 @@
  * turn, once alone and once with all that follow, until a run passes untouched. Each time: an error with a message,
  * nothing kept, and the same handles work again. */
 #define _GNU_SOURCE
+#include "folder_case.h"
 #include "model_case.h"
 
 #include <jansson.h>
@@ -168,10 +169,7 @@ static void every_failure_is_an_error(void **state) {
     (void)state;
     inject_nothing();
     json_set_alloc_funcs(__wrap_malloc, __wrap_free);
-    const char *folder = getenv("TMPDIR");
-    char path[256], saved[300];
-    snprintf(path, sizeof path, "%s/clformer-faults-%ld.gguf", folder ? folder : "/tmp", (long)getpid());
-    snprintf(saved, sizeof saved, "%s.session", path);
+    const char *path = in_folder("tiny.gguf"), *saved = in_folder("session");
     tiny_gguf gguf = tiny_gguf_make();
     FILE *file = fopen(path, "wb");
     assert_non_null(file);
@@ -204,8 +202,6 @@ static void every_failure_is_an_error(void **state) {
         }
     }
     clf_context_destroy(want.ctx);
-    unlink(path);
-    unlink(saved);
     print_message("%d failures injected\n", runs);
     assert_true(runs > 400);
 }
@@ -230,7 +226,9 @@ static void contexts_too(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(contexts_too), cmocka_unit_test(every_failure_is_an_error)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(contexts_too),
+        cmocka_unit_test_setup_teardown(every_failure_is_an_error, make_folder, remove_folder)};
     inject_nothing();
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,36 +1,13 @@
 /* folder_tokenizer.c: tokenizers of GGUFs as tokenizer.json and tokenizer_config.json, read back as a folder's: the
  * same ids of the texts that come with them, and the same text of the ids. What can't be said there is refused. */
+#include "folder_case.h"
 #include "model_case.h"
-
-#include <unistd.h>
 
 #include "../lib/model/folder_from_gguf.h"
 #include "../lib/model/gguf.h"
 #include "../lib/model/model.h"
 #include "../lib/model/tokenizer.h"
 #include "../lib/model/tokenizer_data.h"
-
-static char folder[256];
-
-static int make_folder(void **state) {
-    const char *base = getenv("TMPDIR");
-    (void)state;
-    snprintf(folder, sizeof folder, "%s/clformer-tokenizer-XXXXXX", base ? base : "/tmp");
-    return mkdtemp(folder) ? 0 : -1;
-}
-
-static const char *in_folder(const char *name) {
-    static char path[512];
-    snprintf(path, sizeof path, "%s/%s", folder, name);
-    return path;
-}
-
-static int remove_folder(void **state) {
-    (void)state;
-    unlink(in_folder("tokenizer.json"));
-    unlink(in_folder("tokenizer_config.json"));
-    return rmdir(folder);
-}
 
 static clf_tokenizer *open_tokenizer(const char *path) {
     char message[256] = "";
@@ -113,12 +90,10 @@ static void same_as_in_the_gguf(void **state) {
 /* clf_model_save() writes them beside the weights. */
 static void saved_with_a_model(void **state) {
     (void)state;
-    static const char *const names[] = {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"};
-    const char *gguf = "../examples/default_model/default.gguf", *text = "Once upon a time, there was a little girl.";
+    const char *path = in_folder("model"), *gguf = "../examples/default_model/default.gguf",
+               *text = "Once upon a time, there was a little girl.";
     clf_context *ctx = open_context("cpu", 0);
     clf_model *model;
-    char path[512];
-    snprintf(path, sizeof path, "%s/model", folder);
     assert_ok(ctx, clf_model_load(&model, &(clf_model_args){.path = gguf, .contexts = &ctx, .n_contexts = 1}));
     assert_ok(ctx, clf_model_save(model, &(clf_model_save_args){.path = path}));
     clf_tokenizer *read = open_tokenizer(path);
@@ -129,12 +104,7 @@ static void saved_with_a_model(void **state) {
     assert_non_null(clf_model_tokenizer(model));
     clf_model_destroy(model);
     clf_context_destroy(ctx);
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
-        char name[64];
-        snprintf(name, sizeof name, "model/%s", names[i]);
-        assert_int_equal(unlink(in_folder(name)), 0);
-    }
-    assert_int_equal(rmdir(path), 0);
+    assert_int_equal(entries_of(path), 4); /* the weights, three configurations */
 }
 
 static void unigrams_are_refused(void **state) {
@@ -172,10 +142,10 @@ static void left_out_with_a_reason(void **state) {
     (void)state;
     static const char *const paths[] = {"../examples/default_model/default.gguf", "golden/gguf/llama.gguf"};
     for (int i = 0; i < 2; i++) {
-        char path[512], line[512] = "";
+        const char *path = in_folder("model");
+        char line[512] = "";
         clf_context *ctx;
         clf_model *model;
-        snprintf(path, sizeof path, "%s/model", folder);
         assert_int_equal(
             clf_context_create(&ctx, &(clf_context_args){.device = "cpu", .log = keep_line, .log_user = line}), CLF_OK);
         assert_ok(ctx, clf_model_load(&model, &(clf_model_args){.path = paths[i], .contexts = &ctx, .n_contexts = 1}));
@@ -192,9 +162,7 @@ static void left_out_with_a_reason(void **state) {
             assert_string_equal(line, "");
         else if (!strstr(line, "no tokenizer: tokenizer.json: token 500: expected UTF-8"))
             fail_msg("%s", line);
-        assert_int_equal(unlink(in_folder("model/config.json")), 0);
-        assert_int_equal(unlink(in_folder("model/model.safetensors")), 0);
-        assert_int_equal(rmdir(path), 0);
+        assert_int_equal(entries_of(path), 2);
     }
 }
 

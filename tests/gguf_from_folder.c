@@ -1,23 +1,19 @@
 /* gguf_from_folder.c: configurations and tokenizers of folders as GGUF keys, read back: every golden model's
  * configuration, and golden tokenizers on the texts that they come with. What GGUF can't say is refused. */
+#include "folder_case.h"
 #include "model_case.h"
 
 #include <jansson.h>
-#include <unistd.h>
 
 #include "../lib/model/gguf_from_folder.h"
 #include "../lib/model/read_config.h"
 #include "../lib/model/tokenizer.h"
 
-static char path[64];
-
 /* A writer of keys; its file isn't finished. */
 static clf_gguf_writer *open_writer(void) {
     clf_error err = {0};
     clf_gguf_writer *w;
-    const char *base = getenv("TMPDIR");
-    snprintf(path, sizeof path, "%s/clformer-keys-%ld", base && strlen(base) < 30 ? base : "/tmp", (long)getpid());
-    assert_int_equal(clf_gguf_writer_create(&w, path, &err), CLF_OK);
+    assert_int_equal(clf_gguf_writer_create(&w, in_folder("keys.gguf"), &err), CLF_OK);
     return w;
 }
 
@@ -38,11 +34,11 @@ static void test_configurations(void **state) {
                                          "mistral", "qwen2",      "qwen2-window",  "qwen3",      "gemma2",
                                          "gemma3",  "phi3",       "phi3-longrope", "phi3-short"};
     for (size_t i = 0; i < sizeof models / sizeof *models; i++) {
-        char folder[128];
+        char from[128];
         clf_error err = {0};
         clf_model_file *f;
-        snprintf(folder, sizeof folder, "golden/models/%s", models[i]);
-        assert_int_equal(clf_model_file_open(&f, &(clf_model_file_args){.path = folder}, &err), CLF_OK);
+        snprintf(from, sizeof from, "golden/models/%s", models[i]);
+        assert_int_equal(clf_model_file_open(&f, &(clf_model_file_args){.path = from}, &err), CLF_OK);
         clf_gguf_writer *w = open_writer();
         if (clf_gguf_write_keys_of_folder(w, f, &err) != CLF_OK) fail_msg("%s: %s", models[i], err.message);
         void *data;
@@ -112,13 +108,13 @@ static void test_tokenizers(void **state) {
                  {"gemma-spm", NULL, false},
                  {"unigram", "GGUF has byte-level BPE and SentencePiece's BPE", false}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        char folder[128], file[160];
+        char from[128], file[160];
         clf_error err = {0};
-        snprintf(folder, sizeof folder, "golden/tokenizers/%s", cases[i].name);
+        snprintf(from, sizeof from, "golden/tokenizers/%s", cases[i].name);
         clf_gguf_writer *w = open_writer();
         clf_config c = {.vocab_size = 1500, .bos = -1, .eos = -1};
-        const clf_status st = clf_gguf_write_tokenizer_of(w, folder, &c, &err);
-        if (st != (cases[i].refused ? CLF_UNSUPPORTED : CLF_OK)) fail_msg("%s: %d %s", folder, st, err.message);
+        const clf_status st = clf_gguf_write_tokenizer_of(w, from, &c, &err);
+        if (st != (cases[i].refused ? CLF_UNSUPPORTED : CLF_OK)) fail_msg("%s: %d %s", from, st, err.message);
         if (cases[i].refused) {
             assert_non_null(strstr(err.message, cases[i].refused));
             clf_gguf_writer_destroy(w);
@@ -127,9 +123,9 @@ static void test_tokenizers(void **state) {
         void *data;
         clf_tokenizer *t, *original;
         clf_gguf *g = read_back(w, &data);
-        if (clf_tokenizer_from_gguf(&t, g, &err) != CLF_OK) fail_msg("%s: %s", folder, err.message);
-        assert_int_equal(clf_tokenizer_from_folder(&original, folder, &err), CLF_OK);
-        snprintf(file, sizeof file, "%s/expect.json", folder);
+        if (clf_tokenizer_from_gguf(&t, g, &err) != CLF_OK) fail_msg("%s: %s", from, err.message);
+        assert_int_equal(clf_tokenizer_from_folder(&original, from, &err), CLF_OK);
+        snprintf(file, sizeof file, "%s/expect.json", from);
         json_t *expected = json_load_file(file, 0, NULL), *row;
         size_t k, others = 0;
         json_array_foreach(expected, k, row) {
@@ -137,7 +133,7 @@ static void test_tokenizers(void **state) {
             const json_t *text = json_object_get(row, "text");
             const size_t n = ids_of(t, text, got), m = ids_of(original, text, want);
             const bool same = n == m && !memcmp(got, want, n * sizeof *got);
-            if (!same && !cases[i].composes) fail_msg("%s: %s", folder, json_string_value(text));
+            if (!same && !cases[i].composes) fail_msg("%s: %s", from, json_string_value(text));
             others += !same;
         }
         assert_true(k > 40 && others <= 1);
@@ -151,7 +147,7 @@ static void test_tokenizers(void **state) {
         /* fewer rows than tokens */
         c.vocab_size = 96;
         w = open_writer();
-        assert_int_equal(clf_gguf_write_tokenizer_of(w, folder, &c, &err), CLF_UNSUPPORTED);
+        assert_int_equal(clf_gguf_write_tokenizer_of(w, from, &c, &err), CLF_UNSUPPORTED);
         clf_gguf_writer_destroy(w);
     }
 }
@@ -159,5 +155,5 @@ static void test_tokenizers(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_configurations), cmocka_unit_test(test_factors),
                                        cmocka_unit_test(test_tokenizers)};
-    return cmocka_run_group_tests_name("gguf_from_folder", tests, NULL, NULL);
+    return cmocka_run_group_tests_name("gguf_from_folder", tests, make_folder, remove_folder);
 }

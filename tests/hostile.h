@@ -4,21 +4,13 @@
 #ifndef CLF_TESTS_HOSTILE_H
 #define CLF_TESTS_HOSTILE_H
 
+#include "folder_case.h"
+
 #include <ctype.h>
 #include <fcntl.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <time.h>
-#include <unistd.h>
-
-#include <cmocka.h>
 
 #include "../lib/model/gguf.h"
 #include "../lib/model/safetensors.h"
@@ -59,16 +51,7 @@ static inline void put_string(bytes *b, const char *s) {
     put(b, s, strlen(s));
 }
 
-static char folder[256];
 static const char *seeds;
-
-static inline const char *path_of(const char *name) {
-    static char path[4][600];
-    static int next;
-    char *p = path[next = (next + 1) % 4];
-    snprintf(p, sizeof path[0], "%s/%s", folder, name);
-    return p;
-}
 
 static inline void save(const char *path, const void *data, size_t size) {
     FILE *f = fopen(path, "wb");
@@ -102,19 +85,10 @@ static inline void expect(int item, const char *what, clf_status got, const clf_
     if (took > MAX_SECONDS) fail_msg("%d, %s: took %.1f s", item, what, took);
 }
 
-static inline int make_folder(void **state) {
-    (void)state;
-    const char *base = getenv("TMPDIR");
-    snprintf(folder, sizeof folder, "%s/clformer-hostile-XXXXXX", base ? base : "/tmp");
-    return mkdtemp(folder) ? 0 : -1;
-}
-
-static inline int remove_folder(void **state) {
-    (void)state;
-    char command[400];
+/* A teardown in the place of remove_folder(). */
+static inline int remove_and_weigh(void **state) {
     struct rusage usage;
-    snprintf(command, sizeof command, "rm -r '%s'", folder);
-    const int removed = system(command);
+    const int removed = remove_folder(state);
     getrusage(RUSAGE_SELF, &usage);
     print_message("largest resident size: %ld MiB\n", usage.ru_maxrss >> 10);
     return removed || usage.ru_maxrss >> 10 > MAX_MEMORY_MIB;

@@ -262,7 +262,7 @@ static void test_sparse(void **state) {
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         bytes b = cases[i].b;
-        if (!save_sparse(path_of("sparse.gguf"), &b, terabyte)) {
+        if (!save_sparse(in_folder("sparse.gguf"), &b, terabyte)) {
             free(b.data);
             print_message("29: no file of 1 TiB here\n");
             skip();
@@ -272,7 +272,7 @@ static void test_sparse(void **state) {
             clf_error err;
             const double start = seconds();
             const clf_status st =
-                open_as(AS_GGUF, &(clf_model_file_args){.path = path_of("sparse.gguf"), .mmap = map}, &err);
+                open_as(AS_GGUF, &(clf_model_file_args){.path = in_folder("sparse.gguf"), .mmap = map}, &err);
             expect(29, cases[i].what, st, &err, map ? cases[i].mapped : cases[i].read, "", start);
         }
     }
@@ -287,13 +287,13 @@ static void test_sparse(void **state) {
             put_u32(&b, CLF_GGUF_STRING);
         }
         put_u64(&b, terabyte / 16);
-        assert_true(save_sparse(path_of("sparse.gguf"), &b, terabyte));
+        assert_true(save_sparse(in_folder("sparse.gguf"), &b, terabyte));
         free(b.data);
         for (int map = 0; map < 2; map++) {
             clf_error err;
             const double start = seconds();
             const clf_status st =
-                open_as(AS_GGUF, &(clf_model_file_args){.path = path_of("sparse.gguf"), .mmap = map}, &err);
+                open_as(AS_GGUF, &(clf_model_file_args){.path = in_folder("sparse.gguf"), .mmap = map}, &err);
             expect(29, "metadata of 64 GiB", st, &err, CLF_BAD_FILE, "at most", start);
         }
     }
@@ -305,11 +305,11 @@ static void test_shrinks(void **state) {
     bytes b = one_tensor(DIMS(1 << 16), 0, 0, 0);
     const size_t start = b.size;
     for (uint32_t i = 0; i < 1 << 16; i++) put_u32(&b, i);
-    save(path_of("shrinks.gguf"), b.data, b.size);
+    save(in_folder("shrinks.gguf"), b.data, b.size);
     clf_gguf *g;
     clf_error err = {0};
-    assert_int_equal(clf_gguf_open(&g, &(clf_model_file_args){.path = path_of("shrinks.gguf")}, &err), CLF_OK);
-    assert_int_equal(truncate(path_of("shrinks.gguf"), 10), 0);
+    assert_int_equal(clf_gguf_open(&g, &(clf_model_file_args){.path = in_folder("shrinks.gguf")}, &err), CLF_OK);
+    assert_int_equal(truncate(in_folder("shrinks.gguf"), 10), 0);
     assert_memory_equal(clf_gguf_find(g, "t")->data, b.data + start, 4 << 16);
     clf_gguf_close(g);
     free(b.data);
@@ -317,18 +317,18 @@ static void test_shrinks(void **state) {
 
 static void test_odd_files(void **state) {
     (void)state;
-    assert_int_equal(mkfifo(path_of("fifo"), 0600), 0);
-    assert_int_equal(symlink("loop", path_of("loop")), 0);
-    assert_int_equal(mkdir(path_of("folder"), 0700), 0);
+    assert_int_equal(mkfifo(in_folder("fifo"), 0600), 0);
+    assert_int_equal(symlink("loop", in_folder("loop")), 0);
+    assert_int_equal(mkdir(in_folder("folder"), 0700), 0);
     const struct {
         const char *path;
         opener as;
         clf_status status;
         const char *part;
-    } cases[] = {{path_of("fifo"), AS_MODEL, CLF_BAD_FILE, "regular file"},
+    } cases[] = {{in_folder("fifo"), AS_MODEL, CLF_BAD_FILE, "regular file"},
                  {"/dev/zero", AS_MODEL, CLF_BAD_FILE, "regular file"},
-                 {path_of("folder"), AS_GGUF, CLF_BAD_FILE, "a folder"},
-                 {path_of("folder"), AS_MODEL, CLF_NOT_FOUND, "config.json"}};
+                 {in_folder("folder"), AS_GGUF, CLF_BAD_FILE, "a folder"},
+                 {in_folder("folder"), AS_MODEL, CLF_NOT_FOUND, "config.json"}};
     for (size_t i = 0; i < 4; i++)
         for (int map = 0; map < 2; map++) {
             clf_error err;
@@ -339,9 +339,9 @@ static void test_odd_files(void **state) {
         }
     clf_error err;
     double start = seconds();
-    expect(31, "symlink loop", open_as(AS_MODEL, &(clf_model_file_args){.path = path_of("loop")}, &err), &err,
+    expect(31, "symlink loop", open_as(AS_MODEL, &(clf_model_file_args){.path = in_folder("loop")}, &err), &err,
            CLF_IO_ERROR, "loop", start);
-    expect(31, "nothing", open_as(AS_MODEL, &(clf_model_file_args){.path = path_of("nothing")}, &err), &err,
+    expect(31, "nothing", open_as(AS_MODEL, &(clf_model_file_args){.path = in_folder("nothing")}, &err), &err,
            CLF_NOT_FOUND, "nothing", start);
     expect(31, "no path", open_as(AS_MODEL, &(clf_model_file_args){0}, &err), &err, CLF_INVALID_ARGUMENT, "path",
            start);
@@ -353,5 +353,5 @@ int main(int argc, char **argv) {
         cmocka_unit_test(test_header), cmocka_unit_test(test_many_keys), cmocka_unit_test(test_keys),
         cmocka_unit_test(test_values), cmocka_unit_test(test_tensors),   cmocka_unit_test(test_nan_scale),
         cmocka_unit_test(test_sparse), cmocka_unit_test(test_shrinks),   cmocka_unit_test(test_odd_files)};
-    return cmocka_run_group_tests_name("hostile_gguf", tests, make_folder, remove_folder);
+    return cmocka_run_group_tests_name("hostile_gguf", tests, make_folder, remove_and_weigh);
 }

@@ -29,7 +29,7 @@ static inline void check(int item, const char *what, opener as, bytes *b, clf_st
     clf_status st = open_as(as, &(clf_model_file_args){.data = exact, .data_size = b->size}, &err);
     expect(item, what, st, &err, status, part, start);
     free(exact);
-    const char *path = path_of("x.gguf");
+    const char *path = in_folder("x.gguf");
     save(path, b->data, b->size);
     for (int map = 0; map < 2; map++) {
         start = seconds();

@@ -114,10 +114,10 @@ static void test_truncated(void **state) {
         if (st != CLF_BAD_FILE || !err.message[0]) fail_msg("5, %zu bytes: status %d: %s", n, st, err.message);
         free(prefix);
         if (n % 16) continue;
-        save(path_of("prefix.gguf"), b.data, n);
+        save(in_folder("prefix.gguf"), b.data, n);
         for (int map = 0; map < 2; map++)
             assert_int_equal(
-                open_as(AS_MODEL, &(clf_model_file_args){.path = path_of("prefix.gguf"), .mmap = map}, &err),
+                open_as(AS_MODEL, &(clf_model_file_args){.path = in_folder("prefix.gguf"), .mmap = map}, &err),
                 CLF_BAD_FILE);
     }
     static const uint8_t values[] = {0, 1, 0x7f, 0x80, 0xff};
@@ -142,14 +142,15 @@ static void save_shard(const char *name, uint32_t number, uint32_t of, uint32_t 
     put_pair(&b, "split.tensors.count", CLF_GGUF_U32, tensors);
     put_info(&b, tensor, DIMS(8), 0, 0);
     put_zeros(&b, (32 - b.size % 32) % 32 + 32);
-    save(path_of(name), b.data, b.size);
+    save(in_folder(name), b.data, b.size);
     free(b.data);
 }
 
 static void expect_shards(const char *what, const char *name, clf_status status, const char *part) {
     clf_error err;
     const double start = seconds();
-    expect(32, what, open_as(AS_MODEL, &(clf_model_file_args){.path = path_of(name)}, &err), &err, status, part, start);
+    expect(32, what, open_as(AS_MODEL, &(clf_model_file_args){.path = in_folder(name)}, &err), &err, status, part,
+           start);
 }
 
 static void test_shards(void **state) {
@@ -168,7 +169,7 @@ static void test_shards(void **state) {
     expect_shards("renamed", "alone.gguf", CLF_BAD_FILE, "one of 2 shards");
     expect_shards("shard 3 of 2", "m-00003-of-00002.gguf", CLF_BAD_FILE, "got 3 of 2");
     expect_shards("too many", "m-00001-of-99999.gguf", CLF_BAD_FILE, "at most");
-    save(path_of(second), "", 0);
+    save(in_folder(second), "", 0);
     expect_shards("empty", first, CLF_BAD_FILE, "empty");
 }
 
@@ -190,7 +191,7 @@ static void save_part(const clf_gguf *g, int64_t from, int64_t to, int shard, co
     put(&b, infos.data, infos.size);
     put_zeros(&b, (32 - b.size % 32) % 32);
     put(&b, data.data, data.size);
-    save(path_of(name), b.data, b.size);
+    save(in_folder(name), b.data, b.size);
     free(pairs.data);
     free(infos.data);
     free(data.data);
@@ -219,5 +220,5 @@ int main(int argc, char **argv) {
     if (argc == 3 && !strcmp(argv[1], "--seeds")) seeds = argv[2];
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_models), cmocka_unit_test(test_truncated),
                                        cmocka_unit_test(test_shards), cmocka_unit_test(test_good_shards)};
-    return cmocka_run_group_tests_name("hostile_model", tests, make_folder, remove_folder);
+    return cmocka_run_group_tests_name("hostile_model", tests, make_folder, remove_and_weigh);
 }

@@ -18,14 +18,14 @@ static void check(int item, const char *what, bytes *b, clf_status status, const
     for (int way = 0; way < 3; way++) {
         clf_safetensors *s;
         clf_error err = {0};
-        clf_model_file_args args = {.path = path_of("x.safetensors"), .mmap = way == 1};
+        clf_model_file_args args = {.path = in_folder("x.safetensors"), .mmap = way == 1};
         uint8_t *exact = malloc(b->size + 1); /* so that a byte too far is noticed */
         assert_non_null(exact);
         if (b->size) memcpy(exact, b->data, b->size);
         uint8_t *fitting = realloc(exact, b->size ? b->size : 1);
         assert_non_null(fitting);
         if (way == 2) args = (clf_model_file_args){.data = fitting, .data_size = b->size};
-        save(path_of("x.safetensors"), b->data, b->size);
+        save(in_folder("x.safetensors"), b->data, b->size);
         const double start = seconds();
         const clf_status st = clf_safetensors_open(&s, &args, &err);
         expect(item, what, st, &err, status, part, start);
@@ -126,14 +126,14 @@ static void test_lengths(void **state) {
         check(37, "a header of another length", &b, CLF_BAD_FILE, "header: expected 2 to 2 bytes");
     }
     bytes b = file_of(100000001, "{}", 0);
-    save(path_of("long.safetensors"), b.data, b.size);
+    save(in_folder("long.safetensors"), b.data, b.size);
     free(b.data);
-    assert_int_equal(truncate(path_of("long.safetensors"), (off_t)1 << 40), 0);
+    assert_int_equal(truncate(in_folder("long.safetensors"), (off_t)1 << 40), 0);
     for (int map = 0; map < 2; map++) {
         clf_safetensors *s;
         clf_error err = {0};
         const double start = seconds();
-        const clf_model_file_args args = {.path = path_of("long.safetensors"), .mmap = map};
+        const clf_model_file_args args = {.path = in_folder("long.safetensors"), .mmap = map};
         const clf_status st = clf_safetensors_open(&s, &args, &err);
         expect(37, "a header above 100 MB", st, &err, CLF_BAD_FILE, "header: expected 2 to 100000000 bytes", start);
     }
@@ -213,14 +213,14 @@ static void expect_folder(int item, const char *what, clf_status status, const c
 }
 
 static void save_text(const char *name, const char *text) {
-    save(path_of(name), text, strlen(text));
+    save(in_folder(name), text, strlen(text));
 }
 
 static void save_tensor(const char *file, const char *name) {
     char header[200];
     snprintf(header, sizeof header, "{\"%s\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[0,1]}}", name);
     bytes b = file_of(strlen(header), header, 1);
-    save(path_of(file), b.data, b.size);
+    save(in_folder(file), b.data, b.size);
     free(b.data);
 }
 
@@ -229,8 +229,8 @@ static void save_tensor(const char *file, const char *name) {
 static void test_shards(void **state) {
     (void)state;
     const char *index = "model.safetensors.index.json";
-    unlink(path_of("model.safetensors"));
-    unlink(path_of(index));
+    unlink(in_folder("model.safetensors"));
+    unlink(in_folder(index));
     expect_folder(32, "nothing in it", CLF_NOT_FOUND, "model.safetensors");
     static const char *const outside[] = {"../1.safetensors", "/etc/passwd", "sub/1.safetensors", "..", ".", "",
                                           "..\\\\1"};
@@ -257,16 +257,16 @@ static void test_shards(void **state) {
     save_text(index, INDEX("{\"b\":\"1.safetensors\",\"a\":\"2.safetensors\"}"));
     save_tensor("2.safetensors", "b");
     expect_folder(32, "exchanged", CLF_BAD_FILE, "not in");
-    assert_int_equal(unlink(path_of("2.safetensors")), 0);
-    assert_int_equal(symlink("2.safetensors", path_of("2.safetensors")), 0);
+    assert_int_equal(unlink(in_folder("2.safetensors")), 0);
+    assert_int_equal(symlink("2.safetensors", in_folder("2.safetensors")), 0);
     expect_folder(31, "symlink loop", CLF_IO_ERROR, "2.safetensors");
-    unlink(path_of("2.safetensors"));
-    assert_int_equal(mkfifo(path_of("2.safetensors"), 0600), 0);
+    unlink(in_folder("2.safetensors"));
+    assert_int_equal(mkfifo(in_folder("2.safetensors"), 0600), 0);
     expect_folder(31, "FIFO", CLF_BAD_FILE, "regular file");
-    unlink(path_of(index));
-    assert_int_equal(mkdir(path_of("model.safetensors"), 0700), 0);
+    unlink(in_folder(index));
+    assert_int_equal(mkdir(in_folder("model.safetensors"), 0700), 0);
     expect_folder(31, "folder", CLF_BAD_FILE, "a folder");
-    rmdir(path_of("model.safetensors"));
+    rmdir(in_folder("model.safetensors"));
 }
 
 #define CONFIG(more)                                                                                                   \
@@ -355,8 +355,7 @@ static void test_folder(void **state) {
     (void)state;
     clf_model_file *f;
     clf_error err = {0};
-    char path[300];
-    snprintf(path, sizeof path, "%s/model", folder);
+    const char *path = in_folder("model");
     assert_int_equal(mkdir(path, 0700), 0);
     save_text("model/config.json", CONFIG(""));
     save_tensor("model/model.safetensors", "model.embed_tokens.weight");
@@ -380,5 +379,5 @@ int main(int argc, char **argv) {
                                        cmocka_unit_test(test_deep),    cmocka_unit_test(test_truncated),
                                        cmocka_unit_test(test_shards),  cmocka_unit_test(test_configs),
                                        cmocka_unit_test(test_folder),  cmocka_unit_test(test_many_values)};
-    return cmocka_run_group_tests_name("hostile_safetensors", tests, make_folder, remove_folder);
+    return cmocka_run_group_tests_name("hostile_safetensors", tests, make_folder, remove_and_weigh);
 }

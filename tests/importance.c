@@ -1,28 +1,25 @@
 /* importance.c: sums of squares of what the matrices of a golden LLaMA meet against a forward pass in double written
  * here; the file read back by clf_importance_file, for every golden architecture; devices; what is refused. */
+#include "folder_case.h"
 #include "model_case.h"
-
-#include <dirent.h>
-#include <unistd.h>
 
 #include "../lib/model/importance_file.h"
 #include "../lib/model/model.h"
 
 enum { TOKENS = 24 };
 
-static char path[300];
+static const char *path;
 
 static int setup(void **state) {
-    snprintf(path, sizeof path, "%s/clformer-importance-%ld.gguf", getenv("TMPDIR") ? getenv("TMPDIR") : "/tmp",
-             (long)getpid());
+    if (make_folder(state)) return -1;
+    path = in_folder("importance.gguf");
     *state = open_context("cpu", 0);
     return 0;
 }
 
 static int teardown(void **state) {
     clf_context_destroy(*state);
-    unlink(path);
-    return 0;
+    return remove_folder(state);
 }
 
 static const clf_importance_entry *entry_of(const clf_importance_file *f, int layer, const char *name) {
@@ -322,9 +319,8 @@ static void quantising_uses_it(void **state) {
     clf_model_destroy(m);
     for (size_t k = 0; k < sizeof types / sizeof *types; k++) {
         clf_model_file *file[3]; /* the source, without and with importance */
-        char name[2][320];
-        for (int with = 0; with < 2; with++) {
-            snprintf(name[with], sizeof name[with], "%s-%d.gguf", path, with);
+        const char *const name[] = {in_folder("without.gguf"), in_folder("with.gguf")};
+        for (int with = 0; with < 2; with++)
             assert_ok(ctx, clf_quantize(ctx,
                                         &(clf_quantize_args){.input = model,
                                                              .output = name[with],
@@ -332,7 +328,6 @@ static void quantising_uses_it(void **state) {
                                                              .pure = true,
                                                              .importance = with ? path : NULL},
                                         NULL));
-        }
         for (int i = 0; i < 3; i++)
             assert_int_equal(clf_model_file_open(
                                  &file[i], &(clf_model_file_args){.path = i ? name[i - 1] : model, .mmap = true}, &err),
@@ -356,7 +351,6 @@ static void quantising_uses_it(void **state) {
                       matrices);
         assert_true(matrices > 0 && better == matrices);
         for (int i = 0; i < 3; i++) clf_model_file_close(file[i]);
-        for (int with = 0; with < 2; with++) unlink(name[with]);
     }
     clf_importance_file_close(importance);
 }

@@ -1,5 +1,6 @@
 /* kv_cache.c: quantised caches against those of floats, on every table: what is encoded, sizes, logits, eviction,
  * forks, files, and what is refused. */
+#include "folder_case.h"
 #include "model_case.h"
 
 #include <unistd.h>
@@ -315,8 +316,7 @@ static void sessions_go_on(void **state) {
     (void)state;
     static const char *const devices[] = {"cpu", "opencl"};
     static float want[MOST_VOCAB], got[MOST_VOCAB];
-    char path[64];
-    snprintf(path, sizeof path, "/tmp/clformer-test-kv-%ld", (long)getpid());
+    const char *path = in_folder("session");
     for (int d = 0; d < 2; d++)
         for (int t = 0; usable(devices[d]) && t < DTYPES; t++) {
             use u = open_use(devices[d], "golden/models/llama-wide");
@@ -342,7 +342,6 @@ static void sessions_go_on(void **state) {
             clf_session_destroy(s);
             close_use(&u);
         }
-    unlink(path);
 }
 
 static void heads_of_parts_of_blocks_are_refused(void **state) {
@@ -370,10 +369,14 @@ static void heads_of_parts_of_blocks_are_refused(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(logits_are_near),      cmocka_unit_test(sizes_are_as_blocks_say),
-        cmocka_unit_test(devices_encode_alike), cmocka_unit_test(what_is_not_finite_stays_so),
-        cmocka_unit_test(rows_are_encoded),     cmocka_unit_test(eviction_turns_blocks),
-        cmocka_unit_test(sessions_go_on),       cmocka_unit_test(heads_of_parts_of_blocks_are_refused),
+        cmocka_unit_test(logits_are_near),
+        cmocka_unit_test(sizes_are_as_blocks_say),
+        cmocka_unit_test(devices_encode_alike),
+        cmocka_unit_test(what_is_not_finite_stays_so),
+        cmocka_unit_test(rows_are_encoded),
+        cmocka_unit_test(eviction_turns_blocks),
+        cmocka_unit_test_setup_teardown(sessions_go_on, make_folder, remove_folder),
+        cmocka_unit_test(heads_of_parts_of_blocks_are_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,9 +1,9 @@
 /* model_save.c: what a model saves, loads again: adapters beside their base, in both formats and from both kinds of
  * base, to the bit where nothing had to be folded; merged models with the adapter's logits; blocks as they were. What
  * can't be written whole isn't there at all. */
+#include "folder_case.h"
 #include "model_case.h"
 
-#include <dirent.h>
 #include <signal.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -14,41 +14,6 @@
 #include "tiny_gguf.h"
 
 enum { TOKENS = 12 };
-
-static char folder[256];
-
-static const char *in_folder(char path[512], const char *name) {
-    snprintf(path, 512, "%s/%s", folder, name);
-    return path;
-}
-
-static int entries_of(const char *path) {
-    int n = -2; /* . and .. */
-    DIR *d = opendir(path);
-    if (!d) return -1;
-    while (readdir(d)) n++;
-    closedir(d);
-    return n;
-}
-
-static void remove_all(const char *path) {
-    char command[600];
-    snprintf(command, sizeof command, "rm -rf '%s'", path);
-    assert_int_equal(system(command), 0);
-}
-
-static int make_folder(void **state) {
-    (void)state;
-    const char *base = getenv("TMPDIR");
-    snprintf(folder, sizeof folder, "%s/clformer-save-XXXXXX", base ? base : "/tmp");
-    return mkdtemp(folder) ? 0 : -1;
-}
-
-static int remove_folder(void **state) {
-    (void)state;
-    remove_all(folder);
-    return 0;
-}
 
 static clf_model *load(clf_context *ctx, const char *path, const char *adapter) {
     clf_model *m;
@@ -99,14 +64,13 @@ static void test_adapters(void **state) {
     clf_context *ctx = open_context("cpu", 0);
     for (int i = 0; i < 2; i++)
         for (int from = 0; from < 2; from++) {
-            char base[128], golden[128], peft[512], gguf[512];
+            char base[128], golden[128];
+            const char *peft = in_folder("peft"), *gguf = in_folder("adapter.gguf");
             int64_t n;
             base_path(base, i, from);
             snprintf(golden, sizeof golden, "golden/adapters/%s", names[i]);
             clf_model *m = load(ctx, base, golden);
             float *want = logits_of(ctx, m, &n);
-            in_folder(peft, "peft");
-            in_folder(gguf, "adapter.gguf");
             assert_ok(ctx, clf_model_save_adapter(m, &(clf_adapter_save_args){.path = peft, .base_model = base}));
             assert_ok(ctx, clf_model_save_adapter(m, &(clf_adapter_save_args){.path = gguf}));
             clf_model_destroy(m);
@@ -155,16 +119,16 @@ static void test_merged(void **state) {
     clf_context *ctx = open_context("cpu", 0);
     for (int i = 0; i < 2; i++)
         for (int gguf = 0; gguf < 2; gguf++) {
-            char base[128], golden[128], path[512], rounded[512];
+            char base[128], golden[128];
+            const char *path = in_folder(gguf ? "merged.gguf" : "merged"),
+                       *rounded = in_folder(gguf ? "rounded.gguf" : "rounded");
             int64_t n;
             base_path(base, i, gguf);
             snprintf(golden, sizeof golden, "golden/adapters/%s", names[i]);
             clf_model *m = load(ctx, base, golden);
             float *want = logits_of(ctx, m, &n);
-            in_folder(path, gguf ? "merged.gguf" : "merged");
             assert_ok(ctx, clf_model_save(m, &(clf_model_save_args){.path = path}));
             same_logits(ctx, path, NULL, want, n, 1e-5);
-            in_folder(rounded, gguf ? "rounded.gguf" : "rounded");
             assert_ok(ctx, clf_model_save(m, &(clf_model_save_args){.path = rounded, .dtype = "bf16"}));
             rounded_once(rounded, path, CLF_BF16, !gguf);
             assert_ok(ctx, clf_model_save(m, &(clf_model_save_args){.path = rounded, .dtype = "f16"}));
@@ -189,15 +153,15 @@ static void test_unchanged(void **state) {
     clf_context *ctx = open_context("cpu", 0);
     for (size_t i = 0; i < sizeof models / sizeof *models; i++)
         for (int gguf = 0; gguf < 2; gguf++) {
-            char base[128], path[512];
+            char base[128];
             int64_t n;
             snprintf(base, sizeof base, gguf ? "golden/gguf/%s.gguf" : "golden/models/%s", models[i]);
             clf_model *m = load(ctx, base, NULL);
             float *want = logits_of(ctx, m, &n);
-            in_folder(path, gguf ? "again.gguf" : "again");
+            const char *path = in_folder(gguf ? "again.gguf" : "again");
             assert_ok(ctx, clf_model_save(m, &(clf_model_save_args){.path = path}));
             same_logits(ctx, path, NULL, want, n, 0);
-            in_folder(path, gguf ? "converted" : "converted.gguf");
+            path = in_folder(gguf ? "converted" : "converted.gguf");
             assert_ok(ctx, clf_model_save(m, &(clf_model_save_args){.path = path}));
             clf_model_destroy(m);
             same_logits(ctx, path, NULL, want, n, 2e-6);
@@ -212,7 +176,8 @@ static void test_block_diagonal(void **state) {
     (void)state;
     clf_context *ctx = open_context("cpu", 0);
     for (int gguf = 0; gguf < 2; gguf++) {
-        char base[128], peft[512], file[512];
+        char base[128];
+        const char *peft = in_folder("diagonal"), *file = in_folder("diagonal.gguf");
         int64_t n;
         base_path(base, 1, gguf);
         clf_model *m = load(ctx, base, "golden/adapters/phi3");
@@ -228,8 +193,6 @@ static void test_block_diagonal(void **state) {
         assert_ok(ctx, clf_tensor_write(&value->a, a, bytes));
         value->scale *= 0.75f;
         float *want = logits_of(ctx, m, &n);
-        in_folder(peft, "diagonal");
-        in_folder(file, "diagonal.gguf");
         assert_ok(ctx, clf_model_save_adapter(m, &(clf_adapter_save_args){.path = peft}));
         assert_ok(ctx, clf_model_save_adapter(m, &(clf_adapter_save_args){.path = file}));
         clf_model_destroy(m);
@@ -281,10 +244,9 @@ static void write_q8(const char *path) {
  * model that slides. */
 static void test_folders_that_cannot_be(void **state) {
     (void)state;
-    char path[512], q8[512];
+    const char *path = in_folder("cannot-be"), *q8 = in_folder("blocks.gguf");
     clf_context *ctx = open_context("cpu", 0);
-    in_folder(path, "cannot-be");
-    write_q8(in_folder(q8, "blocks.gguf"));
+    write_q8(q8);
     clf_model *m = load(ctx, q8, NULL);
     assert_int_equal(clf_model_save(m, &(clf_model_save_args){.path = path}), CLF_UNSUPPORTED);
     assert_non_null(strstr(clf_error_message(ctx), "q8_0"));
@@ -337,11 +299,10 @@ static void adapt(clf_context *ctx, clf_model *m, int layer, clf_weight id) {
 
 static void test_blocks(void **state) {
     (void)state;
-    char q8[512], out[512];
+    const char *q8 = in_folder("q8.gguf"), *out = in_folder("q8-again.gguf");
     clf_context *ctx = open_context("cpu", 0);
-    write_q8(in_folder(q8, "q8.gguf"));
+    write_q8(q8);
     clf_model *m = load(ctx, q8, NULL);
-    in_folder(out, "q8-again.gguf");
     assert_ok(ctx, clf_model_save(m, &(clf_model_save_args){.path = out}));
     clf_gguf *x, *y;
     clf_error err = {0};
@@ -404,7 +365,7 @@ static clf_status save_adapter(const clf_model *m, const char *path, const char 
 
 static void test_misuse(void **state) {
     (void)state;
-    char path[512], other[512];
+    const char *path = in_folder("refused"), *other = in_folder("refused/thesis.tex");
     clf_context *ctx = open_context("cpu", 0);
     clf_model *plain, *m = load(ctx, "golden/models/llama", "golden/adapters/llama");
     assert_ok(ctx,
@@ -412,7 +373,6 @@ static void test_misuse(void **state) {
                                                        .contexts = &ctx,
                                                        .n_contexts = 1}));
     const int before = entries_of(folder);
-    in_folder(path, "refused");
     assert_int_equal(clf_model_save(NULL, NULL), CLF_INVALID_ARGUMENT);
     assert_int_equal(clf_model_save_adapter(NULL, NULL), CLF_INVALID_ARGUMENT);
     refused(clf_model_save(m, NULL), CLF_INVALID_ARGUMENT, "path");
@@ -422,26 +382,21 @@ static void test_misuse(void **state) {
     refused(save(m, path, "nonsense"), CLF_INVALID_ARGUMENT, "got nonsense");
     refused(save_adapter(plain, path, NULL), CLF_INVALID_ARGUMENT, "carries none");
     refused(save_adapter(m, path, "\xff"), CLF_INVALID_ARGUMENT, "UTF-8");
-    in_folder(other, "nowhere/adapter");
-    refused(save_adapter(m, other, NULL), CLF_NOT_FOUND, "nowhere");
-    in_folder(other, "nowhere/adapter.gguf");
-    refused(save_adapter(m, other, NULL), CLF_NOT_FOUND, "nowhere");
-    in_folder(other, "nowhere/model");
-    refused(save(m, other, NULL), CLF_NOT_FOUND, "nowhere");
+    refused(save_adapter(m, in_folder("nowhere/adapter"), NULL), CLF_NOT_FOUND, "nowhere");
+    refused(save_adapter(m, in_folder("nowhere/adapter.gguf"), NULL), CLF_NOT_FOUND, "nowhere");
+    refused(save(m, in_folder("nowhere/model"), NULL), CLF_NOT_FOUND, "nowhere");
     assert_int_equal(entries_of(folder), before);
 
     /* a folder with anything else in it, or a file, stays as it is */
     assert_int_equal(mkdir(path, 0777), 0);
-    in_folder(other, "refused/thesis.tex");
     fclose(fopen(other, "w"));
     refused(save(m, path, NULL), CLF_INVALID_ARGUMENT, "holds thesis.tex");
     refused(save_adapter(m, path, NULL), CLF_INVALID_ARGUMENT, "holds thesis.tex");
     refused(save_adapter(m, other, NULL), CLF_INVALID_ARGUMENT, "expected a folder");
     assert_int_equal(entries_of(path), 1);
     unlink(other);
-    in_folder(other, "refused///");
-    assert_ok(ctx, save_adapter(m, other, NULL)); /* empty */
-    assert_ok(ctx, save_adapter(m, path, NULL));  /* its own */
+    assert_ok(ctx, save_adapter(m, in_folder("refused///"), NULL)); /* empty */
+    assert_ok(ctx, save_adapter(m, path, NULL));                    /* its own */
     assert_int_equal(entries_of(path), 2);
     assert_int_equal(entries_of(folder), before + 1);
     remove_all(path);
@@ -458,8 +413,7 @@ static void test_misuse(void **state) {
     assert_ok(ctx, clf_tensor_write(&element, &nan, sizeof nan));
     refused(save(m, path, NULL), CLF_NOT_FINITE, "model.layers.0.mlp.up_proj.weight");
     refused(save_adapter(m, path, NULL), CLF_NOT_FINITE, "layers.0.mlp.up_proj.lora_B.weight");
-    in_folder(path, "refused.gguf");
-    refused(save_adapter(m, path, NULL), CLF_NOT_FINITE, "blk.0.ffn_up.weight.lora_b");
+    refused(save_adapter(m, in_folder("refused.gguf"), NULL), CLF_NOT_FINITE, "blk.0.ffn_up.weight.lora_b");
     assert_int_equal(entries_of(folder), before);
     clf_model_destroy(plain);
     clf_model_destroy(m);
@@ -469,7 +423,6 @@ static void test_misuse(void **state) {
 /* A weight that a trainer keeps in F32 of its own goes where the file's was. */
 static void test_trained(void **state) {
     (void)state;
-    char path[512];
     clf_context *ctx = open_context("cpu", 0);
     const char *const bases[] = {"golden/models/phi3", "golden/gguf/llama.gguf"};
     for (int i = 0; i < 2; i++) {
@@ -493,7 +446,7 @@ static void test_trained(void **state) {
         *e = trained[1];
         int64_t n;
         float *want = logits_of(ctx, m, &n);
-        in_folder(path, i ? "trained.gguf" : "trained");
+        const char *path = in_folder(i ? "trained.gguf" : "trained");
         assert_ok(ctx, save(m, path, NULL));
         clf_model_destroy(m);
         same_logits(ctx, path, NULL, want, n, 0);
@@ -505,7 +458,7 @@ static void test_trained(void **state) {
 /* A model in memory; and its file gone while only its description would be read again. */
 static void test_sources(void **state) {
     (void)state;
-    char path[512];
+    const char *path = in_folder("tiny.gguf");
     tiny_gguf tiny = tiny_gguf_make();
     clf_context *ctx = open_context("cpu", 0);
     clf_model *m;
@@ -514,7 +467,7 @@ static void test_sources(void **state) {
               clf_model_load(
                   &m, &(clf_model_args){.data = tiny.data, .data_size = tiny.size, .contexts = &ctx, .n_contexts = 1}));
     float *want = logits_of(ctx, m, &n);
-    assert_ok(ctx, save(m, in_folder(path, "tiny.gguf"), NULL));
+    assert_ok(ctx, save(m, path, NULL));
     clf_model_destroy(m);
     free(tiny.data);
     same_logits(ctx, path, NULL, want, n, 0);
@@ -539,13 +492,13 @@ static void test_full_disk(void **state) {
     assert_int_equal(getrlimit(RLIMIT_FSIZE, &old), 0);
     signal(SIGXFSZ, SIG_IGN);
     for (int gguf = 0; gguf < 2; gguf++) {
-        char base[128], model[512], adapter[512];
+        char base[128];
+        const char *model = in_folder(gguf ? "full.gguf" : "full"),
+                   *adapter = in_folder(gguf ? "full-adapter.gguf" : "full-adapter");
         int64_t n;
         base_path(base, 0, gguf);
         clf_model *m = load(ctx, base, "golden/adapters/llama");
         float *want = logits_of(ctx, m, &n);
-        in_folder(model, gguf ? "full.gguf" : "full");
-        in_folder(adapter, gguf ? "full-adapter.gguf" : "full-adapter");
         assert_ok(ctx, save(m, model, NULL));
         assert_ok(ctx, save_adapter(m, adapter, NULL));
         const int before = entries_of(folder);

@@ -1,47 +1,21 @@
 /* model_write.c: what the writers write, the readers read back, whole and equal; a failure leaves nothing behind and
  * what was there before untouched. With "--keep DIR" the files stay, for other readers (tests/read_back.py). */
+#include "folder_case.h"
+
 #include <fcntl.h>
-#include <setjmp.h>
 #include <signal.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
-#include <unistd.h>
-
-#include <cmocka.h>
 
 #include "../lib/core/dtype.h"
 #include "../lib/model/gguf_write.h"
 #include "../lib/model/safetensors_write.h"
 
-static char folder[256];
 static bool keep;
-
-static const char *path_of(const char *name) {
-    static char path[512];
-    snprintf(path, sizeof path, "%s/%s", folder, name);
-    return path;
-}
 
 static bool exists(const char *path) {
     struct stat info;
     return !stat(path, &info);
-}
-
-static int files_in_folder(void) {
-    char command[400];
-    snprintf(command, sizeof command, "ls -A '%s' | wc -l", folder);
-    FILE *p = popen(command, "r");
-    int n = -1;
-    assert_non_null(p);
-    assert_int_equal(fscanf(p, "%d", &n), 1);
-    pclose(p);
-    return n;
 }
 
 #define ok(expr)                                                                                                       \
@@ -145,8 +119,8 @@ static void check_gguf(const char *path) {
 
 static void test_gguf(void **state) {
     (void)state;
-    write_gguf(path_of("all.gguf"));
-    check_gguf(path_of("all.gguf"));
+    write_gguf(in_folder("all.gguf"));
+    check_gguf(in_folder("all.gguf"));
 }
 
 /* A copy of all keys is the same again. */
@@ -156,15 +130,14 @@ static void test_gguf_keys(void **state) {
     clf_gguf_writer *w;
     clf_string s;
     double d = 0;
-    char source[512];
-    snprintf(source, sizeof source, "%s", path_of("all.gguf"));
+    const char *source = in_folder("all.gguf");
     ok(clf_gguf_open(&from, &(clf_model_file_args){.path = source}, &err));
-    ok(clf_gguf_writer_create(&w, path_of("keys.gguf"), &err));
+    ok(clf_gguf_writer_create(&w, in_folder("keys.gguf"), &err));
     ok(clf_gguf_write_string(w, "general.architecture", "other", &err));
     ok(clf_gguf_write_keys_of(w, from, &err));
     ok(clf_gguf_writer_finish(w, &err));
     clf_gguf_writer_destroy(w);
-    ok(clf_gguf_open(&to, &(clf_model_file_args){.path = path_of("keys.gguf")}, &err));
+    ok(clf_gguf_open(&to, &(clf_model_file_args){.path = in_folder("keys.gguf")}, &err));
     assert_true(clf_gguf_get_string(to, "general.architecture", &s) && s.length == 5);
     assert_true(clf_gguf_array_string(to, "a.strings", 2, &s) && s.length == 3 && !memcmp(s.data, "a\0b", 3));
     assert_true(clf_gguf_array_f64(to, "a.floats", 1, &d) && d == -1);
@@ -197,8 +170,8 @@ static void write_safetensors(const char *path) {
 static void test_safetensors(void **state) {
     (void)state;
     clf_safetensors *s;
-    write_safetensors(path_of("all.safetensors"));
-    ok(clf_safetensors_open(&s, &(clf_model_file_args){.path = path_of("all.safetensors"), .mmap = true}, &err));
+    write_safetensors(in_folder("all.safetensors"));
+    ok(clf_safetensors_open(&s, &(clf_model_file_args){.path = in_folder("all.safetensors"), .mmap = true}, &err));
     assert_string_equal(clf_safetensors_metadata(s, "format"), "pt");
     assert_null(clf_safetensors_metadata(s, "absent"));
     assert_int_equal(clf_safetensors_count(s), STORED + 2);
@@ -232,8 +205,8 @@ static void test_misuse(void **state) {
     clf_safetensors_writer *s;
     const clf_file_tensor t = {.name = "t", .dtype = CLF_F32, .ndim = 1, .shape = {2}};
     clf_file_tensor bad = t;
-    const int before = files_in_folder();
-    ok(clf_gguf_writer_create(&w, path_of("bad.gguf"), &err));
+    const int before = entries_of(folder);
+    ok(clf_gguf_writer_create(&w, in_folder("bad.gguf"), &err));
     ok(clf_gguf_write_u32(w, "k", 1, &err));
     refused(clf_gguf_write_u32(w, "k", 1, &err), CLF_INVALID_ARGUMENT, "twice");
     refused(clf_gguf_write_u32(w, "", 1, &err), CLF_INVALID_ARGUMENT, "name");
@@ -259,21 +232,21 @@ static void test_misuse(void **state) {
     refused(clf_gguf_write_u32(w, "late", 1, &err), CLF_INVALID_ARGUMENT, "before data");
     ok(clf_gguf_writer_finish(w, &err));
     clf_gguf_writer_destroy(w);
-    ok(clf_gguf_open(&g, &(clf_model_file_args){.path = path_of("bad.gguf")}, &err));
+    ok(clf_gguf_open(&g, &(clf_model_file_args){.path = in_folder("bad.gguf")}, &err));
     assert_memory_equal(clf_gguf_find(g, "t")->data, "12345678", 8);
     assert_memory_equal(clf_gguf_find(g, "second")->data, "abcdefgh", 8);
     clf_gguf_close(g);
-    unlink(path_of("bad.gguf"));
+    unlink(in_folder("bad.gguf"));
     bad.dtype = CLF_Q8_0;
-    ok(clf_safetensors_writer_create(&s, path_of("bad.safetensors"), &err));
+    ok(clf_safetensors_writer_create(&s, in_folder("bad.safetensors"), &err));
     ok(clf_safetensors_write_tensor(s, &t, &err));
     refused(clf_safetensors_write_tensor(s, &t, &err), CLF_INVALID_ARGUMENT, "twice");
     refused(clf_safetensors_write_tensor(s, &bad, &err), CLF_UNSUPPORTED, "q8_0");
     refused(clf_safetensors_writer_finish(s, &err), CLF_INVALID_ARGUMENT, "0 were written");
     clf_safetensors_writer_destroy(s);
-    refused(clf_gguf_writer_create(&w, path_of("nowhere/x.gguf"), &err), CLF_NOT_FOUND, "nowhere");
+    refused(clf_gguf_writer_create(&w, in_folder("nowhere/x.gguf"), &err), CLF_NOT_FOUND, "nowhere");
     refused(clf_gguf_writer_create(&w, "", &err), CLF_INVALID_ARGUMENT, "path");
-    assert_int_equal(files_in_folder(), before);
+    assert_int_equal(entries_of(folder), before);
 }
 
 /* A file that may not grow beyond a size, like a full disk, fails a write; the old file stays, nothing else does. */
@@ -282,9 +255,8 @@ static void test_full_disk(void **state) {
     static uint8_t data[1 << 20];
     const clf_file_tensor t = {.name = "t", .dtype = CLF_F32, .ndim = 1, .shape = {1 << 18}};
     struct rlimit old, little;
-    char path[512];
-    snprintf(path, sizeof path, "%s", path_of("all.gguf"));
-    const int before = files_in_folder();
+    const char *path = in_folder("all.gguf");
+    const int before = entries_of(folder);
     assert_int_equal(getrlimit(RLIMIT_FSIZE, &old), 0);
     signal(SIGXFSZ, SIG_IGN);
     for (rlim_t limit = 0; limit < 1 << 20; limit = limit ? limit * 4 : 16) {
@@ -300,33 +272,24 @@ static void test_full_disk(void **state) {
         clf_gguf_writer_destroy(w);
         assert_int_equal(st, CLF_IO_ERROR);
         assert_non_null(strstr(failure.message, "all.gguf"));
-        assert_int_equal(files_in_folder(), before);
+        assert_int_equal(entries_of(folder), before);
         check_gguf(path);
     }
 }
 
-static int make_folder(void **state) {
-    (void)state;
-    if (keep) return mkdir(folder, 0777) && !exists(folder);
-    const char *base = getenv("TMPDIR");
-    snprintf(folder, sizeof folder, "%s/clformer-write-XXXXXX", base ? base : "/tmp");
-    return mkdtemp(folder) ? 0 : -1;
-}
-
-static int remove_folder(void **state) {
-    (void)state;
-    static const char *const names[] = {"all.gguf", "keys.gguf", "all.safetensors"};
-    for (size_t i = 0; i < 3 && !keep; i++) unlink(path_of(names[i]));
-    return keep ? 0 : rmdir(folder);
+static int remove_three(void **state) { /* nothing else was left */
+    const bool three = entries_of(folder) == 3;
+    return remove_folder(state) || !three;
 }
 
 int main(int argc, char **argv) {
     if (argc == 3 && !strcmp(argv[1], "--keep")) {
         keep = true;
         snprintf(folder, sizeof folder, "%s", argv[2]);
+        if (mkdir(folder, 0777) && !exists(folder)) return 1;
     }
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_gguf), cmocka_unit_test(test_gguf_keys),
                                        cmocka_unit_test(test_safetensors), cmocka_unit_test(test_misuse),
                                        cmocka_unit_test(test_full_disk)};
-    return cmocka_run_group_tests_name("model_write", tests, make_folder, remove_folder);
+    return cmocka_run_group_tests_name("model_write", tests, keep ? NULL : make_folder, keep ? NULL : remove_three);
 }

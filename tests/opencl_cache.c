@@ -18,19 +18,17 @@ static void check_private(const char *path, int arg) {
 
 static void caches_programs(void **unused) {
     (void)unused;
-    char cache[64], directory[128];
+    char directory[300];
     int sources, binaries;
-    make_directory(cache);
-    cached_work(cache, &sources, &binaries);
+    cached_work(folder, &sources, &binaries);
     assert_true(sources > 0);
     assert_int_equal(binaries, 0);
-    assert_int_equal(for_programs(cache, check_private, 0), sources + 1); /* and the self test's result */
-    snprintf(directory, sizeof directory, "%s/opencl", cache);
+    assert_int_equal(for_programs(folder, check_private, 0), sources + 1); /* and the self test's result */
+    snprintf(directory, sizeof directory, "%s/opencl", folder);
     check_private(directory, 0);
-    cached_work(cache, &sources, &binaries);
+    cached_work(folder, &sources, &binaries);
     assert_int_equal(sources, 0);
     assert_int_equal(binaries, 1);
-    remove_directory(cache);
 }
 
 enum { FLIP_FIRST, FLIP_SIZE, FLIP_HASH, FLIP_MIDDLE, FLIP_LAST, HALVE, EMPTY, LENGTHEN, DAMAGES };
@@ -56,20 +54,17 @@ static void damage(const char *path, int kind) {
 
 static void gives_the_driver_no_damaged_program(void **unused) {
     (void)unused;
-    char cache[64];
     int sources, binaries, all;
-    make_directory(cache);
-    cached_work(cache, &all, &binaries);
+    cached_work(folder, &all, &binaries);
     for (int kind = 0; kind < DAMAGES; kind++) {
-        for_programs(cache, damage, kind);
-        cached_work(cache, &sources, &binaries);
+        for_programs(folder, damage, kind);
+        cached_work(folder, &sources, &binaries);
         assert_int_equal(binaries, 0);
         assert_int_equal(sources, all); /* the self test's result was damaged too */
-        cached_work(cache, &sources, &binaries);
+        cached_work(folder, &sources, &binaries);
         assert_int_equal(binaries, 1); /* it was replaced */
         assert_int_equal(sources, 0);
     }
-    remove_directory(cache);
 }
 
 static char swap_with[512];
@@ -91,33 +86,29 @@ static void swap_file(const char *path, int arg) {
 
 static void refuses_programs_under_other_keys(void **unused) {
     (void)unused;
-    char cache[64];
     int sources, binaries;
-    make_directory(cache);
-    cached_work(cache, &sources, &binaries);
-    const int n = for_programs(cache, NULL, 0);
+    cached_work(folder, &sources, &binaries);
+    const int n = for_programs(folder, NULL, 0);
     *swap_with = 0;
-    for_programs(cache, swap_file, 0);
-    cached_work(cache, &sources, &binaries);
+    for_programs(folder, swap_file, 0);
+    cached_work(folder, &sources, &binaries);
     assert_int_equal(sources, n - 1); /* one was the self test's result */
     assert_int_equal(binaries, 0);
-    remove_directory(cache);
 }
 
 static void does_without_a_cache(void **unused) {
     (void)unused;
-    char cache[64], directory[128];
+    char directory[300];
     int sources, binaries;
     cached_work("/proc/nowhere", &sources, &binaries);
     assert_true(sources > 0);
-    make_directory(cache); /* a directory that others may enter is not used */
-    snprintf(directory, sizeof directory, "%s/opencl", cache);
+    /* a directory that others may enter is not used */
+    snprintf(directory, sizeof directory, "%s/opencl", folder);
     assert_int_equal(mkdir(directory, 0700), 0);
     assert_int_equal(chmod(directory, 0755), 0);
-    cached_work(cache, &sources, &binaries);
+    cached_work(folder, &sources, &binaries);
     assert_true(sources > 0);
-    assert_int_equal(for_programs(cache, NULL, 0), 0);
-    remove_directory(cache);
+    assert_int_equal(for_programs(folder, NULL, 0), 0);
 }
 
 /* tuned tile sizes */
@@ -168,9 +159,8 @@ static void damage_tiles(const char *path, int kind) {
 
 static void keeps_tuned_tiles(void **unused) {
     (void)unused;
-    char cache[64], log[4096];
-    make_directory(cache);
-    clf_context *ctx = open_device("opencl:0", cache), *cpu = open_device("cpu", NULL);
+    char log[4096];
+    clf_context *ctx = open_device("opencl:0", folder), *cpu = open_device("cpu", NULL);
     assert_int_equal(clf_opencl_tune(cpu, NULL), CLF_UNSUPPORTED);
     assert_int_equal(clf_opencl_tune(ctx, &(clf_opencl_tune_args){.head_dim = 257}), CLF_INVALID_ARGUMENT);
     assert_int_equal(clf_opencl_tune(ctx, &(clf_opencl_tune_args){.length = -1}), CLF_INVALID_ARGUMENT);
@@ -178,20 +168,19 @@ static void keeps_tuned_tiles(void **unused) {
     ok(ctx, clf_opencl_tune(ctx, &(clf_opencl_tune_args){.head_dim = 64, .length = 64, .most = 1}));
     clf_context_destroy(ctx);
     clf_context_destroy(cpu);
-    logged_work(cache, log);
+    logged_work(folder, log);
     assert_says(log, "tiles as tuned");
     assert_says(log, "passed its self test"); /* again, with them */
-    logged_work(cache, log);
+    logged_work(folder, log);
     assert_says(log, "tiles as tuned");
     assert_null(strstr(log, "self test"));
-    for_programs(cache, forge_tiles, 200);
-    logged_work(cache, log);
+    for_programs(folder, forge_tiles, 200);
+    logged_work(folder, log);
     assert_says(log, "defaults are used");
-    for_programs(cache, forge_tiles, 0);
-    for_programs(cache, damage_tiles, FLIP_LAST);
-    logged_work(cache, log);
+    for_programs(folder, forge_tiles, 0);
+    for_programs(folder, damage_tiles, FLIP_LAST);
+    logged_work(folder, log);
     assert_null(strstr(log, "tiles"));
-    remove_directory(cache);
 }
 
 /* A tile has to know the gradients' answers, the mask's too. */
@@ -217,11 +206,11 @@ int main(void) {
     const int skipped = open_layer();
     if (skipped) return skipped;
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(caches_programs),
-        cmocka_unit_test(gives_the_driver_no_damaged_program),
-        cmocka_unit_test(refuses_programs_under_other_keys),
-        cmocka_unit_test(does_without_a_cache),
-        cmocka_unit_test(keeps_tuned_tiles),
+        cmocka_unit_test_setup_teardown(caches_programs, make_folder, remove_folder),
+        cmocka_unit_test_setup_teardown(gives_the_driver_no_damaged_program, make_folder, remove_folder),
+        cmocka_unit_test_setup_teardown(refuses_programs_under_other_keys, make_folder, remove_folder),
+        cmocka_unit_test_setup_teardown(does_without_a_cache, make_folder, remove_folder),
+        cmocka_unit_test_setup_teardown(keeps_tuned_tiles, make_folder, remove_folder),
         cmocka_unit_test(tunes_no_wrong_tile),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -3,18 +3,11 @@
 #ifndef CLF_TESTS_OPENCL_CASE_H
 #define CLF_TESTS_OPENCL_CASE_H
 
-#include <dirent.h>
+#include "folder_case.h"
+
 #include <dlfcn.h>
 #include <math.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/stat.h>
-#include <unistd.h>
-
-#include <cmocka.h>
 
 #include <clformer/clformer.h>
 
@@ -73,38 +66,20 @@ static inline clf_status work(clf_context *ctx) {
 
 /* the program cache */
 
-static inline void make_directory(char path[64]) {
-    snprintf(path, 64, "%s/clformer-cache-XXXXXX", P_tmpdir);
-    assert_non_null(mkdtemp(path));
-}
-
 /* Calls visit for each program in the cache; how many there are. */
 static inline int for_programs(const char *cache, void (*visit)(const char *path, int arg), int arg) {
-    char directory[128], path[512];
+    char directory[300], path[512];
     int n = 0;
     snprintf(directory, sizeof directory, "%s/opencl", cache);
     DIR *d = opendir(directory);
     for (struct dirent *e; d && (e = readdir(d));) {
         if (*e->d_name == '.') continue;
-        snprintf(path, sizeof path, "%s/%s", directory, e->d_name);
+        snprintf(path, sizeof path, "%s/%.200s", directory, e->d_name);
         if (visit) visit(path, arg);
         n++;
     }
     if (d) closedir(d);
     return n;
-}
-
-static inline void remove_file(const char *path, int arg) {
-    (void)arg;
-    remove(path);
-}
-
-static inline void remove_directory(const char *cache) {
-    char directory[128];
-    for_programs(cache, remove_file, 0);
-    snprintf(directory, sizeof directory, "%s/opencl", cache);
-    rmdir(directory);
-    rmdir(cache);
 }
 
 /* Opens, works, closes; programs made from source and from binaries meanwhile. */

@@ -70,14 +70,11 @@ static void fail_each(cl_int error, int step, const char *cache) {
 
 static void survives_each_failing_call(void **unused) {
     (void)unused;
-    char cache[64];
     int sources, binaries;
-    make_directory(cache);
-    cached_work(cache, &sources, &binaries);
+    cached_work(folder, &sources, &binaries);
     static const cl_int errors[] = {CL_OUT_OF_RESOURCES, CL_MEM_OBJECT_ALLOCATION_FAILURE, CL_OUT_OF_HOST_MEMORY};
-    for (int e = 0; e < 3; e++) fail_each(errors[e], 1, cache);
+    for (int e = 0; e < 3; e++) fail_each(errors[e], 1, folder);
     fail_each(CL_OUT_OF_RESOURCES, 5, "off"); /* with the self test's many calls */
-    remove_directory(cache);
 }
 
 enum { TOKENS = 40, MOST_GRADIENTS = 1 << 16 };
@@ -182,7 +179,7 @@ int main(void) {
     if (skipped) return skipped;
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(reports_what_the_compiler_said),
-        cmocka_unit_test(survives_each_failing_call),
+        cmocka_unit_test_setup_teardown(survives_each_failing_call, make_folder, remove_folder),
         cmocka_unit_test(survives_each_failing_copy),
         cmocka_unit_test(leaves_a_lost_device_alone),
     };

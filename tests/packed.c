@@ -1,5 +1,6 @@
 /* packed.c: folders quantised by others (golden/packed, by make_packed.py): each weight as the formula has it, logits,
  * estimates, saving and quantising again, and parts that are missing or don't fit. */
+#include "folder_case.h"
 #include "model_case.h"
 
 #include <sys/stat.h>
@@ -114,20 +115,6 @@ static void estimates_know_them(void **state) {
     }
 }
 
-static char *scratch(const char *name) {
-    static char path[256];
-    const char *folder = getenv("TMPDIR");
-    snprintf(path, sizeof path, "%s/clformer-test-packed-%ld%s%s", folder ? folder : "/tmp", (long)getpid(),
-             *name ? "/" : "", name);
-    return path;
-}
-
-static void remove_scratch(void) {
-    unlink(scratch("model.safetensors"));
-    unlink(scratch("config.json"));
-    rmdir(scratch(""));
-}
-
 /* A folder has no such blocks: a float dtype must be asked for, and then they are plain weights. */
 static void saving_makes_them_plain(void **state) {
     (void)state;
@@ -135,11 +122,10 @@ static void saving_makes_them_plain(void **state) {
         clf_context *ctx = open_context("cpu", 0);
         clf_model *m = load_model(&ctx, 1, path_of(kinds[k].name, NULL)), *again;
         const bool blocks = clf_dtype_is_block(kinds[k].query);
-        char folder[256];
-        snprintf(folder, sizeof folder, "%s", scratch(""));
-        if (blocks) assert_int_equal(clf_model_save(m, &(clf_model_save_args){.path = folder}), CLF_UNSUPPORTED);
-        assert_ok(ctx, clf_model_save(m, &(clf_model_save_args){.path = folder, .dtype = "f32"}));
-        again = load_model(&ctx, 1, folder);
+        if (blocks)
+            assert_int_equal(clf_model_save(m, &(clf_model_save_args){.path = in_folder("model")}), CLF_UNSUPPORTED);
+        assert_ok(ctx, clf_model_save(m, &(clf_model_save_args){.path = in_folder("model"), .dtype = "f32"}));
+        again = load_model(&ctx, 1, in_folder("model"));
         golden_file *expect = golden_open(path_of(kinds[k].name, "expect.safetensors"));
         assert_non_null(expect);
         if (blocks)
@@ -149,7 +135,6 @@ static void saving_makes_them_plain(void **state) {
         clf_model_destroy(again);
         clf_model_destroy(m);
         clf_context_destroy(ctx);
-        remove_scratch();
     }
 }
 
@@ -197,12 +182,10 @@ static void assert_quantised(clf_context *ctx, const clf_tensor *t, clf_dtype fr
 static void quantising_takes_the_values(void **state) {
     (void)state;
     static const clf_dtype types[] = {CLF_F32, CLF_F16, CLF_Q8_0, CLF_Q4_0, CLF_Q5_0};
-    mkdir(scratch(""), 0700);
     clf_context *ctx = open_context("cpu", 0);
     for (int k = 0; k < KINDS; k++)
         for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
-            char output[256];
-            snprintf(output, sizeof output, "%s", scratch("model.gguf"));
+            const char *output = in_folder("model.gguf");
             assert_ok(ctx, clf_quantize(ctx,
                                         &(clf_quantize_args){.input = path_of(kinds[k].name, NULL),
                                                              .output = output,
@@ -219,10 +202,8 @@ static void quantising_takes_the_values(void **state) {
             assert_quantised(ctx, &m->layers[0].weight[CLF_W_DOWN], kinds[k].down, types[i], 0, down);
             golden_close(expect);
             clf_model_destroy(m);
-            unlink(output);
         }
     clf_context_destroy(ctx);
-    remove_scratch();
 }
 
 /* Bytes of a part of the first layer's query matrix. */
@@ -275,16 +256,15 @@ static void nf4_comes_back(void **state) {
     (void)state;
     clf_context *ctx = open_context("cpu", 0);
     clf_model *m = load_model(&ctx, 1, path_of("gptq", NULL)), *again;
-    char folder[256];
-    snprintf(folder, sizeof folder, "%s", scratch(""));
-    assert_int_equal(clf_model_save(m, &(clf_model_save_args){.path = folder, .dtype = "nf4"}), CLF_UNSUPPORTED);
+    assert_int_equal(clf_model_save(m, &(clf_model_save_args){.path = in_folder("model"), .dtype = "nf4"}),
+                     CLF_UNSUPPORTED);
     assert_non_null(strstr(clf_error_message(ctx), "rows of 96 weights aren't whole blocks of nf4"));
     clf_model_destroy(m);
     m = load_model(&ctx, 1, path_of("plain", NULL));
     const clf_tensor *w = &m->layers[0].weight[CLF_W_QUERY];
     const int64_t n = clf_elements(w);
-    assert_ok(ctx, clf_model_save(m, &(clf_model_save_args){.path = folder, .dtype = "nf4"}));
-    again = load_model(&ctx, 1, folder);
+    assert_ok(ctx, clf_model_save(m, &(clf_model_save_args){.path = in_folder("model"), .dtype = "nf4"}));
+    again = load_model(&ctx, 1, in_folder("model"));
     clf_tensor *q = &again->layers[0].weight[CLF_W_QUERY];
     assert_int_equal(q->dtype, CLF_NF4);
     uint8_t *blocks = malloc(clf_tensor_bytes(q)), *want = malloc((size_t)n * sizeof(float));
@@ -298,7 +278,6 @@ static void nf4_comes_back(void **state) {
     clf_model_destroy(again);
     clf_model_destroy(m);
     clf_context_destroy(ctx);
-    remove_scratch();
 }
 
 /* A change to one tensor, and to config.json. */
@@ -327,7 +306,7 @@ static void write_config(const change *c) {
     size_t n;
     char *text = read_text(path_of(c->kind, "config.json"), &n), *at = c->from ? strstr(text, c->from) : NULL;
     assert_true(!c->from || at);
-    FILE *f = fopen(scratch("config.json"), "wb");
+    FILE *f = fopen(in_folder("model/config.json"), "wb");
     assert_non_null(f);
     if (at)
         fprintf(f, "%.*s%s%s", (int)(at - text), text, c->to, at + strlen(c->from));
@@ -348,7 +327,7 @@ static void write_tensors(const change *c) {
     clf_error err = {0};
     const clf_model_file_args args = {.path = path_of(c->kind, "model.safetensors"), .mmap = true};
     assert_int_equal(clf_safetensors_open(&s, &args, &err), CLF_OK);
-    assert_int_equal(clf_safetensors_writer_create(&w, scratch("model.safetensors"), &err), CLF_OK);
+    assert_int_equal(clf_safetensors_writer_create(&w, in_folder("model/model.safetensors"), &err), CLF_OK);
     bool found = !c->tensor;
     for (int pass = 0; pass < 2; pass++)
         for (int64_t i = 0, to = 0; i < clf_safetensors_count(s); i++) {
@@ -496,16 +475,15 @@ static void what_does_not_fit_is_refused(void **state) {
     for (size_t i = 0; i < sizeof changes / sizeof *changes; i++) {
         const change *c = &changes[i];
         clf_model *m;
-        mkdir(scratch(""), 0700);
+        mkdir(in_folder("model"), 0700);
         write_config(c);
         write_tensors(c);
-        const clf_model_args args = {.path = scratch(""), .contexts = &ctx, .n_contexts = 1};
+        const clf_model_args args = {.path = in_folder("model"), .contexts = &ctx, .n_contexts = 1};
         const clf_status st = clf_model_load(&m, &args);
         if (st != c->status || !strstr(clf_error_message(ctx), c->part))
             fail_msg("change %d: expected %s with '%s', got %s: %s", (int)i, clf_status_string(c->status), c->part,
                      clf_status_string(st), clf_error_message(ctx));
         clf_model_destroy(m);
-        remove_scratch();
     }
     clf_context_destroy(ctx);
 }
@@ -518,5 +496,5 @@ int main(void) {
                                        cmocka_unit_test(nf4_is_written_as_bitsandbytes_does),
                                        cmocka_unit_test(nf4_comes_back),
                                        cmocka_unit_test(what_does_not_fit_is_refused)};
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return cmocka_run_group_tests(tests, make_folder, remove_folder);
 }

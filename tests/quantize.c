@@ -42,13 +42,13 @@ static void test_types(void **state) {
                  {"q3_k_l", 13, 0.17}, {"q2_k", 10, 0.3},     {"q2_k_s", 21, 0.3},  {"iq4_nl", 25, 0.085},
                  {"iq4_xs", 30, 0.085}};
     clf_context *ctx = open_context("cpu", 0);
-    char from[512], to[512];
-    quantize_make(in_folder(from, "source.gguf"), &wide);
+    const char *from = in_folder("source.gguf"), *to = in_folder("written.gguf");
+    quantize_make(from, &wide);
     float *want = logits_of(ctx, from);
     for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
         report r = {0};
         clf_quantize_result result;
-        const clf_quantize_args args = {.input = from, .output = in_folder(to, "written.gguf"), .type = types[i].type};
+        const clf_quantize_args args = {.input = from, .output = to, .type = types[i].type};
         assert_ok(ctx, quantize(ctx, args, &r, &result));
         check_file(ctx, from, to, &r, types[i].type);
         for (int k = 0; k < r.count; k++)
@@ -77,12 +77,12 @@ static void test_ternary(void **state) {
     clf_context *ctx = open_context("cpu", 0);
     quantize_model trained = wide;
     trained.values = TERNARY;
-    char from[512], normal[512], to[512];
-    quantize_make(in_folder(from, "ternary.gguf"), &trained);
-    quantize_make(in_folder(normal, "normal.gguf"), &wide);
+    const char *from = in_folder("ternary.gguf"), *normal = in_folder("normal.gguf"), *to = in_folder("tq.gguf");
+    quantize_make(from, &trained);
+    quantize_make(normal, &wide);
     for (int i = 0; i < 3; i++) {
         report r = {0};
-        clf_quantize_args args = {.input = from, .output = in_folder(to, "tq.gguf"), .type = types[i]};
+        clf_quantize_args args = {.input = from, .output = to, .type = types[i]};
         assert_ok(ctx, quantize(ctx, args, &r, NULL));
         check_file(ctx, from, to, &r, types[i]);
         const clf_quantized_tensor *t = reported(&r, "blk.1.ffn_up.weight");
@@ -92,7 +92,7 @@ static void test_ternary(void **state) {
 
         const int before = entries_of(folder);
         args.input = normal;
-        args.output = in_folder(to, "refused.gguf");
+        args.output = in_folder("refused.gguf");
         assert_int_equal(quantize(ctx, args, &r, NULL), CLF_UNSUPPORTED);
         assert_non_null(strstr(clf_error_message(ctx), "aren't ternary"));
         assert_int_equal(entries_of(folder), before);
@@ -100,7 +100,7 @@ static void test_ternary(void **state) {
         assert_ok(ctx, quantize(ctx, args, &r, NULL));
         t = reported(&r, "blk.1.ffn_up.weight");
         assert_true(!t->ternary && t->relative_error > 0.5);
-        unlink(to);
+        unlink(args.output);
     }
     clf_context_destroy(ctx);
 }
@@ -108,16 +108,12 @@ static void test_ternary(void **state) {
 static void test_overrides(void **state) {
     (void)state;
     clf_context *ctx = open_context("cpu", 0);
-    char from[512], to[512];
+    const char *from = in_folder("source.gguf"), *to = in_folder("overridden.gguf");
     report r = {0};
-    quantize_make(in_folder(from, "source.gguf"), &wide);
+    quantize_make(from, &wide);
     clf_quantize_override overrides[] = {
         {"blk.0.ffn_down.weight", CLF_BF16}, {"blk.*.ffn_down.weight", CLF_Q5_1}, {"output.weight", CLF_Q4_0}};
-    clf_quantize_args args = {.input = from,
-                              .output = in_folder(to, "overridden.gguf"),
-                              .type = "q8_0",
-                              .overrides = overrides,
-                              .n_overrides = 3};
+    clf_quantize_args args = {.input = from, .output = to, .type = "q8_0", .overrides = overrides, .n_overrides = 3};
     assert_ok(ctx, quantize(ctx, args, &r, NULL));
     check_file(ctx, from, to, &r, "overrides");
     assert_int_equal(reported(&r, "blk.0.ffn_down.weight")->to, CLF_BF16);
@@ -140,11 +136,11 @@ static void test_overrides(void **state) {
 static void test_rows(void **state) {
     (void)state;
     clf_context *ctx = open_context("cpu", 0);
-    char from[512], to[512];
+    const char *from = in_folder("narrow.gguf"), *to = in_folder("rows.gguf");
     report r = {0};
     clf_quantize_result result;
-    quantize_make(in_folder(from, "narrow.gguf"), &narrow);
-    clf_quantize_args args = {.input = from, .output = in_folder(to, "rows.gguf"), .type = "q4_0"};
+    quantize_make(from, &narrow);
+    clf_quantize_args args = {.input = from, .output = to, .type = "q4_0"};
     assert_ok(ctx, quantize(ctx, args, &r, &result));
     assert_int_equal(reported(&r, "output.weight")->to, CLF_Q8_0); /* for Q6_K */
     assert_int_equal(result.fell_back, 0);
@@ -156,7 +152,7 @@ static void test_rows(void **state) {
     assert_true(reported(&r, "blk.1.ffn_down.weight")->fell_back);
     assert_int_equal(reported(&r, "blk.1.ffn_down.weight")->to, CLF_F16);
     args.pure = true;
-    args.output = in_folder(to, "pure.gguf");
+    args.output = to = in_folder("pure.gguf");
     assert_int_equal(quantize(ctx, args, &r, &result), CLF_INVALID_ARGUMENT);
     assert_non_null(strstr(clf_error_message(ctx), "blk.0.ffn_down.weight"));
     assert_int_equal(access(to, F_OK), -1);

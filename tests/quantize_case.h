@@ -3,10 +3,8 @@
 #ifndef CLF_TESTS_QUANTIZE_CASE_H
 #define CLF_TESTS_QUANTIZE_CASE_H
 
+#include "folder_case.h"
 #include "model_case.h"
-
-#include <dirent.h>
-#include <unistd.h>
 
 #include "../lib/core/dtype.h"
 #include "../lib/model/gguf_write.h"
@@ -106,39 +104,8 @@ static inline void quantize_make(const char *path, const quantize_model *m) {
     clf_gguf_writer_destroy(w);
 }
 
-/* The folder of a test's files. */
-
-static char folder[256];
 static const quantize_model wide = {.hidden = 256, .ffn = 512, .layers = 2, .dtype = CLF_F16},
                             narrow = {.hidden = 64, .ffn = 96, .layers = 2};
-
-static inline const char *in_folder(char path[512], const char *name) {
-    snprintf(path, 512, "%s/%s", folder, name);
-    return path;
-}
-
-static inline int entries_of(const char *path) {
-    int n = -2; /* . and .. */
-    DIR *d = opendir(path);
-    assert_non_null(d);
-    while (readdir(d)) n++;
-    closedir(d);
-    return n;
-}
-
-static inline int make_folder(void **state) {
-    (void)state;
-    const char *base = getenv("TMPDIR");
-    snprintf(folder, sizeof folder, "%s/clformer-quantize-XXXXXX", base ? base : "/tmp");
-    return mkdtemp(folder) ? 0 : -1;
-}
-
-static inline int remove_folder(void **state) {
-    (void)state;
-    char command[600];
-    snprintf(command, sizeof command, "rm -rf '%s'", folder);
-    return system(command);
-}
 
 /* What was reported. */
 typedef struct report {

@@ -55,11 +55,9 @@ static void write_importance(const char *path, bool gguf, const quantize_model *
 static void test_importance(void **state) {
     (void)state;
     clf_context *ctx = open_context("cpu", 0);
-    char from[512], to[512], importance[512];
+    const char *from = in_folder("source.gguf"), *to = in_folder("weighed.gguf"), *importance = in_folder("importance");
     report r = {0}, plain = {0};
-    quantize_make(in_folder(from, "source.gguf"), &wide);
-    in_folder(to, "weighed.gguf");
-    in_folder(importance, "importance");
+    quantize_make(from, &wide);
     clf_quantize_args args = {.input = from, .output = to, .type = "q4_0"};
     assert_ok(ctx, quantize(ctx, args, &plain, NULL));
     args.importance = importance;

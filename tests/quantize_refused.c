@@ -9,10 +9,10 @@
 static void test_refused(void **state) {
     (void)state;
     clf_context *ctx = open_context("cpu", 0);
-    char from[512], to[512], link_to[512], broken[512];
-    quantize_make(in_folder(from, "source.gguf"), &wide);
-    in_folder(to, "to.gguf");
-    const clf_quantize_args good = {.input = from, .output = to, .type = "q8_0"};
+    const char *from = in_folder("source.gguf"), *broken = in_folder("broken.gguf");
+    const char *const links[] = {in_folder("symbolic.gguf"), in_folder("hard.gguf")};
+    quantize_make(from, &wide);
+    const clf_quantize_args good = {.input = from, .output = in_folder("to.gguf"), .type = "q8_0"};
     clf_quantize_args args = good;
 #define REFUSED(field, value, status, why)                                                                             \
     do {                                                                                                               \
@@ -31,13 +31,12 @@ static void test_refused(void **state) {
     REFUSED(output, "/nowhere/at.gguf", CLF_NOT_FOUND, "/nowhere/at.gguf");
     /* the input, by its own name and by others */
     REFUSED(output, from, CLF_INVALID_ARGUMENT, "a file of the input");
-    assert_int_equal(symlink(from, in_folder(link_to, "symbolic.gguf")), 0);
-    REFUSED(output, link_to, CLF_INVALID_ARGUMENT, "a file of the input");
-    assert_int_equal(link(from, in_folder(link_to, "hard.gguf")), 0);
-    REFUSED(output, link_to, CLF_INVALID_ARGUMENT, "a file of the input");
+    assert_int_equal(symlink(from, links[0]), 0);
+    assert_int_equal(link(from, links[1]), 0);
+    for (int i = 0; i < 2; i++) REFUSED(output, links[i], CLF_INVALID_ARGUMENT, "a file of the input");
     /* weights that aren't numbers, or have no f16 */
     quantize_model bad = {.hidden = 64, .ffn = 96, .layers = 1, .broken = "blk.0.ffn_up.weight", .value = NAN};
-    quantize_make(in_folder(broken, "broken.gguf"), &bad);
+    quantize_make(broken, &bad);
     REFUSED(input, broken, CLF_NOT_FINITE, "blk.0.ffn_up.weight: [3, 7]: expected a finite number, got");
     bad.value = INFINITY;
     quantize_make(broken, &bad);
@@ -73,11 +72,11 @@ static void test_refused(void **state) {
 static void test_full_disk(void **state) {
     (void)state;
     clf_context *ctx = open_context("cpu", 0);
-    char from[512], to[512];
+    const char *from = in_folder("source.gguf"), *to = in_folder("full.gguf");
     struct rlimit old;
     report r = {0};
-    quantize_make(in_folder(from, "source.gguf"), &wide);
-    const clf_quantize_args args = {.input = from, .output = in_folder(to, "full.gguf"), .type = "q8_0"};
+    quantize_make(from, &wide);
+    const clf_quantize_args args = {.input = from, .output = to, .type = "q8_0"};
     assert_ok(ctx, quantize(ctx, args, &r, NULL));
     struct stat whole, after;
     assert_int_equal(stat(to, &whole), 0);

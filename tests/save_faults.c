@@ -2,11 +2,10 @@
  * follow. Each time: an error with a message or a whole result, never anything between; nothing kept, nothing left
  * over; and what stood there before still stands, to the byte. */
 #define _GNU_SOURCE
+#include "folder_case.h"
 #include "model_case.h"
 
-#include <dirent.h>
 #include <jansson.h>
-#include <unistd.h>
 
 #include "../lib/model/folder_from_gguf.h"
 #include "../lib/model/model.h"
@@ -30,8 +29,6 @@ DIR *__wrap_opendir(const char *path) {
     return fails() ? NULL : __real_opendir(path);
 }
 
-static char folder[256];
-
 /* All of a file, to be freed. */
 static char *bytes_of(const char *path, size_t *size) {
     FILE *f = fopen(path, "rb");
@@ -43,15 +40,6 @@ static char *bytes_of(const char *path, size_t *size) {
     assert_int_equal(fread(data, 1, *size, f), *size);
     fclose(f);
     return data;
-}
-
-static int entries_of(const char *path) {
-    int n = -2; /* . and .. */
-    DIR *d = opendir(path);
-    assert_non_null(d);
-    while (readdir(d)) n++;
-    closedir(d);
-    return n;
 }
 
 typedef enum kind { MODEL, ADAPTER, QUANTIZED } kind;
@@ -96,9 +84,8 @@ static void check_result(const saving *s, const char *path, const result *want, 
 }
 
 static int fail_each(const saving *s, clf_context *ctx, clf_model *m) {
-    char path[512];
+    const char *path = in_folder(s->name);
     int runs = 0;
-    snprintf(path, sizeof path, "%s/%s", folder, s->name);
     assert_ok(ctx, save(s, ctx, m, path));
     result want = read_result(s, path);
     const int entries = entries_of(folder);
@@ -193,20 +180,6 @@ static void every_failure_leaves_the_old(void **state) {
     clf_context_destroy(ctx);
     print_message("%d failures injected\n", runs);
     assert_true(runs > 400);
-}
-
-static int make_folder(void **state) {
-    (void)state;
-    const char *base = getenv("TMPDIR");
-    snprintf(folder, sizeof folder, "%s/clformer-faults-XXXXXX", base ? base : "/tmp");
-    return mkdtemp(folder) ? 0 : -1;
-}
-
-static int remove_folder(void **state) {
-    (void)state;
-    char command[600];
-    snprintf(command, sizeof command, "rm -rf '%s'", folder);
-    return system(command);
 }
 
 int main(void) {

@@ -1,5 +1,6 @@
 /* session.c: a session's contents however they came about: in chunks, one by one, rewound, forked, saved, evicted,
  * spread over contexts. Models are the golden ones. */
+#include "folder_case.h"
 #include "model_case.h"
 
 #include <sys/stat.h>
@@ -310,13 +311,6 @@ static void eviction_goes_on_and_on(void **state) {
     }
 }
 
-static char *path_of(const char *name) {
-    static char path[256];
-    const char *folder = getenv("TMPDIR");
-    snprintf(path, sizeof path, "%s/clformer-test-%ld-%s", folder ? folder : "/tmp", (long)getpid(), name);
-    return path;
-}
-
 static void write_file(const char *path, const void *data, size_t bytes) {
     FILE *file = fopen(path, "wb");
     assert_non_null(file);
@@ -330,7 +324,7 @@ static void sessions_come_back_from_files(void **state) {
     make_ids(ids, 30, 9);
     float logits[VOCAB], again[VOCAB];
     for (int evict = 0; evict < 2; evict++) {
-        const char *path = path_of("session");
+        const char *path = in_folder("session");
         const clf_session_args args = {.context_length = evict ? 16 : 40, .evict = evict, .keep = 2 * evict};
         clf_session *s = session(f, args), *t = session(f, args);
         append(f, s, ids, 25, logits);
@@ -343,7 +337,6 @@ static void sessions_come_back_from_files(void **state) {
         assert_memory_equal(logits, again, sizeof logits);
         clf_session_destroy(s);
         clf_session_destroy(t);
-        unlink(path);
     }
 }
 
@@ -352,7 +345,7 @@ static void damaged_files_change_nothing(void **state) {
     int32_t ids[12];
     make_ids(ids, 12, 10);
     float logits[VOCAB];
-    char *path = path_of("damaged");
+    const char *path = in_folder("damaged");
     clf_session *s = session(f, (clf_session_args){.context_length = 16});
     append(f, s, ids, 6, logits);
     assert_ok(f->ctx, clf_session_save(s, path));
@@ -485,12 +478,18 @@ static void memory_that_is_short_is_an_error(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(chunks_make_no_difference),     cmocka_unit_test(rewind_forgets_the_rest),
-        cmocka_unit_test(forks_go_their_own_way),        cmocka_unit_test(a_full_cache_says_so),
-        cmocka_unit_test(wrong_arguments_are_refused),   cmocka_unit_test(eviction_keeps_positions_right),
-        cmocka_unit_test(eviction_turns_every_rotation), cmocka_unit_test(eviction_goes_on_and_on),
-        cmocka_unit_test(sessions_come_back_from_files), cmocka_unit_test(damaged_files_change_nothing),
-        cmocka_unit_test(models_spread_over_contexts),   cmocka_unit_test(memory_that_is_short_is_an_error),
+        cmocka_unit_test(chunks_make_no_difference),
+        cmocka_unit_test(rewind_forgets_the_rest),
+        cmocka_unit_test(forks_go_their_own_way),
+        cmocka_unit_test(a_full_cache_says_so),
+        cmocka_unit_test(wrong_arguments_are_refused),
+        cmocka_unit_test(eviction_keeps_positions_right),
+        cmocka_unit_test(eviction_turns_every_rotation),
+        cmocka_unit_test(eviction_goes_on_and_on),
+        cmocka_unit_test_setup_teardown(sessions_come_back_from_files, make_folder, remove_folder),
+        cmocka_unit_test_setup_teardown(damaged_files_change_nothing, make_folder, remove_folder),
+        cmocka_unit_test(models_spread_over_contexts),
+        cmocka_unit_test(memory_that_is_short_is_an_error),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -1,6 +1,7 @@
 /* ternary.c: TQ1_0, TQ2_0 and Q2_0 to T2 and T1 and back on every table, without loss; what doesn't fit is refused;
  * views are whole panels; other ops refuse the interleaved dtypes. Models whose matrices are repacked, or become tiles
  * on CPUs: logits, saving, training; and files of T2 and T1. All on every device there is. */
+#include "folder_case.h"
 #include "model_case.h"
 
 #include <unistd.h>
@@ -276,10 +277,7 @@ static uint64_t estimate(const clf_context *ctx, const char *path) {
 static void check_model(const char *device, clf_dtype dtype, int empty, bool tiles) {
     static float want[TOKENS * WORDS], got[TOKENS * WORDS], by_cpu[TOKENS * WORDS];
     static uint8_t before[1 << 20], after[1 << 20];
-    const char *folder = getenv("TMPDIR");
-    char path[256], again[256];
-    snprintf(path, sizeof path, "%s/clformer-ternary-%ld.gguf", folder ? folder : "/tmp", (long)getpid());
-    snprintf(again, sizeof again, "%s/clformer-ternary-%ld-again.gguf", folder ? folder : "/tmp", (long)getpid());
+    const char *path = in_folder("model.gguf"), *again = in_folder("again.gguf");
     write_model(path, dtype, empty);
     evaluate_on_cpu(path, by_cpu);
     clf_context *ctx = open_context(device, 0);
@@ -333,8 +331,6 @@ static void check_model(const char *device, clf_dtype dtype, int empty, bool til
     assert_true(difference(got, want, TOKENS * WORDS) < 0.05);
     clf_model_destroy(m);
     clf_context_destroy(ctx);
-    remove(path);
-    remove(again);
 }
 
 static void models(void **state) {
@@ -471,11 +467,7 @@ static void check_repacked_refusals(const char *path, const char *panels, const 
 static void repacked_files(void **state) {
     (void)state;
     static const char *const devices[] = {"cpu", "cpu-avx512", "cpu-avx2", "cpu-scalar", "opencl"};
-    const char *folder = getenv("TMPDIR");
-    char path[256], panels[256], again[256];
-    snprintf(path, sizeof path, "%s/clformer-repacked-%ld.gguf", folder ? folder : "/tmp", (long)getpid());
-    snprintf(panels, sizeof panels, "%s/clformer-repacked-%ld-panels.gguf", folder ? folder : "/tmp", (long)getpid());
-    snprintf(again, sizeof again, "%s/clformer-repacked-%ld-again.gguf", folder ? folder : "/tmp", (long)getpid());
+    const char *path = in_folder("model.gguf"), *panels = in_folder("panels.gguf"), *again = in_folder("again.gguf");
     clf_context *ctx = open_context("cpu", 0);
     static const struct {
         clf_dtype dtype, layout;
@@ -492,9 +484,6 @@ static void repacked_files(void **state) {
     }
     clf_context_destroy(ctx);
     check_repacked_refusals(path, panels, again);
-    remove(path);
-    remove(panels);
-    remove(again);
 }
 
 /* Planes of a random matrix, by way of every dtype that holds it; edits; pruning. */
@@ -560,7 +549,8 @@ static void planes(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(tables), cmocka_unit_test(models),
-                                       cmocka_unit_test(repacked_files), cmocka_unit_test(planes)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(tables), cmocka_unit_test_setup_teardown(models, make_folder, remove_folder),
+        cmocka_unit_test_setup_teardown(repacked_files, make_folder, remove_folder), cmocka_unit_test(planes)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

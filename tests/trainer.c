@@ -1,5 +1,6 @@
 /* trainer.c: what must be the same bits (checkpointing, resuming), what must be equal (packing, accumulating), what is
  * refused, and losses that fall. That gradients are right is golden_train.c's. */
+#include "folder_case.h"
 #include "trainer_case.h"
 
 #include <unistd.h>
@@ -50,10 +51,8 @@ static void cutting_a_step_changes_nothing(void **state) {
 /* Six steps; or three and a batch of the fourth, saved, loaded into another trainer, which takes three. */
 static void resuming_changes_no_bit(const clf_trainer_args *args) {
     const char *path = "golden/models/llama";
-    char file[] = "/tmp/clformer-checkpoint-XXXXXX", extra[64];
-    const int fd = mkstemp(file);
-    assert_true(fd >= 0);
-    close(fd);
+    const char *file = in_folder("checkpoint");
+    char extra[64];
     float *want = values(), *got = values();
     const text t = make_text(7);
     const clf_batch b = whole(&t);
@@ -74,7 +73,6 @@ static void resuming_changes_no_bit(const clf_trainer_args *args) {
     close_setting(&all);
     close_setting(&first);
     close_setting(&second);
-    unlink(file);
     free(want);
     free(got);
 }
@@ -91,9 +89,8 @@ static void checkpoints_resume(void **state) {
 /* Every byte that is changed, and every shorter file, is noticed, and nothing of it taken. */
 static void damaged_checkpoints_are_refused(void **state) {
     (void)state;
-    char file[] = "/tmp/clformer-checkpoint-XXXXXX", extra[8];
-    const int fd = mkstemp(file);
-    assert_true(fd >= 0);
+    const char *file = in_folder("checkpoint");
+    char extra[8];
     const clf_trainer_args args = {.lora = {.rank = 1, .targets = CLF_PROJECTION_KEY}};
     setting s = open_setting("cpu", "golden/models/llama", args);
     setting other = open_setting("cpu", "golden/models/qwen2", args);
@@ -102,7 +99,6 @@ static void damaged_checkpoints_are_refused(void **state) {
     assert_ok(s.ctx, clf_trainer_save(s.trainer, file, "0123456789"));
     warm_up(&s, 1);
     const int64_t n = collect(&s, false, before);
-    close(fd); /* the name belongs to another file now */
     FILE *f = fopen(file, "rb+");
     assert_non_null(f);
     fseek(f, 0, SEEK_END);
@@ -131,7 +127,6 @@ static void damaged_checkpoints_are_refused(void **state) {
     assert_memory_equal(before, after, (size_t)n * sizeof *before);
     assert_int_equal(clf_trainer_step(s.trainer), 2);
     fclose(f);
-    unlink(file);
     close_setting(&s);
     close_setting(&other);
     free(before);
@@ -520,8 +515,8 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(checkpointing_changes_no_bit),
         cmocka_unit_test(cutting_a_step_changes_nothing),
-        cmocka_unit_test(checkpoints_resume),
-        cmocka_unit_test(damaged_checkpoints_are_refused),
+        cmocka_unit_test_setup_teardown(checkpoints_resume, make_folder, remove_folder),
+        cmocka_unit_test_setup_teardown(damaged_checkpoints_are_refused, make_folder, remove_folder),
         cmocka_unit_test(losses_fall),
         cmocka_unit_test(sessions_see_the_adapter),
         cmocka_unit_test(groups_freeze_and_scale),

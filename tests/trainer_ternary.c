@@ -4,6 +4,7 @@
  * Rounding has no useful derivative. The straight-through gradient is that of the same pass with every rounding
  * replaced by the difference that it made, as a constant: so the reference notes these differences in one pass, adds
  * them in others, and its finite differences are the gradient. */
+#include "folder_case.h"
 #include "trainer_case.h"
 
 #include <unistd.h>
@@ -297,11 +298,6 @@ static void used_weights_follow_the_masters(void **state) {
     }
 }
 
-/* A name for a file of this test. */
-static void temporary(char name[64], const char *suffix) {
-    snprintf(name, 64, "/tmp/clformer-ternary-%d-%s", (int)getpid(), suffix);
-}
-
 /* The model as the file has it, its ternary matrices not repacked: of the same dtypes as the trained one. */
 static clf_model *load_rows(clf_context *ctx, const char *path) {
     clf_model *m;
@@ -320,10 +316,8 @@ static void logits_of(const setting *s, const int32_t *ids, float *out) {
  * rounds as training does the trainer's evaluation. With a dtype asked for the same numbers in that. */
 static void exports_are_what_was_trained(void **state) {
     (void)state;
-    char base[64], out[64];
+    const char *base = in_folder("base.gguf"), *out = in_folder("out.gguf");
     static const char *const dtypes[] = {NULL, "f32"};
-    temporary(base, "base.gguf");
-    temporary(out, "out.gguf");
     setting plain = {.ctx =
                          open_context("cpu", 0)}; /* the default model's matrices are F16: the embedding is to stay */
     plain.model = load_model(&plain.ctx, 1, DEFAULT_MODEL);
@@ -367,15 +361,12 @@ static void exports_are_what_was_trained(void **state) {
     free(want);
     free(got);
     close_setting(&c.s);
-    unlink(base);
-    unlink(out);
 }
 
 /* A frozen matrix stays what it is, in the model and in the file. */
 static void frozen_matrices_stay(void **state) {
     (void)state;
-    char out[64];
-    temporary(out, "frozen.gguf");
+    const char *out = in_folder("frozen.gguf");
     const clf_parameter_group groups[] = {{.name = "blk.*.attn_*", .frozen = true}};
     setting s =
         open_setting("cpu", DEFAULT_MODEL,
@@ -389,7 +380,6 @@ static void frozen_matrices_stay(void **state) {
             assert_int_equal(again.model->layers[i].weight[id].dtype, id < CLF_W_GATE ? CLF_F16 : CLF_TQ2_0);
     close_setting(&s);
     close_setting(&again);
-    unlink(out);
 }
 
 /* By the trainer and by its plan. */
@@ -414,8 +404,10 @@ static void refused_with_an_adapter(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(gradients_go_straight_through), cmocka_unit_test(used_weights_follow_the_masters),
-        cmocka_unit_test(exports_are_what_was_trained),  cmocka_unit_test(frozen_matrices_stay),
+        cmocka_unit_test(gradients_go_straight_through),
+        cmocka_unit_test(used_weights_follow_the_masters),
+        cmocka_unit_test_setup_teardown(exports_are_what_was_trained, make_folder, remove_folder),
+        cmocka_unit_test_setup_teardown(frozen_matrices_stay, make_folder, remove_folder),
         cmocka_unit_test(refused_with_an_adapter),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

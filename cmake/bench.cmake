@@ -19,7 +19,7 @@ foreach(isa IN LISTS isas)
 endforeach()
 
 add_executable(clformer-bench bench/bench.c bench/model.c bench/ops.c bench/roof.c bench/sparsity.c bench/times.c bench/train.c bench/unfused.c tests/op_test.c tests/op_run.c
-    tests/op_decode.c tests/op_slope.c tests/attention_variants.c tests/attention_reference.c tests/attention_rejects.c tests/attention_grid.c tests/attention_golden.c tests/golden.c tests/linear_rejects.c ${bench_objects})
+    tests/op_decode.c tests/op_slope.c tests/attention_variants.c tests/attention_reference.c tests/attention_rejects.c tests/attention_grid.c tests/attention_golden.c tests/golden.c tests/linear_variants.c tests/linear_rejects.c ${bench_objects})
 file(STRINGS lib/ops/ops.def bench_ops REGEX "^CLF_OP\\(")
 list(TRANSFORM bench_ops REPLACE "CLF_OP\\((.*)\\)" "\\1")
 foreach(op IN LISTS bench_ops)

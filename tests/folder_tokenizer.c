@@ -2,20 +2,12 @@
  * same ids of the texts that come with them, and the same text of the ids. What can't be said there is refused. */
 #include "folder_case.h"
 #include "model_case.h"
+#include "tokenizer_case.h"
 
 #include "../lib/model/folder_from_gguf.h"
 #include "../lib/model/gguf.h"
 #include "../lib/model/model.h"
-#include "../lib/model/tokenizer.h"
 #include "../lib/model/tokenizer_data.h"
-
-static clf_tokenizer *open_tokenizer(const char *path) {
-    char message[256] = "";
-    clf_tokenizer *t;
-    if (clf_tokenizer_create(&t, &(clf_tokenizer_args){.path = path, .error = message, .error_size = sizeof message}))
-        fail_msg("%s: %s", path, message);
-    return t;
-}
 
 /* `text`, freed, as a file. */
 static void write_file(const char *name, char *text) {

@@ -1,61 +1,6 @@
 /* model_save.c: what a model saves, loads again: adapters beside their base, in both formats and from both kinds of
- * base, to the bit where nothing had to be folded; merged models with the adapter's logits; blocks as they were. What
- * can't be written whole isn't there at all. */
-#include "folder_case.h"
-#include "model_case.h"
-
-#include <signal.h>
-#include <sys/resource.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
-#include "../lib/model/gguf_write.h"
-#include "../lib/model/model.h"
-#include "tiny_gguf.h"
-
-enum { TOKENS = 12 };
-
-static clf_model *load(clf_context *ctx, const char *path, const char *adapter) {
-    clf_model *m;
-    assert_ok(ctx, clf_model_load(
-                       &m, &(clf_model_args){
-                               .path = path, .adapter = adapter, .mmap = true, .contexts = &ctx, .n_contexts = 1}));
-    return m;
-}
-
-/* Logits [TOKENS, vocab] of some ids, to be freed. */
-static float *logits_of(clf_context *ctx, clf_model *m, int64_t *n) {
-    int32_t ids[TOKENS];
-    clf_model_info info;
-    make_ids(ids, TOKENS, 7);
-    assert_ok(ctx, clf_model_get_info(m, &info));
-    *n = (int64_t)TOKENS * info.vocab_size;
-    float *logits = calloc((size_t)*n, sizeof *logits);
-    clf_session *s = open_session(ctx, &(clf_session_args){.model = m, .context_length = TOKENS});
-    assert_ok(ctx, clf_session_eval(s, ids, TOKENS, CLF_LOGITS_ALL, logits));
-    clf_session_destroy(s);
-    return logits;
-}
-
-/* Loads a model and holds its logits to `want`: bits, or within `tolerance`. */
-static void same_logits(clf_context *ctx, const char *path, const char *adapter, const float *want, int64_t n,
-                        double tolerance) {
-    int64_t got_n;
-    clf_model *m = load(ctx, path, adapter);
-    float *got = logits_of(ctx, m, &got_n);
-    assert_int_equal(got_n, n);
-    const double error = difference(got, want, n);
-    const bool equal = tolerance > 0 ? error <= tolerance : !memcmp(got, want, (size_t)n * sizeof *got);
-    if (!equal) fail_msg("%s + %s: logits differ by %.2e", path, adapter ? adapter : "nothing", error);
-    free(got);
-    clf_model_destroy(m);
-}
-
-static const char *const names[] = {"llama", "phi3"};
-
-static void base_path(char path[128], int i, bool gguf) {
-    snprintf(path, 128, gguf ? "golden/gguf/%s.gguf" : "golden/models/%s", names[i]);
-}
+ * base, to the bit where nothing had to be folded; merged models with the adapter's logits; blocks as they were. */
+#include "model_save_case.h"
 
 /* Saved from either base, in either format, loaded beside either base. Of the same kind of base a PEFT adapter gives
  * the same bits; a GGUF adapter has one alpha, so that B may round differently. */
@@ -203,81 +148,6 @@ static void test_block_diagonal(void **state) {
     clf_context_destroy(ctx);
 }
 
-/* The tiny model with its layers' matrices in Q8_0. */
-static void write_q8(const char *path) {
-    tiny_gguf tiny = tiny_gguf_make();
-    clf_error err = {0};
-    clf_gguf *g;
-    clf_gguf_writer *w;
-    assert_int_equal(clf_gguf_open(&g, &(clf_model_file_args){.data = tiny.data, .data_size = tiny.size}, &err), 0);
-    assert_int_equal(clf_gguf_writer_create(&w, path, &err), 0);
-    assert_int_equal(clf_gguf_write_keys_of(w, g, &err), 0);
-    for (int pass = 0; pass < 2; pass++)
-        for (int64_t i = 0; i < clf_gguf_tensor_count(g); i++) {
-            clf_file_tensor t = *clf_gguf_tensor(g, i);
-            const int64_t n = t.shape[0] * (t.ndim > 1 ? t.shape[1] : 1);
-            const bool blocks = t.ndim > 1 && !strncmp(t.name, "blk.", 4);
-            const float *x = t.data;
-            uint8_t q[TINY_HIDDEN * TINY_FFN / 32 * 34];
-            if (blocks) t.dtype = CLF_Q8_0;
-            for (int64_t b = 0; blocks && pass && b < n / 32; b++) {
-                float most = 0;
-                for (int j = 0; j < 32; j++) most = fmaxf(most, fabsf(x[32 * b + j]));
-                const uint16_t d = clf_f32_to_f16(most / 127);
-                memcpy(q + 34 * b, &d, 2);
-                for (int j = 0; j < 32; j++)
-                    q[34 * b + 2 + j] = (uint8_t)(int8_t)lrintf(x[32 * b + j] / clf_f16_to_f32(d));
-            }
-            if (!pass)
-                assert_int_equal(clf_gguf_write_tensor(w, &t, &err), 0);
-            else
-                assert_int_equal(
-                    clf_gguf_write_data(w, i, blocks ? q : t.data, blocks ? (uint64_t)n / 32 * 34 : t.nbytes, &err), 0);
-        }
-    assert_int_equal(clf_gguf_writer_finish(w, &err), 0);
-    clf_gguf_writer_destroy(w);
-    clf_gguf_close(g);
-    free(tiny.data);
-}
-
-/* What config.json has no words for is refused, and nothing is there: blocks, factors that no rule makes, biases of a
- * model that slides. */
-static void test_folders_that_cannot_be(void **state) {
-    (void)state;
-    const char *path = in_folder("cannot-be"), *q8 = in_folder("blocks.gguf");
-    clf_context *ctx = open_context("cpu", 0);
-    write_q8(q8);
-    clf_model *m = load(ctx, q8, NULL);
-    assert_int_equal(clf_model_save(m, &(clf_model_save_args){.path = path}), CLF_UNSUPPORTED);
-    assert_non_null(strstr(clf_error_message(ctx), "q8_0"));
-    assert_int_equal(entries_of(path), -1);
-    assert_ok(ctx, clf_model_save(m, &(clf_model_save_args){.path = path, .dtype = "f16"}));
-    assert_int_equal(entries_of(path), 2);
-    remove_all(path);
-    clf_model_destroy(m);
-
-    m = load(ctx, "golden/gguf/llama3.gguf", NULL);
-    m->config.rope.freq_factors[1] *= 1.01f;
-    assert_int_equal(clf_model_save(m, &(clf_model_save_args){.path = path}), CLF_UNSUPPORTED);
-    assert_non_null(strstr(clf_error_message(ctx), "rope_freqs.weight"));
-    assert_int_equal(entries_of(path), -1);
-    clf_model_destroy(m);
-
-    m = load(ctx, "golden/gguf/llama-bias.gguf", NULL);
-    m->config.window = 8;
-    clf_config_set_windows(&m->config, 0);
-    assert_int_equal(clf_model_save(m, &(clf_model_save_args){.path = path}), CLF_UNSUPPORTED);
-    assert_non_null(strstr(clf_error_message(ctx), "biases"));
-    clf_model_destroy(m);
-
-    m = load(ctx, "golden/gguf/llama.gguf", NULL);
-    m->config.attention_scale = 0.1f;
-    assert_int_equal(clf_model_save(m, &(clf_model_save_args){.path = path}), CLF_UNSUPPORTED);
-    assert_non_null(strstr(clf_error_message(ctx), "scales"));
-    clf_model_destroy(m);
-    clf_context_destroy(ctx);
-}
-
 /* A rank-2 adapter on one matrix of the tiny model, some values from a seed. */
 static void adapt(clf_context *ctx, clf_model *m, int layer, clf_weight id) {
     const clf_tensor *w = &m->layers[layer].weight[id];
@@ -349,77 +219,6 @@ static void test_blocks(void **state) {
     clf_context_destroy(ctx);
 }
 
-#define refused(expr, status, part)                                                                                    \
-    do {                                                                                                               \
-        assert_int_equal((expr), (status));                                                                            \
-        if (!strstr(clf_error_message(ctx), (part)))                                                                   \
-            fail_msg("expected \"%s\", got \"%s\"", (part), clf_error_message(ctx));                                   \
-    } while (0)
-
-static clf_status save(const clf_model *m, const char *path, const char *dtype) {
-    return clf_model_save(m, &(clf_model_save_args){.path = path, .dtype = dtype});
-}
-static clf_status save_adapter(const clf_model *m, const char *path, const char *base) {
-    return clf_model_save_adapter(m, &(clf_adapter_save_args){.path = path, .base_model = base});
-}
-
-static void test_misuse(void **state) {
-    (void)state;
-    const char *path = in_folder("refused"), *other = in_folder("refused/thesis.tex");
-    clf_context *ctx = open_context("cpu", 0);
-    clf_model *plain, *m = load(ctx, "golden/models/llama", "golden/adapters/llama");
-    assert_ok(ctx,
-              clf_model_load(&plain, &(clf_model_args){.path = "golden/models/llama", /* not mapped: changed below */
-                                                       .contexts = &ctx,
-                                                       .n_contexts = 1}));
-    const int before = entries_of(folder);
-    assert_int_equal(clf_model_save(NULL, NULL), CLF_INVALID_ARGUMENT);
-    assert_int_equal(clf_model_save_adapter(NULL, NULL), CLF_INVALID_ARGUMENT);
-    refused(clf_model_save(m, NULL), CLF_INVALID_ARGUMENT, "path");
-    refused(clf_model_save_adapter(m, NULL), CLF_INVALID_ARGUMENT, "path");
-    refused(save(m, "", NULL), CLF_INVALID_ARGUMENT, "path");
-    refused(save(m, path, "q4_0"), CLF_INVALID_ARGUMENT, "got q4_0");
-    refused(save(m, path, "nonsense"), CLF_INVALID_ARGUMENT, "got nonsense");
-    refused(save_adapter(plain, path, NULL), CLF_INVALID_ARGUMENT, "carries none");
-    refused(save_adapter(m, path, "\xff"), CLF_INVALID_ARGUMENT, "UTF-8");
-    refused(save_adapter(m, in_folder("nowhere/adapter"), NULL), CLF_NOT_FOUND, "nowhere");
-    refused(save_adapter(m, in_folder("nowhere/adapter.gguf"), NULL), CLF_NOT_FOUND, "nowhere");
-    refused(save(m, in_folder("nowhere/model"), NULL), CLF_NOT_FOUND, "nowhere");
-    assert_int_equal(entries_of(folder), before);
-
-    /* a folder with anything else in it, or a file, stays as it is */
-    assert_int_equal(mkdir(path, 0777), 0);
-    fclose(fopen(other, "w"));
-    refused(save(m, path, NULL), CLF_INVALID_ARGUMENT, "holds thesis.tex");
-    refused(save_adapter(m, path, NULL), CLF_INVALID_ARGUMENT, "holds thesis.tex");
-    refused(save_adapter(m, other, NULL), CLF_INVALID_ARGUMENT, "expected a folder");
-    assert_int_equal(entries_of(path), 1);
-    unlink(other);
-    assert_ok(ctx, save_adapter(m, in_folder("refused///"), NULL)); /* empty */
-    assert_ok(ctx, save_adapter(m, path, NULL));                    /* its own */
-    assert_int_equal(entries_of(path), 2);
-    assert_int_equal(entries_of(folder), before + 1);
-    remove_all(path);
-
-    /* what isn't finite */
-    const float nan = NAN, huge = 1e6f;
-    clf_tensor *w = &plain->layers[1].weight[CLF_W_FFN_NORM];
-    clf_tensor element = clf_view_of(w, 1, (const int64_t[]){1}, NULL, 3);
-    assert_ok(ctx, clf_tensor_write(&element, &huge, sizeof huge));
-    refused(save(plain, path, "f16"), CLF_NOT_FINITE, "model.layers.1.post_attention_layernorm.weight");
-    assert_ok(ctx, clf_tensor_write(&element, &nan, sizeof nan));
-    refused(save(plain, path, NULL), CLF_NOT_FINITE, "model.layers.1.post_attention_layernorm.weight");
-    element = clf_view_of(&m->layers[0].lora[CLF_W_UP].b, 1, (const int64_t[]){1}, NULL, 5);
-    assert_ok(ctx, clf_tensor_write(&element, &nan, sizeof nan));
-    refused(save(m, path, NULL), CLF_NOT_FINITE, "model.layers.0.mlp.up_proj.weight");
-    refused(save_adapter(m, path, NULL), CLF_NOT_FINITE, "layers.0.mlp.up_proj.lora_B.weight");
-    refused(save_adapter(m, in_folder("refused.gguf"), NULL), CLF_NOT_FINITE, "blk.0.ffn_up.weight.lora_b");
-    assert_int_equal(entries_of(folder), before);
-    clf_model_destroy(plain);
-    clf_model_destroy(m);
-    clf_context_destroy(ctx);
-}
-
 /* A weight that a trainer keeps in F32 of its own goes where the file's was. */
 static void test_trained(void **state) {
     (void)state;
@@ -484,46 +283,10 @@ static void test_sources(void **state) {
     clf_context_destroy(ctx);
 }
 
-/* The file size limit stands for a full disk: what was there before stays, and nothing else. */
-static void test_full_disk(void **state) {
-    (void)state;
-    clf_context *ctx = open_context("cpu", 0);
-    struct rlimit old;
-    assert_int_equal(getrlimit(RLIMIT_FSIZE, &old), 0);
-    signal(SIGXFSZ, SIG_IGN);
-    for (int gguf = 0; gguf < 2; gguf++) {
-        char base[128];
-        const char *model = in_folder(gguf ? "full.gguf" : "full"),
-                   *adapter = in_folder(gguf ? "full-adapter.gguf" : "full-adapter");
-        int64_t n;
-        base_path(base, 0, gguf);
-        clf_model *m = load(ctx, base, "golden/adapters/llama");
-        float *want = logits_of(ctx, m, &n);
-        assert_ok(ctx, save(m, model, NULL));
-        assert_ok(ctx, save_adapter(m, adapter, NULL));
-        const int before = entries_of(folder);
-        for (rlim_t limit = 0; limit < 20000; limit = limit ? limit * 5 : 16) {
-            assert_int_equal(setrlimit(RLIMIT_FSIZE, &(struct rlimit){limit, old.rlim_max}), 0);
-            const clf_status st = save(m, model, NULL), st_adapter = save_adapter(m, adapter, NULL);
-            assert_int_equal(setrlimit(RLIMIT_FSIZE, &old), 0);
-            assert_int_equal(st, CLF_IO_ERROR);
-            assert_int_equal(st_adapter, CLF_IO_ERROR);
-            assert_int_equal(entries_of(folder), before);
-        }
-        same_logits(ctx, model, NULL, want, n, 1e-5);
-        same_logits(ctx, base, adapter, want, n, 1e-6);
-        free(want);
-        clf_model_destroy(m);
-    }
-    clf_context_destroy(ctx);
-}
-
 int main(void) {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_adapters),       cmocka_unit_test(test_merged),
-        cmocka_unit_test(test_unchanged),      cmocka_unit_test(test_folders_that_cannot_be),
-        cmocka_unit_test(test_block_diagonal), cmocka_unit_test(test_blocks),
-        cmocka_unit_test(test_misuse),         cmocka_unit_test(test_trained),
-        cmocka_unit_test(test_sources),        cmocka_unit_test(test_full_disk)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_adapters),  cmocka_unit_test(test_merged),
+                                       cmocka_unit_test(test_unchanged), cmocka_unit_test(test_block_diagonal),
+                                       cmocka_unit_test(test_blocks),    cmocka_unit_test(test_trained),
+                                       cmocka_unit_test(test_sources)};
     return cmocka_run_group_tests_name("model_save", tests, make_folder, remove_folder);
 }

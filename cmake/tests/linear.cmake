@@ -1,1 +1,1 @@
-target_sources(test-linear PRIVATE tests/linear_rejects.c)
+target_sources(test-linear PRIVATE tests/linear_variants.c tests/linear_rejects.c)

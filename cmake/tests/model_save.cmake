@@ -1,4 +1,5 @@
 unit(model_save)
+unit(model_save_refused)
 find_program(CLFORMER_PYTHON python3)
 if(CLFORMER_PYTHON AND TARGET clformer-merge)
     add_test(NAME read_adapters COMMAND ${CLFORMER_PYTHON} ${PROJECT_SOURCE_DIR}/tests/read_adapters.py $<TARGET_FILE:clformer-merge>)

@@ -12,7 +12,9 @@
 enum { ALONE = 1000 };
 
 static const struct argp_option flags[] = {
-    {"dtype", 't', "DTYPE", 0, "f32, f16 or bf16 for all weights (default: each as the model has it)", 0},
+    {"dtype", 't', "DTYPE", 0,
+     "f32, f16 or bf16 for all weights, or nf4, in a folder, for those of layers (default: each as the model has it)",
+     0},
     {"adapter", ALONE, 0, 0, "Write the adapter alone, in the format that OUTPUT's name says", 0},
     {"base", 'b', "NAME", 0, "With --adapter: what a PEFT folder calls its base model (default: MODEL)", 0},
     {"device", 'd', "NAME", 0, "Where to compute: auto, cpu, opencl … (default cpu)", 0},

@@ -137,7 +137,8 @@ typedef struct clf_model_save_args {
     const char *dtype; /**< "f32", "f16" or "bf16" for all weights (vectors of a GGUF stay F32); NULL: each as the file
                             had it that the model was loaded from, but in a GGUF ternary matrices of a training as
                             TQ2_0. "nf4", folders only: matrices of layers as 4-bit NormalFloat with double
-                            quantisation, in bitsandbytes' tensors, the rest as the file had it */
+                            quantisation, in bitsandbytes' tensors, the rest as the file had it, of a GGUF in
+                            one dtype: the embedding's, or F32 */
 } clf_model_save_args;
 
 /** Writes the model as it is now: its weights, and the adapter it carries merged into them, W + scale · B · A, in F32
@@ -149,8 +150,8 @@ typedef struct clf_model_save_args {
  *
  * All is written under another name first and renamed. A folder at `path` is replaced if it holds nothing but such
  * files as are written here. Messages are in clf_error_message() of the model's first context.
- *  @return CLF_UNSUPPORTED for weights of a block dtype that were trained or are adapted (or that a folder has no
- * tensor for), unless `dtype` is given, for rows that aren't whole blocks of nf4, for a
+ *  @return CLF_UNSUPPORTED for weights of a block dtype that were trained or are adapted (or that the format doesn't
+ * have), unless `dtype` is given, for rows that aren't whole blocks of nf4, for a
  * folder with a tokenizer that GGUF has no keys for, and for a GGUF that config.json can't describe; CLF_NOT_FINITE for
  * an infinity or NaN, naming the tensor; CLF_INVALID_ARGUMENT for wrong arguments and a folder that holds other files;
  * CLF_NOT_FOUND, CLF_IO_ERROR, CLF_OUT_OF_MEMORY */

@@ -69,7 +69,8 @@ static clf_status choose_dtype(clf_saved_tensor *s, int layer, bool to_gguf, boo
     else if (clf_dtype_is_interleaved(t->dtype))
         t->dtype = t->dtype == CLF_T1 ? CLF_TQ1_0 : CLF_TQ2_0;
     if (!clf_dtype_is_block(t->dtype)) return CLF_OK;
-    CLF_CHECK(err, to_gguf, CLF_UNSUPPORTED, "%s: a folder has no %s: expected a dtype to be asked for", t->name,
+    CLF_CHECK(err, to_gguf && clf_dtype_to_gguf(t->dtype) >= 0, CLF_UNSUPPORTED,
+              "%s: a %s has no %s: expected a dtype to be asked for", t->name, to_gguf ? "GGUF" : "folder",
               clf_dtype_name(t->dtype));
     for (int i = 0; i < 3 && s->weight[i]; i++)
         CLF_CHECK(err, (s->weight[i]->dtype == t->dtype || s->tiles[i]) && !s->lora[i], CLF_UNSUPPORTED,
@@ -105,6 +106,18 @@ static void take(clf_saved_tensor *s, const clf_model *m, const clf_tensor_rule 
     if (a->gemma && s->out.ndim < 2) s->offset = to_gguf ? 1 : -1;
 }
 
+/* NF4 of a GGUF, whose vectors are F32: transformers leaves what isn't NF4 in the dtype that it has, and multiplies no
+ * two. It is that of embedding and output matrix, or F32 where these differ. */
+static void choose_one_dtype(clf_saved_tensors *s) {
+    clf_dtype dtype = CLF_DTYPE_COUNT;
+    for (int64_t i = 0; i < s->count; i++) {
+        const clf_saved_tensor *t = &s->tensor[i];
+        if (!t->nf4 && t->out.ndim == 2)
+            dtype = dtype == CLF_DTYPE_COUNT || dtype == t->out.dtype ? t->out.dtype : CLF_F32;
+    }
+    for (int64_t i = 0; i < s->count; i++) s->tensor[i].out.dtype = dtype;
+}
+
 clf_status clf_saved_tensors_list(clf_saved_tensors *out, const clf_model *m, const clf_model_file *base, bool to_gguf,
                                   const clf_dtype *dtype, clf_error *err) {
     const bool converts = to_gguf != (clf_model_file_gguf(base) != NULL);
@@ -126,6 +139,7 @@ clf_status clf_saved_tensors_list(clf_saved_tensors *out, const clf_model *m, co
         const clf_status st = choose_dtype(s, layer, to_gguf, converts, dtype, err);
         if (st != CLF_OK) return clf_saved_tensors_free(out), st;
     }
+    if (converts && dtype && *dtype == CLF_NF4) choose_one_dtype(out);
     if (to_gguf && converts) clf_gguf_factors_of(&out->factors, &m->config);
     for (int i = 0; i < out->factors.count; i++) out->tensor[out->count++].out = out->factors.tensor[i];
     return CLF_OK;

@@ -28,6 +28,8 @@ clf_status clf_optimizer_step_opencl(clf_context *ctx, const clf_optimizer_step_
     set_state(&call, args->momentum, args->momentum_scale);
     set_state(&call, args->variance, args->variance_scale);
     for (size_t i = 0; i < sizeof factors / sizeof *factors; i++) clf_cl_float(&call, factors[i]);
+    clf_cl_int(&call, f.dither);
+    clf_cl_int(&call, CLF_DITHER_ELEMENT);
     clf_cl_long(&call, n);
     clf_cl_local(&call, CLF_OPTIMIZER_BLOCK * sizeof(cl_float));
     return clf_cl_run(&call, (size_t[3]){clf_cl_divide_up(n, CLF_OPTIMIZER_BLOCK), 1, 1}, CLF_OPTIMIZER_BLOCK);

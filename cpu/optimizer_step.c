@@ -1,12 +1,12 @@
 /* optimizer_step.c: AdamW, SGD and Lion, one pass over weights, gradients and state.
  *
  * The formulas stand in lib/ops/optimizer_factors.h. Threads take blocks of CLF_OPTIMIZER_BLOCK elements, those that
- * share a scale in 8-bit state. Such state is decoded into floats that stay in the cache, stepped, and encoded again by
- * the dynamic map; float state is stepped where it lies. A block that is cut short by the tensor's end is stepped in a
- * padded copy, so that no vector is partial. */
+ * share a scale in 8-bit state. Such state is decoded into floats that stay in the cache, stepped, and encoded again,
+ * by optimizer_code.h; float state is stepped where it lies. A block that is cut short by the tensor's end is stepped
+ * in a padded copy, so that no vector is partial. */
 #include "../lib/ops/optimizer_factors.h"
 #include "cpu.h"
-#include "dynamic_map.h"
+#include "optimizer_code.h"
 
 enum { BLOCK = CLF_OPTIMIZER_BLOCK };
 
@@ -53,47 +53,57 @@ static void step_block(const block *b, const clf_optimizer_factors *f, update_ru
     }
 }
 
-INLINE void decode(const uint8_t *code, float scale, float *x, bool has_sign) {
+typedef enum state_kind { MOMENTUM, VARIANCE } state_kind;
+
+INLINE void decode(const uint8_t *code, float scale, float *x, state_kind kind) {
     for (int i = 0; i < BLOCK; i += VL) {
         const vf c = v_load_u8(code + i);
-        v_store(x + i, v_mul(v_set1(scale), has_sign ? map_decode_signed(c) : map_decode_unsigned(c)));
+        v_store(x + i, v_mul(v_set1(scale), kind == MOMENTUM ? decode_momentum(c) : decode_variance(c)));
     }
 }
 
-/* Returns the scale. */
-INLINE float encode(const float *x, uint8_t *code, bool has_sign) {
+/* Returns the scale. u [BLOCK]: variance's. */
+INLINE float encode(const float *x, const float *u, uint8_t *code, state_kind kind) {
     vf most = v_set1(0);
     for (int i = 0; i < BLOCK; i += VL) most = v_max(v_abs(v_load(x + i)), most);
     const float scale = v_hmax(most);
     const vf inverse = v_set1(1 / (scale > FLT_MIN ? scale : FLT_MIN));
     for (int i = 0; i < BLOCK; i += VL) {
         const vf y = v_mul(v_load(x + i), inverse);
-        v_store_u8(code + i, has_sign ? map_encode_signed(y) : map_encode_unsigned(y));
+        v_store_u8(code + i, kind == MOMENTUM ? encode_momentum(y) : encode_variance(y, v_load(u + i)));
     }
     return scale;
 }
 
 /* The n elements of one kind of state from element `at` on: where they lie, or decoded in `floats`. */
 static float *open_state(const clf_tensor *t, const clf_tensor *scale, int64_t at, int n, float *floats,
-                         bool has_sign) {
+                         state_kind kind) {
     if (!t) return NULL;
     if (t->dtype == CLF_F32) return (float *)clf_data(t) + at;
     uint8_t code[BLOCK] = {0};
     memcpy(code, (const uint8_t *)clf_data(t) + at, (size_t)n);
     const float s = ((const float *)clf_data(scale))[at / BLOCK];
-    if (has_sign)
-        decode(code, s, floats, true);
+    if (kind == MOMENTUM)
+        decode(code, s, floats, MOMENTUM);
     else
-        decode(code, s, floats, false);
+        decode(code, s, floats, VARIANCE);
     for (int i = n; i < BLOCK; i++) floats[i] = 0;
     return floats;
 }
 
+/* `dither` is of element 0. */
 static void close_state(const clf_tensor *t, const clf_tensor *scale, int64_t at, int n, const float *floats,
-                        bool has_sign) {
+                        state_kind kind, uint32_t dither) {
     if (!t || t->dtype == CLF_F32) return;
     uint8_t code[BLOCK];
-    ((float *)clf_data(scale))[at / BLOCK] = has_sign ? encode(floats, code, true) : encode(floats, code, false);
+    float u[BLOCK], *s = (float *)clf_data(scale) + at / BLOCK;
+    if (kind == MOMENTUM) {
+        *s = encode(floats, NULL, code, MOMENTUM);
+    } else {
+        for (int i = 0; i < BLOCK; i++)
+            u[i] = (float)(int)((dither + (uint32_t)(at + i) * CLF_DITHER_ELEMENT) >> 16) * 0x1p-16f;
+        *s = encode(floats, u, code, VARIANCE);
+    }
     memcpy((uint8_t *)clf_data(t) + at, code, (size_t)n);
 }
 
@@ -119,14 +129,14 @@ static void run(const clf_optimizer_step_args *a, const clf_optimizer_factors *f
     float momentum[BLOCK], variance[BLOCK];
     const block b = {.weight = (float *)clf_data(a->weight) + at,
                      .gradient = (float *)clf_data(a->gradient) + at,
-                     .momentum = open_state(a->momentum, a->momentum_scale, at, n, momentum, true),
-                     .variance = open_state(a->variance, a->variance_scale, at, n, variance, false)};
+                     .momentum = open_state(a->momentum, a->momentum_scale, at, n, momentum, MOMENTUM),
+                     .variance = open_state(a->variance, a->variance_scale, at, n, variance, VARIANCE)};
     if (n == BLOCK)
         step_block(&b, f, rule);
     else
         step_part(&b, n, f, rule);
-    close_state(a->momentum, a->momentum_scale, at, n, momentum, true);
-    close_state(a->variance, a->variance_scale, at, n, variance, false);
+    close_state(a->momentum, a->momentum_scale, at, n, momentum, MOMENTUM, f->dither);
+    close_state(a->variance, a->variance_scale, at, n, variance, VARIANCE, f->dither);
     if (!a->copy) return;
     char *copy = (char *)clf_data(a->copy) + at * (int64_t)cpu_bytes(a->copy->dtype);
     if (a->copy->dtype == CLF_F16)

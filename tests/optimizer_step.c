@@ -1,5 +1,4 @@
-/* optimizer_step.c: clf_optimizer_step() in double. The dynamic map is written from its definition, as a sorted list:
- * codes are searched in it. */
+/* optimizer_step.c: clf_optimizer_step() in double, the codes of 8-bit state included. */
 #include "op_case.h"
 
 #include <float.h>
@@ -39,53 +38,37 @@ static const struct variant {
     {CLF_OPTIMIZER_ADAMW, 16 << 20, EIGHT, "bench: AdamW, 16 M weights, 8 bits"},
 };
 
-/* ---- the dynamic map ---- */
+/* ---- codes ---- */
 
-typedef struct map {
-    double value[256];
-    int zero; /* its code */
-} map;
+enum { ZERO = 128 }; /* of momentum's */
 
-static int ascending(const void *a, const void *b) {
-    const double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
+static double momentum_of(double code) {
+    return (code - ZERO) * fabs(code - ZERO) / (127 * 127);
+}
+static double variance_of(double code) {
+    return pow(code / 255, 4);
 }
 
-/* 10^(i − 6) times the middles between K points spread evenly over 0.1 … 1, K = 2^i + 1 with both signs or 2^(i + 1) +
- * 1 with one, i = 0 … 6; and 0 and 1. */
-static map make_map(bool has_sign) {
-    map m = {.zero = has_sign ? 127 : 0};
-    int n = 0;
-    for (int i = 0; i < 7; i++) {
-        const int cells = 1 << (has_sign ? i : i + 1);
-        for (int k = 0; k < cells; k++) {
-            const double v = pow(10, i - 6) * (0.1 + 0.9 * (k + 0.5) / cells);
-            m.value[n++] = v;
-            if (has_sign) m.value[n++] = -v;
-        }
-    }
-    m.value[n++] = 0;
-    m.value[n++] = 1;
-    qsort(m.value, 256, sizeof *m.value, ascending);
-    return m;
+/* ⌊root + u⌋ of least … most, root being known within `slack`; NaN where that may change it. */
+static double rounded(double root, double slack, double u, double least, double most) {
+    const double low = fmin(fmax(floor(root - slack + u), least), most);
+    return low == fmin(fmax(floor(root + slack + u), least), most) ? low : NAN;
 }
 
-/* The code nearest to x / scale, of those that aren't 0's if x isn't 0; NaN where x within `error` may change it. */
-static double nearest(const map *m, double x, double scale, double error) {
-    const double y = scale > 0 ? x / scale : 0, slack = scale > 0 ? error / scale + 1e-6 * fabs(y) : 0;
-    if (fabs(x) <= error && x != 0) return NAN;
-    if (fabs(y) < (double)FLT_MIN) return m->zero;
-    double best = INFINITY, second = INFINITY;
-    int code = 0;
-    for (int c = 0; c < 256; c++) {
-        if (c == m->zero || (c < m->zero) != (y < 0)) continue;
-        const double distance = fabs(m->value[c] - y);
-        if (distance < best)
-            second = best, best = distance, code = c;
-        else if (distance < second)
-            second = distance;
-    }
-    return second - best > 2 * slack ? code : NAN;
+/* The code of x, known within `error`; NaN where that, or roots in floats, may change it. */
+static double momentum_code(double x, double scale, double error) {
+    const double root = scale > 0 ? 127 * sqrt(fabs(x) / scale) : 0, slack = root * fmin(error / fabs(x), 1) + 5e-5;
+    return x == 0 ? ZERO : ZERO + copysign(1, x) * rounded(root, slack, 0.5, 0, 127);
+}
+static double variance_code(double x, double scale, double error, double u) {
+    if (!(scale > 0) || x / scale < (double)FLT_MIN) return 0;
+    const double root = 255 * pow(x / scale, 0.25);
+    return rounded(root, root * error / x + 1e-4, u, 1, 255);
+}
+
+/* What rounds variance's code. */
+static double dither(int64_t element, int64_t step) {
+    return (double)(((uint32_t)step * 0x9e3779b9 + (uint32_t)element * 0x91e10da5) >> 16) * 0x1p-16;
 }
 
 /* ---- the case ---- */
@@ -127,7 +110,7 @@ static bool make(op_run *run) {
     if (!(f & PLAIN)) make_state(run, "momentum", "momentum_scale", f & M8, shape, -0.1, 0.1);
     if (v->optimizer == CLF_OPTIMIZER_ADAMW) make_state(run, "variance", "variance_scale", f & V8, shape, 1e-6, 1e-2);
     for (int64_t i = 0; i < v->n && f & SMALL; i++) /* some momentum that is and stays 0 */
-        if (run->t[gradient].value[i] == 0) op_value(run, "momentum")[i] = make_map(true).zero;
+        if (run->t[gradient].value[i] == 0) op_value(run, "momentum")[i] = ZERO;
     if (f & (COPY_F16 | COPY_BF16)) op_output(run, "copy", f & COPY_F16 ? CLF_F16 : CLF_BF16, 1, shape);
     return true;
 }
@@ -152,33 +135,33 @@ static op_tensor *result(op_run *run, const char *name) {
 }
 
 /* Element i of a state before the step. */
-static double before(op_run *run, const char *name, const char *scale_name, const map *m, int64_t i) {
+static double before(op_run *run, const char *name, const char *scale_name, double value_of(double), int64_t i) {
     const op_tensor *t = op_find(run, name);
     if (!t) return 0;
     if (t->dtype == CLF_F32) return t->value[i];
-    return m->value[(int)t->value[i]] * op_value(run, scale_name)[i / CLF_OPTIMIZER_BLOCK];
+    return value_of(t->value[i]) * op_value(run, scale_name)[i / CLF_OPTIMIZER_BLOCK];
 }
 
 /* The state after it: `now`, each known within error[i], as floats or as codes and scales. */
-static void after(op_run *run, const char *name, const char *scale_name, const map *m, const double *now,
-                  const double *error) {
+static void after(op_run *run, const char *name, const char *scale_name, const double *now, const double *error) {
     op_tensor *t = result(run, name);
     if (!t) return;
-    const int64_t n = op_elements(t);
+    const int64_t n = op_elements(t), step = run->args.optimizer_step.step;
     for (int64_t begin = 0; begin < n; begin += CLF_OPTIMIZER_BLOCK) {
         const int64_t end = begin + CLF_OPTIMIZER_BLOCK < n ? begin + CLF_OPTIMIZER_BLOCK : n;
         double most = 0;
         for (int64_t i = begin; i < end; i++) most = fmax(most, fabs(now[i]));
         if (t->dtype == CLF_U8) result(run, scale_name)->value[begin / CLF_OPTIMIZER_BLOCK] = most;
         for (int64_t i = begin; i < end; i++)
-            t->value[i] = t->dtype == CLF_F32 ? now[i] : nearest(m, now[i], most, error[i]);
+            t->value[i] = t->dtype == CLF_F32         ? now[i]
+                          : !strcmp(name, "momentum") ? momentum_code(now[i], most, error[i])
+                                                      : variance_code(now[i], most, error[i], dither(i, step));
     }
     t->sampled = t->dtype == CLF_U8;
 }
 
 static void reference(op_run *run) {
     const clf_optimizer_step_args *a = &run->args.optimizer_step;
-    const map with_sign = make_map(true), without = make_map(false);
     const int64_t n = op_elements(&run->t[0]);
     const double beta1 = (double)a->beta1, beta2 = (double)a->beta2, rate = (double)a->learning_rate;
     const double scale = a->gradient_scale == 0 ? 1 : (double)a->gradient_scale;
@@ -188,8 +171,8 @@ static void reference(op_run *run) {
     op_tensor *copy = result(run, "copy");
     for (int64_t i = 0; i < n; i++) {
         const double g = op_value(run, "gradient")[i] * scale;
-        const double m = before(run, "momentum", "momentum_scale", &with_sign, i);
-        const double v = before(run, "variance", "variance_scale", &without, i);
+        const double m = before(run, "momentum", "momentum_scale", momentum_of, i);
+        const double v = before(run, "variance", "variance_scale", variance_of, i);
         double change = g, w = op_value(run, "weight")[i];
         if (a->optimizer == CLF_OPTIMIZER_ADAMW) {
             m_new[i] = beta1 * m + (1 - beta1) * g;
@@ -211,8 +194,8 @@ static void reference(op_run *run) {
         result(run, "gradient")->value[i] = 0;
         if (copy) copy->value[i] = w;
     }
-    after(run, "momentum", "momentum_scale", &with_sign, m_new, m_error);
-    after(run, "variance", "variance_scale", &without, v_new, v_error);
+    after(run, "momentum", "momentum_scale", m_new, m_error);
+    after(run, "variance", "variance_scale", v_new, v_error);
     free(work);
 }
 

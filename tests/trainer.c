@@ -133,6 +133,37 @@ static void damaged_checkpoints_are_refused(void **state) {
     free(after);
 }
 
+/* Version 1 had other codes of 8-bit state; all else is as it was. */
+static void older_codes_are_refused(void **state) {
+    (void)state;
+    const char *file = in_folder("checkpoint");
+    char head[8192];
+    setting codes =
+        open_setting("cpu", "golden/models/llama", (clf_trainer_args){.mode = CLF_TRAIN_FULL, .optimizer_8bit = true});
+    setting floats = open_setting("cpu", "golden/models/llama", (clf_trainer_args){.mode = CLF_TRAIN_FULL});
+    const struct {
+        const setting *saved;
+        char version;
+    } cases[] = {{&floats, '1'}, {&codes, '2'}};
+    for (int i = 0; i < 2; i++) {
+        assert_ok(cases[i].saved->ctx, clf_trainer_save(cases[i].saved->trainer, file, NULL));
+        FILE *f = fopen(file, "rb+");
+        assert_non_null(f);
+        const size_t n = fread(head, 1, sizeof head - 1, f);
+        head[n] = 0;
+        const char *at = strstr(head + 8, "\"version\":\"");
+        assert_non_null(at);
+        assert_int_equal(at[11], cases[i].version);
+        fseek(f, at + 11 - head, SEEK_SET);
+        fputc('1', f);
+        fclose(f);
+        assert_int_equal(clf_trainer_load(codes.trainer, file, NULL, 0), CLF_UNSUPPORTED);
+        assert_non_null(strstr(clf_error_message(codes.ctx), "version: expected 2, got 1"));
+    }
+    close_setting(&codes);
+    close_setting(&floats);
+}
+
 static double train(const setting *s, int steps, float learning_rate) {
     const text t = make_text(9);
     const clf_batch b = whole(&t);
@@ -517,6 +548,7 @@ int main(void) {
         cmocka_unit_test(cutting_a_step_changes_nothing),
         cmocka_unit_test_setup_teardown(checkpoints_resume, make_folder, remove_folder),
         cmocka_unit_test_setup_teardown(damaged_checkpoints_are_refused, make_folder, remove_folder),
+        cmocka_unit_test_setup_teardown(older_codes_are_refused, make_folder, remove_folder),
         cmocka_unit_test(losses_fall),
         cmocka_unit_test(sessions_see_the_adapter),
         cmocka_unit_test(groups_freeze_and_scale),

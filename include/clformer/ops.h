@@ -411,12 +411,12 @@ typedef struct clf_optimizer_step_args {
     float beta2;                /**< AdamW: decay of variance; Lion: of momentum */
     float eps;                  /**< AdamW's */
     float weight_decay;         /**< decoupled: w ·= 1 − lr·decay, before the step */
-    int64_t step;               /**< AdamW: 1 for the first */
+    int64_t step;               /**< AdamW: 1 for the first; a number of its own for each */
 } clf_optimizer_step_args;
 
-/** One step over one tensor, in a single pass. U8 state holds codes of a dynamic map, signed for momentum and unsigned
- * for variance (arXiv:2110.02861), a float scale for each block; the step is taken with the values before they are
- * rounded to codes. The caller sees to it that gradients are finite (clf_sum_squares()). */
+/** One step over one tensor, in a single pass. U8 state holds codes of roots, as docs/ops.md says, and a float scale
+ * for each block; variance is rounded by step and element. The step is taken with the values before they are rounded.
+ * The caller sees to it that gradients are finite (clf_sum_squares()). */
 CLF_API clf_status clf_optimizer_step(clf_context *ctx, const clf_optimizer_step_args *args);
 
 /** Arguments of clf_ternarize(). Tensors are contiguous. */

@@ -12,7 +12,8 @@ clf_optimizer_factors clf_optimizer_factors_of(const clf_optimizer_step_args *a)
                                .rest1 = (float)(1 - beta1),
                                .rest2 = (float)(1 - beta2),
                                .decay = (float)(rate * (double)a->weight_decay),
-                               .rate = a->learning_rate};
+                               .rate = a->learning_rate,
+                               .dither = (uint32_t)a->step * CLF_DITHER_STEP};
     if (a->optimizer == CLF_OPTIMIZER_ADAMW) {
         f.rate = (float)(rate / (1 - pow(beta1, (double)a->step)));
         f.root = (float)(1 / sqrt(1 - pow(beta2, (double)a->step)));

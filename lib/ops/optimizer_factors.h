@@ -20,7 +20,13 @@ typedef struct clf_optimizer_factors {
     float decay;        /* learning_rate · weight_decay */
     float rate;         /* learning_rate; AdamW: ÷ (1 − beta1^step) */
     float root;         /* AdamW: 1/√(1 − beta2^step) */
+    uint32_t dither;    /* of element 0, see below */
 } clf_optimizer_factors;
+
+/* What rounds the code of variance, in units of 2^−32, grows with the step by the golden ratio (less 1), which spreads
+ * it most evenly, and with the element by the square of the plastic number's inverse; both modulo 1. */
+#define CLF_DITHER_STEP    0x9e3779b9u
+#define CLF_DITHER_ELEMENT 0x91e10da5u
 
 clf_optimizer_factors clf_optimizer_factors_of(const clf_optimizer_step_args *args);
 

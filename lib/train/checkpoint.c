@@ -11,8 +11,6 @@
 #include "../model/safetensors_write.h"
 #include "trainer.h"
 
-#define VERSION "1"
-
 enum { PARTS = 5, NAME_SIZE = CLF_WEIGHT_NAME_SIZE + 32 };
 
 /* Part 0 … 4 of a parameter, and what its name is; NULL: it has none. */
@@ -35,14 +33,20 @@ static clf_status for_parts(const clf_trainer *t, each_part *each, void *state) 
     return CLF_OK;
 }
 
+/* 2 has other codes of 8-bit state; where there are none, files are as they were in 1. */
+static const char *version_of(const clf_trainer *t) {
+    return t->args.optimizer_8bit ? "2" : "1";
+}
+
 /* What isn't a tensor, as text. */
 typedef struct facts {
+    const char *version;
     char model[20], step[24], micro_batch[24], loss_scale[40];
     const char *extra;
 } facts;
 
 static void hash_facts(XXH3_state_t *hash, const facts *f) {
-    const char *const all[] = {VERSION, f->model, f->step, f->micro_batch, f->loss_scale, f->extra};
+    const char *const all[] = {f->version, f->model, f->step, f->micro_batch, f->loss_scale, f->extra};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) XXH3_64bits_update(hash, all[i], strlen(all[i]) + 1);
 }
 
@@ -80,7 +84,7 @@ static clf_status write_part(void *state, const char *name, clf_tensor *t) {
 
 static clf_status write_metadata(writing *w, const facts *f) {
     const char *const pairs[][2] = {
-        {"format", "clformer checkpoint"}, {"version", VERSION},          {"model", f->model}, {"step", f->step},
+        {"format", "clformer checkpoint"}, {"version", f->version},       {"model", f->model}, {"step", f->step},
         {"micro_batch", f->micro_batch},   {"loss_scale", f->loss_scale}, {"extra", f->extra}};
     for (size_t i = 0; i < sizeof pairs / sizeof *pairs; i++)
         CLF_TRY(clf_safetensors_write_metadata(w->file, pairs[i][0], pairs[i][1], w->err));
@@ -103,7 +107,7 @@ clf_status clf_trainer_save(clf_trainer *t, const char *path, const char *extra)
     if (!t || !path) return CLF_INVALID_ARGUMENT;
     CLF_TRY(clf_model_enter(t->args.model));
     writing w = {.err = &t->ctx->error, .hash = XXH3_createState()};
-    facts f = {.extra = extra ? extra : ""};
+    facts f = {.version = version_of(t), .extra = extra ? extra : ""};
     snprintf(f.model, sizeof f.model, "%016" PRIx64, t->model);
     snprintf(f.step, sizeof f.step, "%" PRId64, t->step);
     snprintf(f.micro_batch, sizeof f.micro_batch, "%" PRId64, t->settled);
@@ -164,8 +168,10 @@ static clf_status read_facts(const clf_trainer *t, const reading *r, facts *f) {
     CLF_CHECK(r->err, format && !strcmp(format, "clformer checkpoint"), CLF_BAD_FILE,
               "checkpoint %s: it is a safetensors file, but no checkpoint", r->path);
     CLF_TRY(copy_fact(r, "version", version, sizeof version));
-    CLF_CHECK(r->err, !strcmp(version, VERSION), CLF_UNSUPPORTED, "checkpoint %s: version: expected %s, got %s",
-              r->path, VERSION, version);
+    f->version = version_of(t);
+    CLF_CHECK(r->err, !strcmp(version, f->version), CLF_UNSUPPORTED,
+              "checkpoint %s: version: expected %s, got %s: its optimizer state is of another kind", r->path,
+              f->version, version);
     CLF_TRY(copy_fact(r, "model", f->model, sizeof f->model));
     CLF_TRY(copy_fact(r, "step", f->step, sizeof f->step));
     CLF_TRY(copy_fact(r, "micro_batch", f->micro_batch, sizeof f->micro_batch));

@@ -1,11 +1,10 @@
 #!/usr/bin/env python3
 """make_optimizer.py OUT.safetensors: what PyTorch (2.x) makes of ten steps of AdamW and of SGD with momentum, what the paper's formula
-makes of ten of Lion, all in float64 from float32 numbers; and bitsandbytes' dynamic maps. tests/optimizer_golden.c reads it."""
+makes of ten of Lion, all in float64 from float32 numbers. tests/optimizer_golden.c reads it."""
 import sys
 
 import numpy as np
 import torch
-from bitsandbytes.functional import create_dynamic_map
 from safetensors.numpy import save_file
 
 WEIGHTS, STEPS = 90, 10
@@ -47,7 +46,6 @@ def main():
     p = parameter()
     out["sgd_plain.weight"], _ = run(torch.optim.SGD([p], lr=f32(1e-2)), p, gradients)
     out["lion.weight"], out["lion.momentum"] = lion(start, gradients, f32(1e-4), f32(0.9), f32(0.99), f32(0.1))
-    out["map.signed"], out["map.unsigned"] = create_dynamic_map(signed=True), create_dynamic_map(signed=False)
     save_file({name: np.ascontiguousarray(t.numpy()) for name, t in out.items()}, sys.argv[1])
 
 

@@ -95,17 +95,18 @@ clf_status CPU_FN(linear_backward)(clf_context *ctx, const clf_linear_backward_a
         j.m = (matrix){.rows = d_weight->shape[0],
                        .columns = d_weight->shape[1],
                        .n = 1,
-                       .a = {{d, true}},
-                       .b = {{args->x, true}},
-                       .terms = {clf_rows(d)}};
+                       .a = {operand_of(d, true)},
+                       .b = {operand_of(args->x, true)},
+                       .terms = {clf_rows(d)},
+                       .out = d_weight};
         CLF_TRY(multiply(ctx, &j, finish_d_weight));
     }
     if (!args->d_x) return CLF_OK;
     job j = {.args = args, .out = args->d_x};
-    j.m = (matrix){.rows = clf_rows(args->d_x), .columns = clf_last(args->d_x), .n = n};
+    j.m = (matrix){.rows = clf_rows(args->d_x), .columns = clf_last(args->d_x), .n = n, .out = args->d_x};
     for (int i = 0; i < n; i++) {
-        j.m.a[i] = (operand){args->d_out[i], false};
-        j.m.b[i] = (operand){args->weight[i], true};
+        j.m.a[i] = operand_of(args->d_out[i], false);
+        j.m.b[i] = operand_of(args->weight[i], true);
         j.m.terms[i] = clf_last(args->d_out[i]);
     }
     return multiply(ctx, &j, finish_d_x);

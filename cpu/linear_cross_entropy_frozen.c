@@ -158,7 +158,7 @@ static int rows_of_p(const job *j, int rows) {
 /* o = o · factor + p · w: tiles [begin, end) of `tiles` of the rows of p, columns [l0, l0 + lanes) of w. */
 static void add_columns(const job *j, int64_t v0, int count, int64_t l0, int64_t lanes, int rows, int64_t begin,
                         int64_t end, int64_t tiles, float *packed) {
-    const operand w = {j->args->weight, true};
+    const operand w = operand_of(j->args->weight, true);
     const int64_t all = rows_of_p(j, rows);
     matrix_pack_b(&w, l0, lanes, v0, count, packed);
     for (int64_t tile = begin; tile < end; tile++) {
@@ -170,7 +170,9 @@ static void add_columns(const job *j, int64_t v0, int count, int64_t l0, int64_t
             if (j->factor[m] == 1) continue;
             for (int64_t l = 0; l < lanes; l += VL) v_store(row + l, v_mul(v_load(row + l), v_set1(j->factor[m])));
         }
-        if (l0 + 2 * lanes <= j->w.k) matrix_fetch(&w, l0 + lanes, lanes, v0, v0 + count, tile - begin, end - begin);
+        if (l0 + 2 * lanes <= j->w.k)
+            matrix_fetch(&w, v0, l0 + lanes, operand_bytes(&w, lanes), (int)(count * (tile - begin) / (end - begin)),
+                         (int)(count * (tile + 1 - begin) / (end - begin)));
         for (int64_t l = 0; l < lanes; l += TILE_V * VL)
             tile_float((int)(m1 - m0), (lanes - l + VL - 1) / VL, p, packed + l * count, (int64_t)count * VL, count,
                        o + l, j->pitch, false);

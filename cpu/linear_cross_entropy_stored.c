@@ -220,8 +220,12 @@ static void run(const job *j, clf_buffer *scratch) {
     const clf_tensor x = j->own_x ? *j->args->x : matrix_at(scratch, j->x, n, k, k);
     const clf_tensor dz = matrix_at(scratch, j->dz, n, COLUMNS, COLUMNS);
     const clf_tensor dz_t = matrix_at(scratch, j->dz_t, COLUMNS, n, j->pitch);
-    matrix logits = {
-        .rows = j->vocab, .columns = n, .n = 1, .a = {{j->args->weight, false}}, .b = {{&x, false}}, .terms = {k}};
+    matrix logits = {.rows = j->vocab,
+                     .columns = n,
+                     .n = 1,
+                     .a = {operand_of(j->args->weight, false)},
+                     .b = {operand_of(&x, false)},
+                     .terms = {k}};
     int64_t taken[3] = {0}; /* units, of each of the products */
     matrix_plan(&logits, j->threads);
 #pragma omp parallel num_threads(j->threads)
@@ -245,8 +249,18 @@ static void run(const job *j, clf_buffer *scratch) {
             v0 = v1 > COLUMNS ? v1 - COLUMNS : 0;
             const int count = (int)(v1 - v0);
             const clf_tensor w = weight_rows(j, v0, count);
-            matrix by_w = {.rows = count, .columns = k, .n = 1, .a = {{&dz_t, false}}, .b = {{&x, true}}, .terms = {n}};
-            matrix by_x = {.rows = n, .columns = k, .n = 1, .a = {{&dz, false}}, .b = {{&w, true}}, .terms = {count}};
+            matrix by_w = {.rows = count,
+                           .columns = k,
+                           .n = 1,
+                           .a = {operand_of(&dz_t, false)},
+                           .b = {operand_of(&x, true)},
+                           .terms = {n}};
+            matrix by_x = {.rows = n,
+                           .columns = k,
+                           .n = 1,
+                           .a = {operand_of(&dz, false)},
+                           .b = {operand_of(&w, true)},
+                           .terms = {count}};
             matrix_plan(&by_w, threads);
             matrix_plan(&by_x, threads);
             if (t == 0) taken[1] = taken[2] = 0;

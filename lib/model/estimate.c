@@ -56,10 +56,12 @@ uint64_t clf_estimate_linear(int64_t rows, int64_t k, int64_t n, bool gated, boo
     return (uint64_t)(!codes && !gated && (k <= NARROW || n <= NARROW) && narrow < wide ? narrow : wide);
 }
 
-/* Of each thread a unit of results, and the terms of two chunks, packed. As cpu/linear_matrix.h. */
+/* Of each thread a unit of results, the terms of two chunks, packed, and of two groups of rows. As
+ * cpu/linear_matrix.h. */
 uint64_t clf_estimate_linear_backward(int threads) {
-    enum { UNIT_ROWS = 256, UNIT_COLUMNS = 256, TERMS = 256 };
-    return (uint64_t)threads * (UNIT_ROWS + 2 * (TERMS + 1)) * UNIT_COLUMNS * sizeof(float);
+    enum { UNIT_ROWS = 256, UNIT_COLUMNS = 256, TERMS = 256, GROUP_ROWS = 48 };
+    return (uint64_t)threads * (UNIT_ROWS * UNIT_COLUMNS + 2 * (TERMS + 1) * (UNIT_COLUMNS + GROUP_ROWS)) *
+           sizeof(float);
 }
 
 /* The list of rows with a label. With a gradient by the weights, for a chunk of rows: logits, each thread's gradient of

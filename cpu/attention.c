@@ -7,6 +7,7 @@
  * products are. Which parts of the keys a unit has depends on the lengths and the number of threads, never on timing.
  */
 #include "attention_forward.h"
+#include "team.h"
 
 #include <stdlib.h>
 
@@ -198,36 +199,33 @@ static void clear_rest(const forward *f) {
         }
 }
 
-static void run_turns(const forward *f) {
+/* Thread t's part, of n. */
+static void run_turns(const forward *f, int t, int n) {
     const clf_attention_plan *p = &f->plan;
-#pragma omp parallel num_threads(p->threads)
-    {
-        float *const own = f->own + omp_get_thread_num() * (p->partial + p->work);
+    float *const own = f->own + t * (p->partial + p->work);
 #pragma omp for schedule(dynamic)
-        for (int64_t i = 0; i < f->units; i++) {
-            const clf_attention_turn *t = turn_of(f, i);
-            const int64_t unit = (i - t->units) / t->parts, part = (i - t->units) % t->parts;
-            const attention_unit u = unit_of(f, t, unit);
-            const attention_partial out = t->parts > 1 ? waiting_at(f, t, &u.s, unit, part) : result_at(f, &u.s, own);
-            const int64_t next = unit + p->threads;
-            attention_unit after = {.rows = 0};
-            if (f->a.args->layout_rows && next < t->blocks * f->a.args->key->shape[1]) after = unit_of(f, t, next);
-            run_unit(f, &u, &after, part, t->parts, &out, own + p->partial);
-            if (t->parts == 1) finish(f, &u, &out);
-        }
-        for (int64_t n = 0; n < p->turns; n++) {
-            const clf_attention_turn *t = &f->turns[n];
-            if (t->parts == 1) continue;
+    for (int64_t i = 0; i < f->units; i++) {
+        const clf_attention_turn *turn = turn_of(f, i);
+        const int64_t unit = (i - turn->units) / turn->parts, part = (i - turn->units) % turn->parts;
+        const attention_unit u = unit_of(f, turn, unit);
+        const attention_partial out = turn->parts > 1 ? waiting_at(f, turn, &u.s, unit, part) : result_at(f, &u.s, own);
+        const int64_t next = unit + n;
+        attention_unit after = {.rows = 0};
+        if (f->a.args->layout_rows && next < turn->blocks * f->a.args->key->shape[1]) after = unit_of(f, turn, next);
+        run_unit(f, &u, &after, part, turn->parts, &out, own + p->partial);
+        if (turn->parts == 1) finish(f, &u, &out);
+    }
+    for (const clf_attention_turn *turn = f->turns; turn < f->turns + p->turns; turn++) {
+        if (turn->parts == 1) continue;
 #pragma omp for schedule(static) nowait
-            for (int64_t unit = 0; unit < t->blocks * f->a.args->key->shape[1]; unit++) {
-                const attention_unit u = unit_of(f, t, unit);
-                const attention_partial first = waiting_at(f, t, &u.s, unit, 0);
-                for (int64_t i = 1; i < t->parts; i++) {
-                    const attention_partial part = waiting_at(f, t, &u.s, unit, i);
-                    merge(f, u.rows, &first, &part);
-                }
-                finish(f, &u, &first);
+        for (int64_t unit = 0; unit < turn->blocks * f->a.args->key->shape[1]; unit++) {
+            const attention_unit u = unit_of(f, turn, unit);
+            const attention_partial first = waiting_at(f, turn, &u.s, unit, 0);
+            for (int64_t i = 1; i < turn->parts; i++) {
+                const attention_partial part = waiting_at(f, turn, &u.s, unit, i);
+                merge(f, u.rows, &first, &part);
             }
+            finish(f, &u, &first);
         }
     }
 }
@@ -246,7 +244,7 @@ clf_status CPU_FN(attention)(clf_context *ctx, const clf_attention_args *args) {
     f.own = f.waiting + f.plan.waiting;
     f.turns = (clf_attention_turn *)(void *)(f.own + f.plan.threads * (f.plan.partial + f.plan.work));
     make_turns(&f);
-    run_turns(&f);
+    CPU_TEAM(f.plan.threads, t, n, run_turns(&f, t, n));
     clf_buffer_release(buffer);
     return CLF_OK;
 }

@@ -2,6 +2,7 @@
  * Backward, d_weight[ids[i]] += scale · d_out[i]: threads own columns and go over all rows in their order, so equal ids
  * are added in order, to the same bits with any number of threads. */
 #include "decode.h"
+#include "team.h"
 
 INLINE void store(const float *from, float scale, char *out, int64_t n, clf_dtype dtype) {
     const size_t bytes = cpu_bytes(dtype);
@@ -28,6 +29,12 @@ static void embed(const clf_embedding_args *a, int64_t i) {
     }
 }
 
+static void embed_share(const clf_embedding_args *a, int64_t rows, int t, int n) {
+    int64_t begin, end;
+    cpu_share(rows, t, n, &begin, &end);
+    for (int64_t i = begin; i < end; i++) embed(a, i);
+}
+
 static clf_status check_ids(clf_context *ctx, const char *op, const clf_tensor *ids, int64_t vocab) {
     for (int64_t i = 0; i < clf_elements(ids); i++) {
         const int32_t id = *(const int32_t *)cpu_element(ids, i);
@@ -41,12 +48,7 @@ clf_status CPU_FN(embedding)(clf_context *ctx, const clf_embedding_args *a) {
     const int64_t rows = clf_elements(a->ids);
     CLF_TRY(check_ids(ctx, "embedding", a->ids, a->weight->shape[0]));
     const int threads = cpu_threads(ctx, rows, 2 * clf_elements(a->out) * (int64_t)cpu_bytes(a->out->dtype));
-#pragma omp parallel num_threads(threads) if (threads > 1)
-    {
-        int64_t begin, end;
-        cpu_share(rows, omp_get_thread_num(), omp_get_num_threads(), &begin, &end);
-        for (int64_t i = begin; i < end; i++) embed(a, i);
-    }
+    CPU_TEAM(threads, t, n, embed_share(a, rows, t, n));
     return CLF_OK;
 }
 

@@ -1,29 +1,36 @@
 #!/bin/bash
 # cl-lint.sh: every kernel source through clang's OpenCL C 1.2 front end, with each set of options that its launcher
-# builds it with. Warnings are errors; nothing of double or of an extension is allowed.
+# builds it with. Warnings are errors; nothing of double or of an extension is allowed. With --driver: through the compiler
+# of NVIDIA's driver instead (nvidia/driver.sh), and ptxas.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 clang=${CLANG:-clang-15} # 14 hides vload_half
-command -v "$clang" >/dev/null || { echo "skipped: no $clang"; exit 77; }
+PATH=$PATH:/usr/local/cuda/bin
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
+if [ "${1-}" = --driver ]; then
+    command -v ptxas >/dev/null || { echo "skipped: no ptxas"; exit 77; }
+    . .ci/nvidia/driver_compile.sh
+    clang=
+else
+    command -v "$clang" >/dev/null || { echo "skipped: no $clang"; exit 77; }
+fi
 
-# the dtypes as cl/program.c gives them
-rows=$(sed -n '/define CLF_DTYPES(X)/,/^$/p' include/clformer/base.h |
-    sed -nE 's/.*X\(([A-Z0-9_]+), "[a-z0-9_]+", (-?[0-9]+), ([0-9]+), ([0-9]+)\).*/\1 \3 \4/p')
-{
-    echo "enum {$(awk '{printf "%s,", $1}' <<<"$rows")};"
-    echo "enum {$(awk '{printf "%s_values = %s, %s_bytes = %s,", $1, $2, $1, $3}' <<<"$rows")};"
-} >"$work/dtypes.cl"
+.ci/cl-dtypes.sh >"$work/dtypes.cl"
 floats="F32 F16 BF16"
-blocks=$(awk '$2 > 1 && $1 !~ /^T[12]$/ {print $1}' <<<"$rows")
+blocks=$(grep -oE '[A-Z0-9_]+_values = [0-9]+' "$work/dtypes.cl" | awk '$3 > 1 && $1 !~ /^T[12]_/ { sub("_values", "", $1); print $1 }')
 
 lint() { # SOURCE OPTIONS...
     local source=$1
     shift
-    cat "$work/dtypes.cl" cl/common.cl cl/blocks.cl "cl/$source.cl" >"$work/$source.cl"
-    "$clang" -x cl -cl-std=CL1.2 --target=spir64 -Icl -Xclang -finclude-default-header -Xclang -cl-ext=-all -fsyntax-only -Wall -Wextra -Wno-missing-prototypes -Wno-unused-parameter \
-        -Wdouble-promotion -Werror "$@" "$work/$source.cl" || { echo "cl/$source.cl $*"; exit 1; }
+    if [ -n "$clang" ]; then
+        cat "$work/dtypes.cl" cl/common.cl cl/blocks.cl "cl/$source.cl" >"$work/$source.cl"
+        "$clang" -x cl -cl-std=CL1.2 --target=spir64 -Icl -Xclang -finclude-default-header -Xclang -cl-ext=-all -fsyntax-only -Wall -Wextra -Wno-missing-prototypes \
+            -Wno-unused-parameter -Wdouble-promotion -Werror "$@" "$work/$source.cl" || { echo "cl/$source.cl $*"; exit 1; }
+    else
+        program_text "$work/dtypes.cl" cl/{common,blocks,"$source"}.cl >"$work/$source.cl"
+        compile_text sm_80 "$@" <"$work/$source.cl" >"$work/x.ptx" && ptxas -arch=sm_80 "$work/x.ptx" -o "$work/x.cubin" || { echo "cl/$source.cl $*"; exit 1; }
+    fi
     count=$((count + 1))
 }
 

@@ -72,6 +72,7 @@ done
 step attention-portable env CLFORMER_OPENCL_TENSOR_CORES=off "$bin/test-attention" --device opencl
 for op in rms_norm rope glu linear embedding convert argmax softcap add; do step "$op" "$bin/test-$op" --device opencl; done
 step assembled .ci/nvidia.sh
+step driver-compiler .ci/nvidia-driver.sh
 bench() { # NAME OPTIONS...
     local name=$1
     shift

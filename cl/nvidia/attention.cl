@@ -164,7 +164,7 @@ attention(IN(query), IN(key), IN(value), OUT(out), __global float *lse, const lo
             wgmma(w, BLOCK_K, sc[0], q[k][0], operand_rows(k_tile, BLOCK_K, k), k > 0, 0);
         wgmma_end(w, sc[0], BLOCK_K / 8);
 #else
-        const uint b_lane = operand_b(w->lane);
+        const uint b_lane = operand_b(fresh(w->lane));
         UNROLL for (int m = 0; m < ROW_TILES; m++) CLEAR(sc[m], BLOCK_K / 8);
         UNROLL for (int k = 0; k < HEAD_DIM / 16; k++) {
 #if Q_IN_REGISTERS
@@ -202,9 +202,10 @@ attention(IN(query), IN(key), IN(value), OUT(out), __global float *lse, const lo
         partial |= !PAGE_GOOD(min(block + BLOCK_K, limit) - 1);
 #endif
         if (SCORES || partial) {
+            const int lane = (int)fresh((uint)w->lane), first = block + (lane & 3) * 2;
             UNROLL for (int m = 0; m < ROW_TILES; m++)
                 UNROLL for (int h = 0; h < 2; h++) {
-                    const int row = warp_row + m * 16 + h * 8 + (w->lane >> 2), i = row / group;
+                    const int row = warp_row + m * 16 + h * 8 + (lane >> 2), i = row / group;
                     const int from = SEEN_FROM(i + shift), to = row < end_row ? min(SEEN_TO(i + shift), limit) : 0;
 #if LAYOUT
                     uint seen = 0; /* a bit for each 16 keys */
@@ -222,7 +223,7 @@ attention(IN(query), IN(key), IN(value), OUT(out), __global float *lse, const lo
 #endif
                     UNROLL for (int j = 0; j < BLOCK_K / 8; j++)
                         UNROLL for (int e = 0; e < 2; e++) {
-                            const int at = block + j * 8 + column + e;
+                            const int at = first + j * 8 + e;
                             float *x = &sc[m][j][2 * h + e];
                             bool visible = at >= from && at < to;
 #if LAYOUT
@@ -289,10 +290,11 @@ attention(IN(query), IN(key), IN(value), OUT(out), __global float *lse, const lo
         }
         wgmma_end(w, o[0], V_DIM / 8);
 #else
+        const uint v_lane = operand_a(fresh(w->lane));
         UNROLL for (int k = 0; k < BLOCK_K / 16; k++)
             UNROLL for (int j = 0; j < V_DIM / 16; j++) {
                 uint b[4];
-                ldmatrix_x4_trans(w, b, fragment(v_tile, BLOCK_K, k, j, a_lane));
+                ldmatrix_x4_trans(w, b, fragment(v_tile, BLOCK_K, k, j, v_lane));
                 UNROLL for (int m = 0; m < ROW_TILES; m++) {
                     uint a[4];
                     as_operand_a(a, p[m], k);

@@ -216,9 +216,8 @@ attention_backward_queries(IN(query), IN(key), IN(value), IN(d_out), __global co
 
     const int column = (w->lane & 3) * 2;                          /* a key, in each 8 of the step */
     const int row = first_query + w->index * 16 + (w->lane >> 2); /* a query; and + 8 */
-    const long all_row = ((long)s.entry * heads + head) * n_q + s.q_first + row;
-    float2 r[2];
-    UNROLL for (int h = 0; h < 2; h++) r[h] = row + 8 * h < s.n_q ? rows[all_row + 8 * h] : (float2)(INFINITY, 0.0f);
+    const long first_row = ((long)s.entry * heads + head) * n_q + s.q_first;
+    const __global float2 *head_rows = rows + first_row;
     float dq[HEAD_DIM / 8][4];
     CLEAR(dq, HEAD_DIM / 8);
 #if SCORES
@@ -247,15 +246,17 @@ attention_backward_queries(IN(query), IN(key), IN(value), IN(d_out), __global co
         const int warp_row = first_query + w->index * 16;
         const bool partial = SCORES || LAYOUT || n + STEP > min(SEEN_TO(warp_row + shift), limit) ||
                              n < SEEN_FROM(warp_row + 15 + shift);
+        const int first = n + (SCORES ? (int)(fresh((uint)w->lane) & 3) * 2 : column);
         UNROLL for (int h = 0; h < 2; h++) {
             const int i = row + 8 * h, from = SEEN_FROM(i + shift), to = min(SEEN_TO(i + shift), limit);
+            const float2 r = i < s.n_q ? head_rows[i] : (float2)(INFINITY, 0.0f);
             UNROLL for (int j = 0; j < STEP / 8; j++) {
                 float d[2];
 #if DROPOUT
-                const uint2 word = philox(seed, (n + j * 8 + column) >> 2, i, head, s.index, column & 2);
+                const uint2 word = philox(seed, (first + j * 8) >> 2, i, head, s.index, first & 2);
 #endif
                 UNROLL for (int e = 0; e < 2; e++) {
-                    const int at = n + j * 8 + column + e;
+                    const int at = first + j * 8 + e;
                     float score = x[j][2 * h + e];
 #if SCORES
                     float cap_slope = 1;
@@ -276,7 +277,7 @@ attention_backward_queries(IN(query), IN(key), IN(value), IN(d_out), __global co
 #if DROPOUT
                     dp_kept = (e ? word.y : word.x) < dropout ? 0 : dp_kept * kept;
 #endif
-                    d[e] = PROBABILITY(score, r[h].x) * (dp_kept - r[h].y);
+                    d[e] = PROBABILITY(score, r.x) * (dp_kept - r.y);
 #if SCORES
                     by_slope[h] -= d[e] * fabs((float)(i + shift - at));
                     d[e] *= cap_slope;
@@ -295,7 +296,7 @@ attention_backward_queries(IN(query), IN(key), IN(value), IN(d_out), __global co
         float sum = by_slope[h];
         sum += warp_shfl_xor(w, sum, 1);
         sum += warp_shfl_xor(w, sum, 2);
-        if (slopes && i < s.n_q && column == 0) slopes[all_row + 8 * h] = sum;
+        if (slopes && i < s.n_q && column == 0) slopes[first_row + i] = sum;
 #endif
         if (i < s.n_q && d_query) {
             const long at = d_query_at + s.entry * d_query_stride.x + head * d_query_stride.y +

@@ -92,16 +92,17 @@ attention_backward_mask(IN(query), IN(key), IN(value), IN(d_out), __global const
                     const __global float2 *head_rows = rows + ((long)s.entry * heads + head) * n_q + s.q_first;
                     const long mask_from = mask_at + s.entry * mask_stride.x + head * mask_stride.y +
                                            s.q_first * mask_stride.z + s.k_first * mask_stride.w;
+                    const int lane = (int)fresh((uint)w->lane), first_key = n + (lane & 3) * 2;
                     UNROLL for (int h = 0; h < 2; h++) {
-                        const int i = m + warp_row + 8 * h;
+                        const int i = m + w->index * 16 + (lane >> 2) + 8 * h;
                         const int from = SEEN_FROM(i + shift), to = i < s.n_q ? min(SEEN_TO(i + shift), limit) : 0;
                         const float2 row = i < s.n_q ? head_rows[i] : (float2)(INFINITY, 0.0f);
                         UNROLL for (int j = 0; j < STEP / 8; j++) {
 #if DROPOUT
-                            const uint2 word = philox(seed, (n + j * 8 + column) >> 2, i, head, s.index, column & 2);
+                            const uint2 word = philox(seed, (first_key + j * 8) >> 2, i, head, s.index, first_key & 2);
 #endif
                             UNROLL for (int e = 0; e < 2; e++) {
-                                const int at = n + j * 8 + column + e;
+                                const int at = first_key + j * 8 + e;
                                 bool visible = at >= from && at < to;
 #if LAYOUT
                                 if (visible) LAYOUT_HAS(visible, i / layout_block, at / layout_block);

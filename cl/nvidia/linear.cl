@@ -212,9 +212,9 @@ gemm(X_ARGS, __global const void *weight, long w_at, long w_stride, int k, EPILO
     float acc[M_TILES][2 * N_TILES][4];
     UNROLL for (int i = 0; i < M_TILES; i++) CLEAR(acc[i], 2 * N_TILES);
 
-    /* Starts the copies of step s into a stage. */
+    /* Work-item `id` starts the copies of step s into a stage. */
 #if INT8
-#define LOAD_X(s, stage)                                                                                               \
+#define LOAD_X(id, s, stage)                                                                                           \
     UNROLL for (int i = 0; i < CHUNKS; i++) {                                                                          \
         const int r = (id >> 2) + i * (N_THREADS / 4), left = k - (s)*STEP - (id & 3) * 16;                            \
         cp_async16(w, panel_chunk(stage, r, id & 3), x_row[i] + (s)*STEP, m0 + r < (int)m ? clamp(left, 0, 16) : 0);   \
@@ -230,7 +230,7 @@ gemm(X_ARGS, __global const void *weight, long w_at, long w_stride, int k, EPILO
                    at < k / RUN && m0 + r < padded_m ? 16 : 0);                                                        \
     }
 #else
-#define LOAD_X(s, stage)                                                                                               \
+#define LOAD_X(id, s, stage)                                                                                           \
     UNROLL for (int i = 0; i < CHUNKS; i++) {                                                                          \
         const int r = (id >> 2) + i * (N_THREADS / 4);                                                                 \
         bring(w, panel_chunk(stage, r, id & 3), x_row[i] + (s)*STEP,                                                   \
@@ -241,27 +241,27 @@ gemm(X_ARGS, __global const void *weight, long w_at, long w_stride, int k, EPILO
 #ifdef BLOCKS
     const __global uchar *blocks = (const __global uchar *)weight + w_at;
     run runs[N_RUNS];
-#define FETCH_W(s)                                                                                                     \
+#define FETCH_W(id, s)                                                                                                 \
     UNROLL for (int i = 0; i < N_RUNS; i++) {                                                                          \
         const int at = id + i * N_THREADS, r = at / RUN_ROW, part = at % RUN_ROW;                                      \
         runs[i] = DOWN ? fetch_run(blocks, w_stride, (s)*STEP + r, k, n0 / 16 + part, (int)n / 16)                     \
                        : fetch_run(blocks, w_stride, n0 + r, (int)n, (s)*RUN_ROW + part, k / 16);                      \
     }
-#define PUT_W(stage) UNROLL for (int i = 0; i < N_RUNS; i++) put_run(w, stage, id + i * N_THREADS, &runs[i])
-#define LOAD_W(s, stage) (void)0
+#define PUT_W(id, stage)     UNROLL for (int i = 0; i < N_RUNS; i++) put_run(w, stage, id + i * N_THREADS, &runs[i])
+#define LOAD_W(id, s, stage) (void)0
 #else
     const __global ushort *w_from = (const __global ushort *)weight + w_at;
-#define FETCH_W(s)   (void)0
-#define PUT_W(stage) (void)0
+#define FETCH_W(id, s)   (void)0
+#define PUT_W(id, stage) (void)0
 #if DOWN
-#define LOAD_W(s, stage)                                                                                               \
+#define LOAD_W(id, s, stage)                                                                                           \
     UNROLL for (int i = 0; i < W_CHUNKS; i++) {                                                                        \
         const int at = id + i * N_THREADS, r = at / (BLOCK_N / 8), c = at % (BLOCK_N / 8), row = (s)*STEP + r;         \
         bring(w, tile_chunk((stage) + W_AT + (c >> 3) * PAGE_BYTES(STEP), r, c & 7),                                   \
               w_from + min(row, k - 1) * w_stride + n0 + c * 8, row < k ? (int)n - n0 - c * 8 : 0);                    \
     }
 #else
-#define LOAD_W(s, stage)                                                                                               \
+#define LOAD_W(id, s, stage)                                                                                           \
     UNROLL for (int i = 0; i < W_CHUNKS; i++) {                                                                        \
         const int r = (id >> 2) + i * (N_THREADS / 4);                                                                 \
         bring(w, panel_chunk((stage) + W_AT, r, id & 3),                                                               \
@@ -274,10 +274,10 @@ gemm(X_ARGS, __global const void *weight, long w_at, long w_stride, int k, EPILO
     UNROLL for (int s = 0; s < STAGES - 1; s++) {
         const uint stage = w->local_base + s * STAGE_BYTES;
         if (s < n_steps) {
-            LOAD_X(s, stage);
-            LOAD_W(s, stage);
-            FETCH_W(s);
-            PUT_W(stage);
+            LOAD_X(id, s, stage);
+            LOAD_W(id, s, stage);
+            FETCH_W(id, s);
+            PUT_W(id, stage);
         }
         cp_async_commit(w);
     }
@@ -287,10 +287,11 @@ gemm(X_ARGS, __global const void *weight, long w_at, long w_stride, int k, EPILO
         const int next = s + STAGES - 1;
         cp_async_wait_group(w, STAGES - 2); /* step s is here */
         block_barrier(w);                   /* for all; and all are done with step s − 1 */
+        const int item = (int)fresh((uint)id); /* = id; what follows from it is not to wait in registers */
         if (next < n_steps) {
-            LOAD_X(next, free_stage);
-            LOAD_W(next, free_stage);
-            FETCH_W(next);
+            LOAD_X(item, next, free_stage);
+            LOAD_W(item, next, free_stage);
+            FETCH_W(item, next);
         }
         cp_async_commit(w);
 
@@ -367,7 +368,7 @@ gemm(X_ARGS, __global const void *weight, long w_at, long w_stride, int k, EPILO
                 }
             }
         }
-        if (next < n_steps) PUT_W(free_stage);
+        if (next < n_steps) PUT_W(item, free_stage);
         now = now + 1 == STAGES ? 0 : now + 1;
         ahead = ahead + 1 == STAGES ? 0 : ahead + 1;
     }

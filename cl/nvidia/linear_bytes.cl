@@ -98,11 +98,11 @@ decode(__global const uint *x, __global const float *x_scales, int padded_m, __g
             }
         }
         UNROLL for (int r = 0; r < ROWS; r++) {
-            const int row = min(row0 + r, (int)m - 1);
+            const uint row = fresh((uint)min(row0 + r, (int)m - 1));
             UNROLL for (int i = 0; i < UNIT; i++) {
                 const int part = first + i * DISTANCE;
-                const uint4 v = *(const __global uint4 *)(x + (long)row * (k / 4) + part * 4);
-                const float x_scale = x_scales[(long)(part / 2) * padded_m + row];
+                const uint4 v = *(const __global uint4 *)(x + (row * (uint)(k / 4) + (uint)part * 4));
+                const float x_scale = x_scales[(uint)(part / 2) * (uint)padded_m + row];
                 UNROLL for (int c = 0; c < COLUMNS; c++) {
                     const uint4 q = codes[c][i];
                     const int dot = dp4a(v.x, q.x, dp4a(v.y, q.y, dp4a(v.z, q.z, dp4a(v.w, q.w, 0))));

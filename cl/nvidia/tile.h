@@ -80,7 +80,7 @@ WARP_FN void as_operand_a(uint *a, uint (*packed)[2], int k) {
  * their source is not read; ADDRESS is taken of rows below `end` only. */
 #define TILE_LOAD(w, tile, rows, width, ADDRESS, first, end, n_columns)                                                \
     do {                                                                                                               \
-        const int id_ = (w)->index * 32 + (w)->lane, chunk_ = id_ & 7;                                                 \
+        const int id_ = (int)fresh((uint)((w)->index * 32 + (w)->lane)), chunk_ = id_ & 7;                             \
         UNROLL for (int i_ = 0; i_ < ((rows) + N_THREADS / 8 - 1) / (N_THREADS / 8); i_++) {                           \
             const int r_ = (id_ >> 3) + i_ * (N_THREADS / 8);                                                          \
             if ((rows) % (N_THREADS / 8) != 0 && r_ >= (rows)) continue;                                               \

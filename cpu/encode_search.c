@@ -29,17 +29,30 @@ typedef struct format {
     void (*pack)(byte *b, const byte *q, const float *scale, const float *minimum);
 } format;
 
+/* Weights of a group's values where all columns are alike, lane g of x and w: larger values count for more, as they do
+ * in products. It costs the weights' own error 1 to 2 % and makes a model's smaller, if levels are few. */
+static void weigh(const float *x, float *w, int size) {
+    float most = 0, sum = 0;
+    for (int j = 0; j < size; j++) most = fmaxf(most, fabsf(x[j * FIT_LANES]));
+    const float per = most > 0 && !isinf(1 / most) ? 1 / most : 0;
+    for (int j = 0; j < size; j++) sum += x[j * FIT_LANES] * per * x[j * FIT_LANES] * per;
+    const float typical = per > 0 ? sqrtf(sum / (float)size) : 1;
+    for (int j = 0; j < size; j++) w[j * FIT_LANES] = 2 * typical + fabsf(x[j * FIT_LANES]) * per;
+}
+
 /* Values and weights of a batch, zeros past the end. Importance is taken by the largest; none counts a millionth. */
-static void load(fit_groups *f, const float *x, int64_t n, const float *importance) {
+static void load(fit_groups *f, const float *x, int64_t n, const float *importance, bool few_levels) {
     float most = 0;
     for (int64_t i = 0; importance && i < n; i++) most = importance[i] > most ? importance[i] : most;
     const float per = most > 0 && !isinf(1 / most) ? 1 / most : 0;
-    for (int g = 0; g < FIT_LANES; g++)
+    for (int g = 0; g < FIT_LANES; g++) {
         for (int j = 0; j < f->size; j++) {
             const int64_t i = g * f->size + j;
             f->x[j * FIT_LANES + g] = i < n ? x[i] : 0;
             f->w[j * FIT_LANES + g] = importance && i < n ? importance[i] * per + 1e-6f : 1;
         }
+        if (few_levels && !importance) weigh(f->x + g, f->w + g, f->size);
+    }
 }
 
 /* The half nearest to v / codes, or, where halves are so coarse that `codes` times it is short of v, the next one. */
@@ -122,7 +135,8 @@ static int64_t encode(const format *t, size_t bytes, const float *x, int64_t n, 
     const int values = t->size * t->groups, all = t->size * FIT_LANES;
     for (int64_t at = 0; at < n; at += all) {
         const int64_t blocks = (n - at < all ? n - at : all) / values;
-        load(&a.groups, x + at, blocks * values, importance ? importance + at : NULL);
+        load(&a.groups, x + at, blocks * values, importance ? importance + at : NULL,
+             t->levels.nonlinear || t->levels.high < 16);
         if (t->line)
             fit_lines(&a.groups, t->levels.high, t->negative, t->levels.steps, a.scale, a.minimum);
         else

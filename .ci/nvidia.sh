@@ -102,6 +102,8 @@ elif [ $compile = compile_by_clang ] || grep -qx "# compiled by $by" $budgets; t
     awk 'NR == FNR { if (!/^#/) for (i = 3; i <= NF; i++) budget[$1, $2, i] = $i; next }
         { for (i = 3; i <= NF; i++) if (!(($1, $2, i) in budget) || $i > budget[$1, $2, i] + 0) { bad = 1; print "over its budget (" budget[$1, $2, i] "): " $0; break } }
         END { exit bad }' $budgets "$work/table"
+else
+    echo "registers and spills not compared: $budgets is of another compiler than $by"
 fi
 if [ $compile = compile_by_clang ]; then
     echo "$(wc -l <"$work/table") kernels on ${#archs[@]} architectures: no spills, no stack frames"

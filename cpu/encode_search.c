@@ -30,7 +30,8 @@ typedef struct format {
 } format;
 
 /* Weights of a group's values where all columns are alike, lane g of x and w: larger values count for more, as they do
- * in products. It costs the weights' own error 1 to 2 % and makes a model's smaller, if levels are few. */
+ * in products. The weights' own error grows by up to 1 %, a model's falls, where levels are few (docs/quantisation.md).
+ */
 static void weigh(const float *x, float *w, int size) {
     float most = 0, sum = 0;
     for (int j = 0; j < size; j++) most = fmaxf(most, fabsf(x[j * FIT_LANES]));

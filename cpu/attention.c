@@ -15,6 +15,7 @@ typedef struct forward {
     attention a;
     clf_attention_plan plan;
     clf_attention_turn *turns;
+    clf_attention_share *shares;
     float *waiting, *own; /* unfinished results that wait for others; of each thread: partial, work */
     int64_t units;
 } forward;
@@ -52,7 +53,7 @@ static int64_t part_of_few(const forward *f, int64_t cost) {
     return share < CLF_ATTENTION_PART ? CLF_ATTENTION_PART : share;
 }
 
-static void make_turns(forward *f) {
+static int64_t make_turns(forward *f) {
     const clf_attention_args *args = f->a.args;
     const int64_t kv_heads = args->key->shape[1];
     const bool alike = !args->query_starts && !args->key_lengths;
@@ -79,6 +80,32 @@ static void make_turns(forward *f) {
         f->units += units * t->parts;
         if (t->parts > 1) waiting += units * t->parts * result_floats(f, &s);
     }
+    return cost;
+}
+
+/* Shares of the same cost, of `cost` in all. */
+static void make_shares(forward *f, int64_t cost) {
+    const int threads = f->plan.threads;
+    const double each = (double)cost / threads;
+    double before = 0; /* of the turns before */
+    int i = 1;         /* the share that begins next */
+    f->shares[0].next = 0;
+    for (int64_t k = 0; k < f->plan.turns; k++) {
+        const clf_attention_turn *t = &f->turns[k];
+        const int64_t end = k + 1 < f->plan.turns ? t[1].units : f->units;
+        for (double from; i < threads && (from = each * i - before) < (double)t->cost; i++)
+            f->shares[i].next = t->units + (int64_t)((double)(end - t->units) * from / (double)t->cost);
+        before += (double)t->cost;
+    }
+    for (; i < threads; i++) f->shares[i].next = f->units;
+    for (i = 0; i < threads; i++) f->shares[i].end = i + 1 < threads ? f->shares[i + 1].next : f->units;
+}
+
+/* The next unit of the share that nobody has taken; false at its end. */
+static bool take(clf_attention_share *s, int64_t *unit) {
+#pragma omp atomic capture
+    *unit = s->next++;
+    return *unit < s->end;
 }
 
 /* Keys [begin, end) that the unit's rows see between them. */
@@ -199,22 +226,26 @@ static void clear_rest(const forward *f) {
         }
 }
 
-/* Thread t's part, of n. */
-static void run_turns(const forward *f, int t, int n) {
-    const clf_attention_plan *p = &f->plan;
-    float *const own = f->own + t * (p->partial + p->work);
-#pragma omp for schedule(dynamic)
-    for (int64_t i = 0; i < f->units; i++) {
+static void run_share(const forward *f, clf_attention_share *share, float *own) {
+    for (int64_t i; take(share, &i);) {
         const clf_attention_turn *turn = turn_of(f, i);
         const int64_t unit = (i - turn->units) / turn->parts, part = (i - turn->units) % turn->parts;
         const attention_unit u = unit_of(f, turn, unit);
         const attention_partial out = turn->parts > 1 ? waiting_at(f, turn, &u.s, unit, part) : result_at(f, &u.s, own);
-        const int64_t next = unit + n;
         attention_unit after = {.rows = 0};
-        if (f->a.args->layout_rows && next < turn->blocks * f->a.args->key->shape[1]) after = unit_of(f, turn, next);
-        run_unit(f, &u, &after, part, turn->parts, &out, own + p->partial);
+        if (f->a.args->layout_rows && unit + 1 < turn->blocks * f->a.args->key->shape[1])
+            after = unit_of(f, turn, unit + 1);
+        run_unit(f, &u, &after, part, turn->parts, &out, own + f->plan.partial);
         if (turn->parts == 1) finish(f, &u, &out);
     }
+}
+
+/* What thread t does. */
+static void run_turns(const forward *f, int t) {
+    const clf_attention_plan *p = &f->plan;
+    for (int i = 0; i < p->threads; i++)
+        run_share(f, &f->shares[(t + i) % p->threads], f->own + t * (p->partial + p->work));
+#pragma omp barrier
     for (const clf_attention_turn *turn = f->turns; turn < f->turns + p->turns; turn++) {
         if (turn->parts == 1) continue;
 #pragma omp for schedule(static) nowait
@@ -240,11 +271,12 @@ clf_status CPU_FN(attention)(clf_context *ctx, const clf_attention_args *args) {
     if (!f.plan.scratch) return CLF_OK;
     clf_buffer *buffer;
     CLF_TRY(clf_buffer_create(&buffer, ctx, f.plan.scratch, CLF_TAG_SCRATCH));
-    f.waiting = buffer->memory.host;
+    f.shares = buffer->memory.host;
+    f.waiting = (float *)(void *)(f.shares + f.plan.threads);
     f.own = f.waiting + f.plan.waiting;
     f.turns = (clf_attention_turn *)(void *)(f.own + f.plan.threads * (f.plan.partial + f.plan.work));
-    make_turns(&f);
-    CPU_TEAM(f.plan.threads, t, n, run_turns(&f, t, n));
+    make_shares(&f, make_turns(&f));
+    CPU_TEAM(f.plan.threads, t, n, run_turns(&f, t));
     clf_buffer_release(buffer);
     return CLF_OK;
 }

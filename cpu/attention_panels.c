@@ -2,7 +2,7 @@
  * q is transposed once per block into panels of W vectors of rows; keys and values are read where they lie (or
  * converted, a step at a time), and the softmax needs no horizontal step. Per step of keys and panel:
  *
- *   score[key][lane] = k · q         tiles of tile_keys(W) keys × W vectors
+ *   score[key][lane] = k · q         tiles of KEYS keys × W vectors
  *   p = 2^(score − max)
  *   out[row] = α out[row] + Σ p[key][row] v[key]     tiles of ROWS rows × COLUMNS vectors of v_dim
  *
@@ -10,22 +10,16 @@
  * a row does not see is left out tile by tile, and hidden by comparison only in the tiles that the border crosses. */
 #include "attention_step.h"
 
-#if defined(__AVX512F__) /* up to 24 accumulators of 32 registers */
-enum { WIDEST = 3, MOST = 24, ROWS = 8, COLUMNS = 2 };
-INLINE int tile_keys(const int W) {
-    return W == 1 ? 8 : MOST / W;
-}
-#else
-#if defined(__ARM_NEON) && !defined(CLF_SIMD_OFF)
-enum { WIDEST = 4, MOST = 24, ROWS = 8, COLUMNS = 2 };
+/* Widest panels in vectors; the two register tiles: KEYS × W vectors of scores, ROWS × COLUMNS of results; and whether
+ * the first leaves registers to fetch ahead with. */
+#if defined(__AVX512F__) /* 16 accumulators of 32 registers; 24, three vectors wide, are no faster */
+enum { WIDEST = 2, KEYS = 8, ROWS = 8, COLUMNS = 2, FETCHES = 1 };
+#elif defined(__ARM_NEON) && !defined(CLF_SIMD_OFF)
+enum { WIDEST = 4, KEYS = 6, ROWS = 8, COLUMNS = 2, FETCHES = 0 };
 #elif defined(__AVX2__) /* 12 or 8 of 16 */
-enum { WIDEST = 2, MOST = 12, ROWS = 4, COLUMNS = 2 };
+enum { WIDEST = 2, KEYS = 6, ROWS = 4, COLUMNS = 2, FETCHES = 0 };
 #else
-enum { WIDEST = 4, MOST = 12, ROWS = 4, COLUMNS = 2 };
-#endif
-INLINE int tile_keys(const int W) {
-    return MOST / W;
-}
+enum { WIDEST = 4, KEYS = 3, ROWS = 4, COLUMNS = 2, FETCHES = 0 };
 #endif
 enum { LANES = WIDEST * VL, FEWER = VL == 1 ? 2 : 4 };
 _Static_assert(LANES <= (int)STEP && CLF_ATTENTION_LANES % (int)ROWS == 0, "a panel holds whole row tiles");
@@ -75,7 +69,7 @@ INLINE vf change_score(const attention *a, const step *s, const panel *p, vf x, 
  * max. */
 INLINE void score_tile(const attention *a, const step *s, const panel *p, const char *k, int j, vf *max,
                        step_fetch next, const int keys, const int W) {
-    vf acc[MOST];
+    vf acc[KEYS * WIDEST];
     step_multiply(a, s, k, p->q, acc, next, keys, W);
     const bool border = j < p->all_begin || j + keys > p->all_end, change = a->cap > 0 || a->biased;
     UNROLL for (int r = 0; r < keys; r++) {
@@ -97,12 +91,9 @@ static inline void fetch(const void *row, int bytes) {
     for (int i = 0; i < bytes; i += 64) __builtin_prefetch((const char *)row + i);
 }
 
-/* The scores of the step. Its values are fetched meanwhile: they are read by columns next, which the hardware doesn't
- * foresee. One vector does so little with a key that keys are fetched too, and leaves registers to do it line by line.
- */
+/* The scores of the step. The first panel fetches, line by line between the products, what the hardware doesn't
+ * foresee: its keys' values, which are read by columns next, and the keys after the next, which may lie anywhere. */
 INLINE void score_panel(const attention *a, const step *s, const panel *p, vf *max, bool first, const int W) {
-    const int KEYS = tile_keys(W);
-    const bool spread = W == 1 && !s->pairs;
     const step_fetch none = {NULL, NULL};
     for (int i = 0; i < s->runs; i++) {
         const step_run *r = &s->run[i];
@@ -112,9 +103,10 @@ INLINE void score_panel(const attention *a, const step *s, const panel *p, vf *m
             const int at = j - r->at;
             const char *k = r->k + at * s->k_stride;
             step_fetch next = none;
-            for (int n = at; first && !spread && n < at + KEYS; n++) fetch(r->v + n * s->v_stride, a->v_dim * 4);
-            if (first && spread) {
-                next.k = j + KEYS < end ? k + KEYS * s->k_stride : i + 1 < s->runs ? s->run[i + 1].k : s->after;
+            if (FETCHES && first && s->v_rows.here) {
+                const int over = j + 2 * KEYS - end; /* two tiles on */
+                const char *on = i + 1 < s->runs ? s->run[i + 1].k : s->after;
+                next.k = over < 0 ? k + 2 * KEYS * s->k_stride : on + over * s->k_stride;
                 next.v = r->v + at * s->v_stride;
             }
             score_tile(a, s, p, k, j, max, next, KEYS, W);
@@ -324,34 +316,17 @@ INLINE void add_panel(const attention *a, const attention_unit *u, const step *s
     values_panel(a, s, p, alpha, W);
 }
 
-#if defined(__AVX512F__) /* what is left of a block is seldom 48 rows: narrower panels waste no lanes on it */
 static void add_panel_1(const attention *a, const attention_unit *u, const step *s, panel *p, int row, bool first) {
     add_panel(a, u, s, p, row, first, 1);
 }
-static void add_panel_2(const attention *a, const attention_unit *u, const step *s, panel *p, int row, bool first) {
-    add_panel(a, u, s, p, row, first, 2);
-}
-static void add_panel_3(const attention *a, const attention_unit *u, const step *s, panel *p, int row, bool first) {
-    add_panel(a, u, s, p, row, first, 3);
-}
-static int vectors_of(int left) {
-    return left <= VL ? 1 : left <= 2 * VL ? 2 : left <= 3 * VL ? 3 : left <= 4 * VL ? 2 : 3;
-}
-static void add_panel_of(int vectors, const attention *a, const attention_unit *u, const step *s, panel *p, int row,
-                         bool first) {
-    (vectors == 1 ? add_panel_1 : vectors == 2 ? add_panel_2 : add_panel_3)(a, u, s, p, row, first);
-}
-#else
-static int vectors_of(int left) {
-    (void)left;
-    return WIDEST;
-}
-static void add_panel_of(int vectors, const attention *a, const attention_unit *u, const step *s, panel *p, int row,
-                         bool first) {
-    (void)vectors;
+static void add_panel_widest(const attention *a, const attention_unit *u, const step *s, panel *p, int row,
+                             bool first) {
     add_panel(a, u, s, p, row, first, WIDEST);
 }
-#endif
+/* Vectors of the next panel: what is left of a block may be fewer rows than the widest panel's. */
+INLINE int vectors_of(int left) {
+    return CLF_ATTENTION_LANES % LANES && left < LANES ? 1 : WIDEST;
+}
 
 /* Fills what is kept about the rows; those beyond the block's are like the last. */
 static void look_rows(const attention *a, const attention_unit *u, const block *all, int padded) {
@@ -392,6 +367,13 @@ static void fetch_rows(const attention *a, const attention_unit *u, attention_ro
     }
 }
 
+/* Fetches the layout's columns of a unit. */
+static void fetch_columns(const attention *a, const attention_unit *u) {
+    const attention_walk w = attention_walk_of(a, attention_query(a, u->row), 0, 0);
+    for (int64_t i = w.entry; i < w.last; i += LINE)
+        __builtin_prefetch((const int32_t *)clf_data(w.columns) + i * w.columns->stride[0]);
+}
+
 void attention_panels(const attention *a, const attention_unit *u, const attention_unit *after,
                       const attention_partial *out, float *work) {
     const int padded = (u->rows + CLF_ATTENTION_LANES - 1) / CLF_ATTENTION_LANES * CLF_ATTENTION_LANES;
@@ -412,9 +394,11 @@ void attention_panels(const attention *a, const attention_unit *u, const attenti
     if (!a->args->mask) p.mask = NULL;
 
     step s;
+    step_begin(a, u, &s);
     attention_walk walk = attention_unit_keys(a, u);
     attention_row at = attention_row_of(a, after, after->row);
     int left = after->rows;
+    if (left) fetch_columns(a, after);
     while (step_take(a, u, &walk, &s, k, v)) {
         bool first = true;
         fetch_rows(a, after, &at, &left, padded / 4);
@@ -432,7 +416,7 @@ void attention_panels(const attention *a, const attention_unit *u, const attenti
             p.slope_low = all.slope_low + row;
             for (int l = 0; p.slope_high && l < vectors * VL; l++)
                 p.position[l] = (float)(all.query[row + l] + u->s.n_keys - u->s.n_queries - s.piece[0].key);
-            add_panel_of(vectors, a, u, &s, &p, row, first);
+            (vectors == WIDEST ? add_panel_widest : add_panel_1)(a, u, &s, &p, row, first);
             first = false;
         }
     }

@@ -20,11 +20,20 @@ typedef struct step_run {
     int at, n;
 } step_run;
 
+/* The keys or the values of a unit. */
+typedef struct step_rows {
+    const clf_tensor *tensor;
+    const char *first; /* row 0; not of a paged one */
+    int64_t bytes;     /* from row to row */
+    bool here;         /* used where they lie */
+} step_rows;
+
 typedef struct step {
-    int n, pieces, runs;
     bool pairs;
-    const char *after;          /* the next step's first key, if it is read where it lies; else this one's */
-    int64_t k_stride, v_stride; /* bytes; floats */
+    step_rows k_rows, v_rows;
+    int64_t k_stride, v_stride; /* of the runs: bytes; floats */
+    int n, pieces, runs;
+    const char *after; /* the next step's first key, if it is read where it lies; else this one's */
     step_piece piece[STEP];
     step_run run[STEP];
     int64_t key[STEP];  /* for dropout */
@@ -36,38 +45,45 @@ static inline bool step_scattered(const attention *a, const clf_tensor *t) {
     return a->args->block_table && t->shape[2] < 8;
 }
 
-/* Whether rows of `t` are used where they lie as floats. */
-static inline bool step_in_place(const attention *a, const clf_tensor *t, bool whole) {
-    return t->dtype == CLF_F32 && !step_scattered(a, t) && (!whole || t->shape[3] % VL == 0);
-}
-
 /* Whether scores are made of q and k as they are, two bfloat16s a lane. */
 static inline bool step_pairs(const attention *a) {
     const clf_tensor *q = a->args->query, *k = a->args->key;
     return V_PAIRS && q->dtype == CLF_BF16 && k->dtype == CLF_BF16 && a->dim % 2 == 0 && !step_scattered(a, k);
 }
 
+static inline step_rows step_rows_of(const attention *a, const attention_unit *u, const clf_tensor *t, bool here) {
+    return (step_rows){t, u->s.blocks ? NULL : attention_key_at(t, &u->s, u->kv_head, 0),
+                       attention_bytes(t, t->stride[2]), here && !step_scattered(a, t)};
+}
+static inline const char *step_row(const attention_unit *u, const step_rows *r, int64_t key) {
+    return r->first ? r->first + key * r->bytes : attention_key_at(r->tensor, &u->s, u->kv_head, key);
+}
+
+/* Before the first step of a unit. */
+static inline void step_begin(const attention *a, const attention_unit *u, step *s) {
+    const clf_tensor *k = a->args->key, *v = a->args->value;
+    s->pairs = step_pairs(a);
+    s->k_rows = step_rows_of(a, u, k, k->dtype == CLF_F32 || s->pairs);
+    s->v_rows = step_rows_of(a, u, v, v->dtype == CLF_F32 && a->v_dim % VL == 0);
+    s->k_stride = s->k_rows.here ? s->k_rows.bytes : a->pitch * (int64_t)sizeof(float);
+    s->v_stride = s->v_rows.here ? v->stride[2] : a->v_pitch;
+}
+
 /* The keys [key, key + n), of one piece, as runs from `at` on. */
 static inline void step_add(const attention *a, const attention_unit *u, step *s, int64_t key, int n, float *k,
                             float *v) {
-    const clf_tensor *keys = a->args->key, *values = a->args->value;
-    const bool k_here = s->pairs || step_in_place(a, keys, false), v_here = step_in_place(a, values, true);
-    s->k_stride = k_here ? attention_bytes(keys, keys->stride[2]) : a->pitch * (int64_t)sizeof(float);
-    s->v_stride = v_here ? values->stride[2] : a->v_pitch;
     for (int done = 0, m; done < n; done += m) {
         m = (int)attention_even(a, &u->s, key + done, n - done);
-        const char *k_row = attention_key_at(keys, &u->s, u->kv_head, key + done);
-        const char *v_row = attention_key_at(values, &u->s, u->kv_head, key + done);
+        const char *k_row = step_row(u, &s->k_rows, key + done), *v_row = step_row(u, &s->v_rows, key + done);
         step_run r = {.at = s->n + done, .n = m};
-        r.k = k_here ? k_row : (const char *)(k + r.at * a->pitch);
-        r.v = v_here ? (const float *)(const void *)v_row : v + r.at * a->v_pitch;
-        if (!v_here) /* before the keys, which are needed first and then still in the cache */
-            attention_convert(v_row, attention_bytes(values, values->stride[2]), values->dtype, m, a->v_dim, a->v_pitch,
+        r.k = s->k_rows.here ? k_row : (const char *)(k + r.at * a->pitch);
+        r.v = s->v_rows.here ? (const float *)(const void *)v_row : v + r.at * a->v_pitch;
+        if (!s->v_rows.here) /* before the keys, which are needed first and then still in the cache */
+            attention_convert(v_row, s->v_rows.bytes, a->args->value->dtype, m, a->v_dim, a->v_pitch,
                               v + r.at * a->v_pitch);
-        if (!k_here)
-            attention_convert(k_row, attention_bytes(keys, keys->stride[2]), keys->dtype, m, a->dim, a->pitch,
-                              k + r.at * a->pitch);
-        if (s->runs && !k_here && !v_here)
+        if (!s->k_rows.here)
+            attention_convert(k_row, s->k_rows.bytes, a->args->key->dtype, m, a->dim, a->pitch, k + r.at * a->pitch);
+        if (s->runs && !s->k_rows.here && !s->v_rows.here)
             s->run[0].n += m;
         else
             s->run[s->runs++] = r;
@@ -79,7 +95,6 @@ static inline int step_take(const attention *a, const attention_unit *u, attenti
                             float *v) {
     int64_t key, n;
     s->n = s->pieces = s->runs = 0;
-    s->pairs = step_pairs(a);
     while (s->n < STEP && (n = attention_walk_on(walk, STEP - s->n, &key)) > 0) {
         step_add(a, u, s, key, (int)n, k, v);
         s->piece[s->pieces++] = (step_piece){key, s->n, (int)n};
@@ -91,13 +106,12 @@ static inline int step_take(const attention *a, const attention_unit *u, attenti
     }
     s->after = s->run[0].k;
     attention_walk next = *walk;
-    if (step_in_place(a, a->args->key, false) && attention_walk_on(&next, 1, &key))
-        s->after = attention_key_at(a->args->key, &u->s, u->kv_head, key);
+    if (s->k_rows.here && !s->pairs && attention_walk_on(&next, 1, &key)) s->after = step_row(u, &s->k_rows, key);
     return s->n;
 }
 
-/* Rows that a product of floats fetches, as many as it has keys: the values of its keys, and the keys that come next.
- */
+/* Rows that a product of floats fetches, as many as it has keys: keys to come, and the values of its own; as far as the
+ * second level of caches, since a step's keys and values fill the first. */
 typedef struct step_fetch {
     const char *k;
     const float *v; /* NULL: nothing */
@@ -129,8 +143,8 @@ INLINE void step_multiply(const attention *a, const step *s, const char *k, cons
     int d = 0;
     do {
         for (int r = 0; next.v && r < keys; r++) {
-            __builtin_prefetch(next.k + r * s->k_stride + d * (int)sizeof(float));
-            __builtin_prefetch(next.v + r * s->v_stride + d);
+            __builtin_prefetch(next.k + r * s->k_stride + d * (int)sizeof(float), 0, 2);
+            __builtin_prefetch(next.v + r * s->v_stride + d, 0, 2);
         }
         attention_multiply(acc, keys, columns, a->dim - d < part ? a->dim - d : part, x + d,
                            s->k_stride / (int)sizeof(float), 1, q + d * columns * VL, columns * VL);

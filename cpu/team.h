@@ -11,10 +11,12 @@
         const int cpu_team_ = (threads);                                                                               \
         if (cpu_team_ == 1) {                                                                                          \
             const int T = 0, N = 1;                                                                                    \
+            (void)N;                                                                                                   \
             __VA_ARGS__;                                                                                               \
         } else {                                                                                                       \
             _Pragma("omp parallel num_threads(cpu_team_)") {                                                           \
                 const int T = omp_get_thread_num(), N = omp_get_num_threads();                                         \
+                (void)N;                                                                                               \
                 __VA_ARGS__;                                                                                           \
             }                                                                                                          \
         }                                                                                                              \

@@ -80,6 +80,13 @@ typedef struct clf_attention_turn {
     int64_t cost;
 } clf_attention_turn;
 
+/* The units that a thread takes first, [next, end) of all: a part of the whole, so that a head's keys stay in the
+ * caches of one thread, or few; then it takes what others haven't yet. A cache line of its own. */
+typedef struct clf_attention_share {
+    int64_t next, end;
+    int64_t unused[6];
+} clf_attention_share;
+
 typedef struct clf_attention_plan {
     int64_t group;    /* heads ÷ kv_heads */
     int threads;      /* that take part: all, or one where starting them would cost more */
@@ -92,7 +99,7 @@ typedef struct clf_attention_plan {
     int64_t waiting;  /* floats of unfinished results that wait for others, at most */
     int64_t partial;  /* floats of a block's unfinished result: out, maximum, sum */
     int64_t work;     /* floats that a thread needs besides */
-    uint64_t scratch; /* bytes in all: waiting, for each thread partial and work, turns */
+    uint64_t scratch; /* bytes in all: for each thread its share, waiting, for each thread partial and work, turns */
 } clf_attention_plan;
 
 /* Blocks of a sequence of `rows`. */

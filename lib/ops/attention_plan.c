@@ -79,7 +79,8 @@ bool clf_attention_plan_make(clf_attention_plan *p, const clf_attention_shape *s
     return clf_mul_u64((uint64_t)p->threads, (uint64_t)(p->partial + p->work), &floats) &&
            clf_add_u64(floats, (uint64_t)p->waiting, &floats) && clf_mul_u64(floats, sizeof(float), &p->scratch) &&
            clf_mul_u64((uint64_t)p->turns, sizeof(clf_attention_turn), &turns) &&
-           clf_add_u64(p->scratch, turns, &p->scratch);
+           clf_add_u64(p->scratch, turns, &p->scratch) &&
+           clf_add_u64(p->scratch, (uint64_t)p->threads * sizeof(clf_attention_share), &p->scratch);
 }
 
 /* Bytes of `n` sizes' product of `dtype`, added to *sum. */

@@ -3,6 +3,7 @@
 # usage: bench/plot.sh FILE.json OUT.svg|OUT.png
 set -euo pipefail
 [ $# = 2 ] || { sed -n '3s/^# //p' "$0" >&2; exit 2; }
+[ -r "$1" ] || { echo "plot.sh: $1: can't be read" >&2; exit 2; }
 
 data=$(mktemp)
 trap 'rm -f "$data"' EXIT

@@ -240,11 +240,12 @@ static void run_share(const forward *f, clf_attention_share *share, float *own) 
     }
 }
 
-/* What thread t does. */
+/* What thread t does. Where one alone was planned it may belong to a team that isn't ours: it must wait for nobody. */
 static void run_turns(const forward *f, int t) {
     const clf_attention_plan *p = &f->plan;
     for (int i = 0; i < p->threads; i++)
         run_share(f, &f->shares[(t + i) % p->threads], f->own + t * (p->partial + p->work));
+    if (p->threads == 1) return; /* no turn has parts */
 #pragma omp barrier
     for (const clf_attention_turn *turn = f->turns; turn < f->turns + p->turns; turn++) {
         if (turn->parts == 1) continue;
